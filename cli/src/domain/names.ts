@@ -1,0 +1,22 @@
+/** Services in the order in which they are started; the index may embed through the embedder, so it comes last. */
+export const serviceNames = ["embedder", "reranker", "index"] as const;
+export type ServiceName = (typeof serviceNames)[number];
+
+export const targetKinds = ["process", "compose", "swarm", "kubernetes"] as const;
+export type TargetKind = (typeof targetKinds)[number];
+
+export const deviceKinds = ["cuda", "mps", "cpu"] as const;
+export type Device = (typeof deviceKinds)[number];
+
+/** Levels of device proof, weakest first (DESIGN section 6). */
+export const proofLevels = ["self", "vram", "process"] as const;
+export type ProofLevel = (typeof proofLevels)[number];
+
+/** `r<number>-<first 8 hex of the record's content hash>`, for example `r12-9f3ab2c1`. */
+export type ReleaseId = `r${number}-${string}`;
+/** The two places an instance of a service can live in; a candidate starts in the free one. */
+export type Slot = "a" | "b";
+/** `<service>-<release id that introduced it>-<slot>`. */
+export type InstanceId = string;
+/** Lower-case hex SHA-256. */
+export type Sha256 = string;

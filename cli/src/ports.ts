@@ -1,0 +1,326 @@
+/** Every interface to the outside. Use cases see only these; `wiring.ts` picks the adapters. */
+import type { EnvironmentConfig, SecretSource } from "./domain/config/resolved.js";
+import type { Device, InstanceId, ProofLevel, ReleaseId, ServiceName, Sha256, Slot, TargetKind } from "./domain/names.js";
+import type { ModelRef, ReleaseRecord, ServiceSpec } from "./domain/release.js";
+import type { MiB, Milliseconds } from "./domain/units.js";
+
+// ---------------------------------------------------------------- time, processes, talk
+
+export interface Clock {
+  /** Wall clock, for people. Never used to order or to expire anything. */
+  now(): Date;
+  /** Milliseconds since boot, unaffected by changes of the date and comparable between processes of this machine. */
+  monotonic(): Milliseconds;
+  sleep(duration: Milliseconds, signal?: AbortSignal): Promise<void>;
+}
+
+/** A command as data: argv, never a shell string. */
+export interface Command {
+  argv: readonly [string, ...string[]];
+  env?: Readonly<Record<string, string>>;
+  cwd?: string;
+  /** Given on stdin; the way secrets travel. */
+  input?: string;
+}
+
+export interface CommandResult {
+  /** Null when a signal ended it. Success is `code === 0` and nothing else. */
+  code: number | null;
+  signal: string | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface ExecuteOptions {
+  deadline: Milliseconds;
+  signal?: AbortSignal;
+  /** Called for each complete line as it arrives. */
+  onLine?: (line: string, stream: "stdout" | "stderr") => void;
+}
+
+export interface Executor {
+  /** Runs a command to its end. Throws TargetUnreachable when it cannot be started at all, Failed past the deadline. */
+  run(command: Command, options: ExecuteOptions): Promise<CommandResult>;
+}
+
+/** Phases of a deploy, in DESIGN section 5's order; the numbers are printed. */
+export const phases = [
+  "resolve",
+  "preflight",
+  "space",
+  "stage-code",
+  "stage-models",
+  "lease",
+  "strategy",
+  "start",
+  "load",
+  "warm-up",
+  "device-proof",
+  "gates",
+  "switch",
+  "drain",
+  "soak",
+  "mark-good",
+  "prune",
+] as const;
+export type Phase = (typeof phases)[number];
+
+/** What a use case tells while it works. Rendered on stderr; collected into `events` of the JSON document. */
+export type ProgressEvent =
+  | { kind: "phase"; phase: Phase; state: "begin" | "end" | "skipped" | "failed"; service?: ServiceName; detail?: string; elapsedMs?: number }
+  | { kind: "step"; text: string }
+  | { kind: "amount"; label: string; done: number; total: number | null; unit: string; perSecond?: number; etaSeconds?: number }
+  | { kind: "warning"; text: string };
+
+export interface Progress {
+  emit(event: ProgressEvent): void;
+}
+
+// ---------------------------------------------------------------- what runs
+
+export interface Finding {
+  level: "ok" | "warning" | "blocker";
+  /** Short and stable, for scripts: `port-taken`, `model-missing`. */
+  code: string;
+  what: string;
+  because?: string;
+  nextSteps?: readonly string[];
+}
+
+/** How a candidate or a kept release is to be started: a spec, in a slot, under a release. */
+export interface InstanceSpec {
+  id: InstanceId;
+  service: ServiceName;
+  /** Release whose record holds `spec` (its `since`). */
+  release: ReleaseId;
+  slot: Slot;
+  spec: ServiceSpec;
+}
+
+export type InstanceProcess =
+  | { state: "running"; pid: number }
+  | { state: "exited"; code: number | null; signal: string | null }
+  /** Known to the target, but the machine has booted since. */
+  | { state: "stopped-by-reboot" }
+  | { state: "stopped" };
+
+export interface InstanceObservation {
+  id: InstanceId;
+  service: ServiceName;
+  release: ReleaseId;
+  slot: Slot;
+  process: InstanceProcess;
+  /** Whether it answers public traffic. `paused` keeps it warm for a rollback. */
+  traffic: "open" | "paused" | "closed";
+  restarts: number;
+  /** Requests being answered now; null when it cannot be asked. */
+  inflight: number | null;
+  /** When a paused instance will be stopped, milliseconds from now; null when not planned. */
+  stopsInMs: number | null;
+}
+
+export interface Observation {
+  /** Whether the target's own manager (the keeper, the engine, the API server) answers. */
+  manager: { state: "running"; detail: string } | { state: "absent"; detail: string };
+  instances: readonly InstanceObservation[];
+  listeners: readonly { service: ServiceName; host: string; port: number; bound: boolean }[];
+}
+
+export interface InstanceHealth {
+  status: "healthy" | "degraded" | "loading" | "failed";
+  device: Device | null;
+  model: string | null;
+  reason: string | null;
+}
+
+export interface HttpRequest {
+  method: "GET" | "POST";
+  path: string;
+  /** Sent as JSON. */
+  body?: unknown;
+  timeout: Milliseconds;
+}
+
+export interface HttpResponse {
+  status: number;
+  headers: Readonly<Record<string, string>>;
+  /** Parsed when the answer is JSON, else the text. */
+  body: unknown;
+}
+
+export interface Capacity {
+  device: Device;
+  /** Memory a candidate can use: VRAM free on cuda, available RAM on cpu. */
+  freeMiB: MiB;
+  totalMiB: MiB;
+}
+
+/** Held while anything is changed; every mutation carries the token and is refused when a newer lease exists. */
+export interface Lease {
+  readonly token: number;
+  /** Throws Failed when the lease was lost. */
+  check(): Promise<void>;
+  release(): Promise<void>;
+}
+
+/**
+ * One environment's place to run. Starts, stops, switches and inspects; knows nothing of releases, gates or order.
+ * Every mutation takes the lease and refuses a token older than the newest it has seen.
+ */
+export interface TargetDriver {
+  readonly target: TargetKind;
+  /** Phases 2 and 3. Returns every finding, good ones too; throws only when the target cannot be asked. */
+  preflight(specs: readonly ServiceSpec[], signal: AbortSignal): Promise<readonly Finding[]>;
+  /** Phases 4 and 5: makes code, Python environment and model files of a spec present and verified. Repeatable, no lease. */
+  stage(spec: ServiceSpec, part: "code" | "models", signal: AbortSignal): Promise<string>;
+  /** Whether a spec could be started without fetching anything. */
+  staged(spec: ServiceSpec): Promise<boolean>;
+  capacity(): Promise<Capacity>;
+  /** What runs now, read without changing anything; works when the manager is dead. */
+  observe(): Promise<Observation>;
+  /** Makes sure the manager runs (starting or replacing it, adopting what runs) and that the public sockets are held. */
+  ensureManager(lease: Lease, signal: AbortSignal): Promise<void>;
+  /** Starts an instance without public traffic. Secrets are values by name, for this call only. */
+  start(instance: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease): Promise<void>;
+  /** Throws Failed with the log tail when the instance has exited. */
+  health(id: InstanceId): Promise<InstanceHealth>;
+  /** One request on the instance's private socket. */
+  request(id: InstanceId, request: HttpRequest, signal?: AbortSignal): Promise<HttpResponse>;
+  /** Where another instance of this environment can reach this one's private HTTP (for re-embedding). */
+  privateAddress(id: InstanceId): string;
+  /** Lets an instance answer public traffic, and restarts it from then on when it dies. */
+  open(id: InstanceId, lease: Lease): Promise<void>;
+  /** Stops new public traffic and waits for requests to end. Reversible by `open`. */
+  close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<{ drained: boolean; waitedMs: number }>;
+  /** Ends an instance now, or after a delay that outlives this process. */
+  stop(id: InstanceId, after: Milliseconds | null, lease: Lease): Promise<void>;
+  logTail(id: InstanceId, lines: number): Promise<readonly string[]>;
+  logs(services: readonly ServiceName[], options: { lines: number; follow: boolean }, signal: AbortSignal): AsyncIterable<LogLine>;
+  /** Ends everything of this environment and gives the public sockets back. */
+  destroy(lease: Lease): Promise<void>;
+  /** Removes staged artefacts that no kept release names; returns what was removed and the bytes freed. */
+  prune(keep: readonly ServiceSpec[], lease: Lease): Promise<readonly { what: string; bytes: number }[]>;
+}
+
+export interface LogLine {
+  service: ServiceName;
+  instance: InstanceId;
+  /** The line as the service wrote it (usually one JSON object). */
+  text: string;
+}
+
+// ---------------------------------------------------------------- what is kept
+
+export interface StoredReleases {
+  /** By number, oldest first. */
+  records: readonly ReleaseRecord[];
+  /** Files that do not verify: reported, never trusted. */
+  damaged: readonly { file: string; because: string }[];
+}
+
+export interface ReleaseStore {
+  list(): Promise<StoredReleases>;
+  /** Writes a new record with its secrets beside it (0600), atomically and durably. */
+  create(record: ReleaseRecord, secrets: Readonly<Record<string, Readonly<Record<string, string>>>>): Promise<void>;
+  /** Replaces the record of the same id, atomically. */
+  update(record: ReleaseRecord): Promise<void>;
+  /** Secret values of a kept release, by service and name. */
+  secrets(id: ReleaseId): Promise<Readonly<Record<string, Readonly<Record<string, string>>>>>;
+  remove(id: ReleaseId): Promise<void>;
+  /** HMAC-SHA256 of a secret under this environment's own key. */
+  hmac(value: string): Promise<Sha256>;
+}
+
+export interface LeaseHolder {
+  token: number;
+  owner: string;
+  pid: number;
+  command: string;
+  since: string;
+  /** `live`: the process exists. `gone`: same boot, process ended. `expired`: no heartbeat for 30 s. */
+  state: "live" | "gone" | "expired" | "released";
+}
+
+export interface LeaseStore {
+  /** Waits up to `wait` for the lease; throws PreflightRefused naming the holder. Takes over from a holder that is gone, with a line in the audit. */
+  acquire(command: string, wait: Milliseconds, signal: AbortSignal): Promise<Lease>;
+  holder(): Promise<LeaseHolder | null>;
+  /** Breaks a lease whose holder is not live; with `force` any. */
+  break(force: boolean): Promise<LeaseHolder | null>;
+}
+
+export interface AuditEntry {
+  at: string;
+  author: string;
+  action: string;
+  release: ReleaseId | null;
+  detail: string;
+}
+
+export interface AuditLog {
+  append(entry: Omit<AuditEntry, "at" | "author">): Promise<void>;
+  read(last: number): Promise<readonly AuditEntry[]>;
+}
+
+/** Probe inputs with the answers a correct model gives. */
+export type Probes =
+  | { kind: "embedder"; origin: "reference" | "self-recorded"; items: readonly { text: string; tokens: number; vector: readonly number[] }[] }
+  | { kind: "cross-encoder"; origin: "reference" | "self-recorded"; items: readonly { query: string; document: string; logit: number }[] };
+
+export interface StoredModel {
+  ref: ModelRef;
+  kind: "embedder" | "cross-encoder";
+  dimension: number | null;
+  directory: string;
+  bytes: number;
+  licence: string;
+  probes: Probes;
+}
+
+export interface ModelStore {
+  list(): Promise<readonly StoredModel[]>;
+  /** The model that gpuctl.yaml's name resolves to under the model lock; throws PreflightRefused naming `gpuctl models fetch` when absent. */
+  resolve(name: string, config: EnvironmentConfig): Promise<StoredModel>;
+  /** The stored model of a ref recorded in a release, or null when its files are gone. */
+  find(ref: ModelRef): Promise<StoredModel | null>;
+  /** Hashes every file; returns what differs. */
+  verify(model: StoredModel, signal: AbortSignal): Promise<readonly { file: string; because: string }[]>;
+}
+
+/** What this gpuctl would deploy: its own wheel and Python lock. */
+export interface CodeSource {
+  current(): Promise<{ wheel: Sha256; file: string; version: string; lock: Sha256 }>;
+}
+
+export interface SecretReader {
+  /** Throws ConfigInvalid naming the variable or file that is missing. Never logs the value. */
+  read(name: string, source: SecretSource): Promise<string>;
+}
+
+/** Plain HTTP to a public service address. */
+export interface HttpClient {
+  request(base: string, request: HttpRequest, signal?: AbortSignal): Promise<HttpResponse>;
+}
+
+/** Everything a use case of one environment may touch. */
+export interface Context {
+  config: EnvironmentConfig;
+  driver: TargetDriver;
+  releases: ReleaseStore;
+  leases: LeaseStore;
+  audit: AuditLog;
+  models: ModelStore;
+  code: CodeSource;
+  secrets: SecretReader;
+  http: HttpClient;
+  executor: Executor;
+  clock: Clock;
+  progress: Progress;
+  /** Aborted on SIGINT and SIGTERM. */
+  signal: AbortSignal;
+  /** `user@host`, for records, leases and the audit. */
+  author: string;
+  gpuctlVersion: string;
+}
+
+export type { Device, ProofLevel };
