@@ -1,0 +1,213 @@
+import { Command } from "@oclif/core/command";
+import * as Flags from "@oclif/core/flags";
+import type { Interfaces } from "@oclif/core";
+import type { EnvironmentConfig } from "./domain/config/resolved.js";
+import { exitCodes, type ExitCodeName } from "./domain/errors.js";
+import { type ErrorReport, errorText, reportError } from "./error-report.js";
+import { type Io, processIo } from "./io.js";
+import type { Context, Progress, ProgressEvent } from "./ports.js";
+import { SignalWatch } from "./signals.js";
+
+export type FlagsOf<T extends typeof Command> = Interfaces.InferredFlags<(typeof BaseCommand)["baseFlags"] & T["flags"]>;
+export type ArgsOf<T extends typeof Command> = Interfaces.InferredArgs<T["args"]>;
+
+/** The one document of `--json`. `events` holds the phases of a deploy and is left out where there are none. */
+export type JsonDocument = { schemaVersion: 1; warnings: readonly string[]; events?: readonly ProgressEvent[] } & (
+  { ok: true; result: unknown } | { ok: false; error: ErrorReport }
+);
+
+/**
+ * What every command shares: global flags, streams, the JSON document, signals and the way from an error to an exit code.
+ * A command parses, calls one use case in `execute` and turns its result into text in `render`.
+ */
+export abstract class BaseCommand<T extends typeof Command> extends Command {
+  static override baseFlags = {
+    json: Flags.boolean({ description: "Print exactly one JSON document on stdout.", helpGroup: "GLOBAL" }),
+    config: Flags.string({
+      description: "Project file (default: $GPUCTL_CONFIG, else gpuctl.yaml here or above).",
+      helpGroup: "GLOBAL",
+      helpValue: "FILE",
+    }),
+    environment: Flags.string({
+      char: "e",
+      description: "Environment of the project file (default: $GPUCTL_ENVIRONMENT, else the project's default).",
+      helpGroup: "GLOBAL",
+      helpValue: "NAME",
+    }),
+    quiet: Flags.boolean({ char: "q", description: "No progress on stderr; warnings and errors stay.", helpGroup: "GLOBAL" }),
+    "no-color": Flags.boolean({ description: "No colours (also: NO_COLOR, TERM=dumb).", helpGroup: "GLOBAL" }),
+  };
+
+  /** Replaced by tests. */
+  io: Io = processIo();
+  protected flags!: FlagsOf<T>;
+  protected args!: ArgsOf<T>;
+  protected progress: Progress = { emit: (event) => void this.#note(event) };
+  readonly #warnings: string[] = [];
+  readonly #events: ProgressEvent[] = [];
+  #signals: SignalWatch | undefined;
+  #outputClosed = false;
+
+  /** Calls the use case. What it returns is `result` of the JSON document. */
+  abstract execute(): Promise<unknown>;
+
+  /** The result as text for stdout. An empty string prints nothing. */
+  render(result: unknown): string {
+    return JSON.stringify(result, null, 2);
+  }
+
+  /** The exit code of a command that did its work: `plan --exit-code` says `changesPending` here. */
+  successExit(_result: unknown): ExitCodeName {
+    return "ok";
+  }
+
+  /** Values given by this command's own flags that override the project file: key path -> value. */
+  protected configFlags(): Readonly<Record<string, unknown>> {
+    return {};
+  }
+
+  override async run(): Promise<void> {
+    this.#watchStreams();
+    // oclif would warn about a command line that does not parse, on top of the error that says so.
+    this.parsed = true;
+    const { args, flags } = await this.parse(this.ctor as unknown as Interfaces.Input<FlagsOf<T>, FlagsOf<T>, ArgsOf<T>>);
+    this.args = args as ArgsOf<T>;
+    this.flags = flags as FlagsOf<T>;
+    const renderer = await this.progressRenderer();
+    this.progress = {
+      emit: (event) => {
+        this.#note(event);
+        renderer.emit(event);
+      },
+    };
+    try {
+      const result = await this.execute();
+      renderer.end();
+      this.#succeed(result);
+    } finally {
+      renderer.end();
+      this.#signals?.dispose();
+    }
+  }
+
+  /** Aborted by the first SIGINT or SIGTERM. Until a command asks for it, a signal ends the process as usual. */
+  protected get signal(): AbortSignal {
+    this.#signals ??= new SignalWatch((text) => void this.io.stderr.write(text));
+    return this.#signals.signal;
+  }
+
+  /** The environment that the flags, GPUCTL_* and the files name, after precedence. Throws ConfigInvalid with every problem. */
+  protected async loadConfig(): Promise<EnvironmentConfig> {
+    const { loadEnvironment } = await import("./app/load-config.js");
+    return loadEnvironment({
+      configPath: this.flags.config,
+      environment: this.flags.environment,
+      env: this.io.env,
+      cwd: this.io.cwd,
+      flags: this.configFlags(),
+    });
+  }
+
+  /** Everything a use case may touch: the configuration resolved and the adapters of its target. */
+  protected async context(): Promise<Context> {
+    const config = await this.loadConfig();
+    const { createContext } = await import("./wiring.js");
+    return createContext(config, this.toolsRequest());
+  }
+
+  /** What wiring needs to build adapters; for commands that work without an environment (`createTools`). */
+  protected toolsRequest(): {
+    env: Io["env"];
+    progress: Progress;
+    signal: AbortSignal;
+    gpuctlVersion: string;
+    packageRoot: string;
+  } {
+    return {
+      env: this.io.env,
+      progress: this.progress,
+      signal: this.signal,
+      gpuctlVersion: this.config.version,
+      packageRoot: this.config.root,
+    };
+  }
+
+  /** Said on stderr at once and again in `warnings` of the JSON document. */
+  override warn<W extends Error | string>(input: W): W {
+    this.progress.emit({ kind: "warning", text: typeof input === "string" ? input : input.message });
+    return input;
+  }
+
+  /** Writes a part of a long result while it arrives (`logs -f`): text for people, one JSON object a line under `--json`. */
+  protected stream(text: string, record: unknown): void {
+    if (!this.#outputClosed) this.io.stdout.write(`${this.json ? JSON.stringify(record) : text}\n`);
+  }
+
+  /** A command that streams answers true: its result has been written, so `--json` adds no document when it ends well. */
+  protected streams(): boolean {
+    return false;
+  }
+
+  /** Whether `--json` was given; known even when the rest of the command line does not parse. */
+  protected get json(): boolean {
+    const end = this.argv.indexOf("--");
+    return (end === -1 ? this.argv : this.argv.slice(0, end)).includes("--json");
+  }
+
+  /** Replaced by tests that look at events rather than text. */
+  protected async progressRenderer(): Promise<Progress & { end(): void }> {
+    const { terminalProgress } = await import("./wiring.js");
+    return terminalProgress(this.io, { quiet: this.flags.quiet });
+  }
+
+  protected override catch(thrown: unknown): Promise<void> {
+    if (this.#outputClosed && this.#signals?.caught == null) return Promise.resolve();
+    const report = reportError(thrown, {
+      commandId: (this.id ?? "").replaceAll(":", " "),
+      signal: this.#signals?.caught ?? null,
+      debug: Boolean(this.io.env["GPUCTL_DEBUG"]),
+    });
+    this.io.setExitCode(report.exitCode);
+    if (this.json) this.#print({ ...this.#envelope(), ok: false, error: report });
+    else this.io.stderr.write(errorText(report));
+    return Promise.resolve();
+  }
+
+  #succeed(result: unknown): void {
+    this.io.setExitCode(exitCodes[this.successExit(result)]);
+    if (this.streams()) return;
+    if (this.json) {
+      this.#print({ ...this.#envelope(), ok: true, result: result ?? null });
+      return;
+    }
+    const text = this.render(result);
+    if (text !== "") this.io.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
+  }
+
+  #envelope(): Pick<JsonDocument, "schemaVersion" | "warnings" | "events"> {
+    return { schemaVersion: 1, warnings: this.#warnings, ...(this.#events.length > 0 ? { events: this.#events } : {}) };
+  }
+
+  #print(document: JsonDocument): void {
+    const { schemaVersion, ok, warnings, events, ...outcome } = document;
+    const ordered = { schemaVersion, ok, ...outcome, warnings, ...(events === undefined ? {} : { events }) };
+    this.io.stdout.write(`${JSON.stringify(ordered, null, this.streams() ? 0 : 2)}\n`);
+  }
+
+  #note(event: ProgressEvent): void {
+    if (event.kind === "warning") this.#warnings.push(event.text);
+    if (event.kind === "phase") this.#events.push(event);
+  }
+
+  /** `gpuctl logs | head -1` ends quietly: nobody reads on, so the work stops. */
+  #watchStreams(): void {
+    this.io.stdout.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE") throw error;
+      this.#outputClosed = true;
+      this.#signals?.abort(error);
+    });
+    this.io.stderr.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE") throw error;
+    });
+  }
+}
