@@ -1,0 +1,53 @@
+"""Request bodies: refused before they are read when too large, decoded into a declared type."""
+
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope
+
+from gpuctl_serving.kit.errors import empty, invalid, malformed, too_large
+
+T = TypeVar("T")
+
+
+def refuse_announced(scope: Scope, limit: int) -> None:
+    """Raises 413 when Content-Length says the body is over the limit, before a byte of it is read."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            raise too_large(limit)
+
+
+def limited(receive: Receive, limit: int) -> Receive:
+    """Wraps `receive` so that a chunked body is refused with 413 as soon as it passes the limit."""
+    seen = 0
+
+    async def receive_limited() -> Message:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise too_large(limit)
+        return message
+
+    return receive_limited
+
+
+_decoders: dict[type, msgspec.json.Decoder[object]] = {}
+
+
+async def read_json(request: Request, shape: type[T]) -> T:
+    """Decodes the body as `shape`. 400 when empty or not JSON, 422 when JSON of another shape."""
+    data = await request.body()
+    if not data.strip():
+        raise empty("The body is empty. Send a JSON object.")
+    decoder = _decoders.get(shape)
+    if decoder is None:
+        decoder = _decoders[shape] = msgspec.json.Decoder(shape)
+    try:
+        return decoder.decode(data)  # type: ignore[return-value]
+    except msgspec.ValidationError as wrong:
+        raise invalid(f"The request does not have the right shape: {wrong}.") from wrong
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+        raise malformed(f"The body is not valid JSON: {wrong}.") from wrong

@@ -1,0 +1,78 @@
+"""Prometheus metrics of one app: its own registry, every series present at zero from the start."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+CODES = ("200", "400", "401", "404", "405", "413", "422", "429", "500", "503", "504")
+REASONS = (
+    "empty",
+    "malformed",
+    "validation",
+    "body_too_large",
+    "unauthorized",
+    "queue_full",
+    "unavailable",
+    "deadline",
+    "cancelled",
+)
+#: Label of requests that match no route, so that a scanner cannot make series without end.
+NO_ROUTE = "none"
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """What every service counts. A service adds its own series to `registry`."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, routes: Iterable[str]) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.requests = Counter(
+            "gpuctl_requests", "Requests answered.", ("route", "code"), registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "gpuctl_request_seconds",
+            "Time from a request's first byte to its answer.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.rejected = Counter(
+            "gpuctl_rejected", "Requests turned away.", ("reason",), registry=self.registry
+        )
+        self.inflight = Gauge(
+            "gpuctl_inflight_requests", "Requests being answered now.", registry=self.registry
+        )
+        self.ready = Gauge("gpuctl_ready", "1 when this instance can answer.", registry=self.registry)
+        self.device_info = Gauge(
+            "gpuctl_device_info",
+            "The proven device, as labels; the value is 1.",
+            ("device", "engine", "dtype", "model", "revision"),
+            registry=self.registry,
+        )
+        for route in (*routes, NO_ROUTE):
+            self.request_seconds.labels(route)
+            for code in CODES:
+                self.requests.labels(route, code)
+        for reason in REASONS:
+            self.rejected.labels(reason)
+        self.device_info.labels("none", "none", "none", "none", "none").set(0)
+
+    def prove_device(self, device: str, engine: str, dtype: str, model: str, revision: str) -> None:
+        """Replaces the device series by the proven one."""
+        self.device_info.clear()
+        self.device_info.labels(device, engine, dtype, model, revision).set(1)
+
+    def render(self) -> bytes:
+        """The exposition text."""
+        return generate_latest(self.registry)
+
+
+def seconds_histogram(
+    registry: CollectorRegistry, name: str, text: str, labels: tuple[str, ...] = ()
+) -> Histogram:
+    """A histogram with the buckets all durations of gpuctl share."""
+    return Histogram(name, text, labels, buckets=_SECONDS, registry=registry)
