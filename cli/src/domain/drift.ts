@@ -1,0 +1,101 @@
+import type { InstanceId, ReleaseId, ServiceName } from "./names.js";
+import { inOrder, type PerService } from "./fingerprint.js";
+import type { DriftOperation } from "./operations.js";
+import { instanceId, type ReleaseRecord, type ServiceRelease } from "./release.js";
+
+/** An instance as the target reports it, reduced to what planning needs. */
+export interface ObservedInstance {
+  id: InstanceId;
+  service: ServiceName;
+  release: ReleaseId;
+  process: "running" | "exited" | "stopped" | "stopped-by-reboot";
+  traffic: "open" | "paused" | "closed";
+  /** A person's words for why it does not run. */
+  ended: string | null;
+  stopsInMs: number | null;
+}
+
+/** What was found on the target. `null` means that it could not be asked, and nothing is concluded from that. */
+export interface Observed {
+  managerRuns: boolean;
+  instances: readonly ObservedInstance[];
+  /** The index instance that holds the writer lock, `none` when every running one said no. */
+  writer: InstanceId | "none" | null;
+  /** Services of the current release whose staged files do not verify. */
+  unstaged: readonly ServiceName[];
+}
+
+/** The instance that runs a service of a release. */
+export function instanceOf(service: ServiceRelease): InstanceId {
+  return instanceId(service.spec.service, service.since, service.slot);
+}
+
+/**
+ * What must be done so that exactly the current release serves, in an order that opens before it stops.
+ * @param current  the release that should serve; null before the first good one
+ * @param known    instances of kept good releases: paused ones may stay as warm predecessors
+ * @param leave    services that a rollout is about to replace: not worth restarting
+ */
+export function driftOperations(
+  current: ReleaseRecord | null,
+  observed: Observed,
+  known: ReadonlySet<InstanceId>,
+  leave: ReadonlySet<ServiceName> = new Set(),
+): readonly DriftOperation[] {
+  const services: PerService<ServiceRelease> = current?.services ?? {};
+  const wanted = inOrder(services);
+  const ours = new Set(wanted.map(([, service]) => instanceOf(service)));
+  const restored = wanted.flatMap(([service, release]) => restoreService(service, release, observed, leave));
+  const rest = observed.instances.filter((instance) => !ours.has(instance.id)).flatMap((instance) => sortOut(instance, known));
+  const manager: DriftOperation[] =
+    !observed.managerRuns && (wanted.length > 0 || rest.length > 0)
+      ? [{ kind: "ensure-manager", because: "it does not answer" }]
+      : [];
+  return [...manager, ...restored, ...rest];
+}
+
+function restoreService(
+  service: ServiceName,
+  release: ServiceRelease,
+  observed: Observed,
+  leave: ReadonlySet<ServiceName>,
+): readonly DriftOperation[] {
+  const id = instanceOf(release);
+  const seen = observed.instances.find((instance) => instance.id === id);
+  const operations: DriftOperation[] = [];
+  if (observed.unstaged.includes(service) && !leave.has(service)) {
+    operations.push({ kind: "restage", service, spec: release.spec, because: "its staged files are missing or were edited" });
+  }
+  if (seen?.process !== "running") {
+    if (leave.has(service)) return operations;
+    const instance = { id, service, release: release.since, slot: release.slot, spec: release.spec };
+    return [...operations, { kind: "restart", service, instance, because: whyNotRunning(seen) }];
+  }
+  if (service === "index" && observed.writer !== null && observed.writer !== id) {
+    const from = observed.writer === "none" ? null : observed.writer;
+    const because = from === null ? "no instance writes" : "the current release writes";
+    operations.push({ kind: "move-writer", service, from, to: id, because });
+  }
+  if (seen.traffic !== "open")
+    operations.push({ kind: "reopen", service, id, because: `${seen.traffic}, though it is the current release` });
+  return operations;
+}
+
+function whyNotRunning(seen: ObservedInstance | undefined): string {
+  if (seen === undefined) return "it is not there";
+  return seen.ended ?? (seen.process === "stopped-by-reboot" ? "stopped by reboot" : seen.process);
+}
+
+/** Instances that are not the current release's: warm predecessors stay, predecessors that still answer retire, strangers go. */
+function sortOut(instance: ObservedInstance, known: ReadonlySet<InstanceId>): readonly DriftOperation[] {
+  const { id, service, traffic } = instance;
+  const running = instance.process === "running";
+  const open = traffic === "open";
+  if (!running && !(open && instance.process === "exited")) return [];
+  if (!known.has(id) || !running || traffic === "closed") {
+    const because = known.has(id) ? "left over from an unfinished change" : "no kept release runs it";
+    return [{ kind: "discard", service, id, open, because }];
+  }
+  if (open) return [{ kind: "retire", service, id, open, because: "another release is the current one" }];
+  return instance.stopsInMs === null ? [{ kind: "retire", service, id, open, because: "warm without an end" }] : [];
+}
