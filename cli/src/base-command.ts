@@ -3,18 +3,14 @@ import * as Flags from "@oclif/core/flags";
 import type { Interfaces } from "@oclif/core";
 import type { EnvironmentConfig } from "./domain/config/resolved.js";
 import { exitCodes, type ExitCodeName } from "./domain/errors.js";
-import { type ErrorReport, errorText, reportError } from "./error-report.js";
+import { errorText, reportError } from "./error-report.js";
 import { type Io, processIo } from "./io.js";
+import { asksForJson, jsonDocument, type Outcome } from "./json-document.js";
 import type { Context, Progress, ProgressEvent } from "./ports.js";
 import { SignalWatch } from "./signals.js";
 
 export type FlagsOf<T extends typeof Command> = Interfaces.InferredFlags<(typeof BaseCommand)["baseFlags"] & T["flags"]>;
 export type ArgsOf<T extends typeof Command> = Interfaces.InferredArgs<T["args"]>;
-
-/** The one document of `--json`. `events` holds the phases of a deploy and is left out where there are none. */
-export type JsonDocument = { schemaVersion: 1; warnings: readonly string[]; events?: readonly ProgressEvent[] } & (
-  { ok: true; result: unknown } | { ok: false; error: ErrorReport }
-);
 
 /**
  * What every command shares: global flags, streams, the JSON document, signals and the way from an error to an exit code.
@@ -98,8 +94,9 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
 
   /** The environment that the flags, GPUCTL_* and the files name, after precedence. Throws ConfigInvalid with every problem. */
   protected async loadConfig(): Promise<EnvironmentConfig> {
-    const { loadEnvironment } = await import("./app/load-config.js");
+    const [{ loadEnvironment }, { configFiles }] = await Promise.all([import("./app/load-config.js"), import("./wiring.js")]);
     return loadEnvironment({
+      files: await configFiles(this.io.cwd),
       configPath: this.flags.config,
       environment: this.flags.environment,
       env: this.io.env,
@@ -150,8 +147,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
 
   /** Whether `--json` was given; known even when the rest of the command line does not parse. */
   protected get json(): boolean {
-    const end = this.argv.indexOf("--");
-    return (end === -1 ? this.argv : this.argv.slice(0, end)).includes("--json");
+    return asksForJson(this.argv);
   }
 
   /** Replaced by tests that look at events rather than text. */
@@ -168,7 +164,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
       debug: Boolean(this.io.env["GPUCTL_DEBUG"]),
     });
     this.io.setExitCode(report.exitCode);
-    if (this.json) this.#print({ ...this.#envelope(), ok: false, error: report });
+    if (this.json) this.#print({ ok: false, error: report });
     else this.io.stderr.write(errorText(report));
     return Promise.resolve();
   }
@@ -177,21 +173,15 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     this.io.setExitCode(exitCodes[this.successExit(result)]);
     if (this.streams()) return;
     if (this.json) {
-      this.#print({ ...this.#envelope(), ok: true, result: result ?? null });
+      this.#print({ ok: true, result: result ?? null });
       return;
     }
     const text = this.render(result);
     if (text !== "") this.io.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
   }
 
-  #envelope(): Pick<JsonDocument, "schemaVersion" | "warnings" | "events"> {
-    return { schemaVersion: 1, warnings: this.#warnings, ...(this.#events.length > 0 ? { events: this.#events } : {}) };
-  }
-
-  #print(document: JsonDocument): void {
-    const { schemaVersion, ok, warnings, events, ...outcome } = document;
-    const ordered = { schemaVersion, ok, ...outcome, warnings, ...(events === undefined ? {} : { events }) };
-    this.io.stdout.write(`${JSON.stringify(ordered, null, this.streams() ? 0 : 2)}\n`);
+  #print(outcome: Outcome): void {
+    this.io.stdout.write(jsonDocument(outcome, { warnings: this.#warnings, events: this.#events }, this.streams()));
   }
 
   #note(event: ProgressEvent): void {

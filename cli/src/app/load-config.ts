@@ -1,0 +1,190 @@
+import { renderProblems, toDiagnostic } from "../domain/config/diagnostics.js";
+import { projectLayers, userLayers } from "../domain/config/file-layers.js";
+import type { Layer } from "../domain/config/layers.js";
+import { flagOverrides, overrideLayer, variableOverrides, type Override } from "../domain/config/override-layer.js";
+import { resolveEnvironment, type Resolution } from "../domain/config/resolve.js";
+import type { EnvironmentConfig } from "../domain/config/resolved.js";
+import type { ProjectFile } from "../domain/config/schema.js";
+import type { Problem, SourceDocument } from "../domain/config/source.js";
+import { nearest } from "../domain/config/suggest.js";
+import { validateProject, validateUser, type Validated } from "../domain/config/validate.js";
+import { ConfigInvalid, UsageError } from "../domain/errors.js";
+import { serviceNames, type TargetKind } from "../domain/names.js";
+import type { ConfigFiles } from "../ports.js";
+
+export interface LoadRequest {
+  files: ConfigFiles;
+  /** `--config`. */
+  configPath?: string | undefined;
+  /** `--environment`. */
+  environment?: string | undefined;
+  env: Readonly<Record<string, string | undefined>>;
+  cwd: string;
+  /** Settings given by a command's own flags: path inside the environment -> value. */
+  flags?: Readonly<Record<string, unknown>>;
+}
+
+/** A configuration file that was found, and everything that is wrong with it. */
+export interface ReadConfig<Value> extends Validated<Value> {
+  path: string;
+  document: SourceDocument;
+}
+
+/** Loads the environment a command is about, after precedence. Throws ConfigInvalid with every problem, UsageError when it is not clear which one is meant. */
+export async function loadEnvironment(request: LoadRequest): Promise<EnvironmentConfig> {
+  return (await loadWithOrigins(request)).config;
+}
+
+/** The same with the origin of every value, for `config view`. */
+export async function loadWithOrigins(request: LoadRequest): Promise<Resolution> {
+  const project = await readProject(request);
+  const user = await readUser(request);
+  const file = accepted(project);
+  const userFile = user === null ? null : accepted(user);
+  const environment = chooseEnvironment(file, request);
+  const own = file.environments[environment];
+  if (own === undefined) throw noSuchEnvironment(environment, file);
+  const layers = [
+    ...overrides(flagOverrides(request.flags ?? {})),
+    ...overrides(variableOverrides(request.env)),
+    ...projectLayers(file, project.document, environment),
+    ...(user === null || userFile === null ? [] : userLayers(userFile, user.document, environment)),
+  ];
+  const declared = serviceNames.filter((service) => file.services[service] ?? own.services?.[service]);
+  const resolution = resolveEnvironment({
+    project: file.project,
+    projectFile: project.path,
+    environment,
+    target: own.target,
+    models: file.models ?? {},
+    declared,
+    layers,
+  });
+  checkOverridden(resolution.config);
+  return { ...resolution, config: { ...resolution.config, targetSettings: own } };
+}
+
+/** Finds and reads the project file without judging it. Throws when there is none or when it cannot be read. */
+export async function readProject(request: LoadRequest): Promise<ReadConfig<ProjectFile>> {
+  const path = await projectPath(request);
+  const read = await request.files.read(path);
+  if (read === null) {
+    throw new ConfigInvalid(`there is no file ${path}`, {
+      because: "the project file was named by --config or GPUCTL_CONFIG and does not exist",
+      nextSteps: ["gpuctl init", "or leave out --config to search upwards from here"],
+    });
+  }
+  return { path: read.realPath, document: read.document, ...validateProject(read.document) };
+}
+
+/** `$XDG_CONFIG_HOME/gpuctl/config.yaml`, or null when there is none. */
+export async function readUser(
+  request: LoadRequest,
+): Promise<(ReadConfig<unknown> & { value: ReturnType<typeof validateUser>["value"] }) | null> {
+  const path = userFilePath(request.env);
+  const read = path === null ? null : await request.files.read(path);
+  return read === null ? null : { path: read.realPath, document: read.document, ...validateUser(read.document) };
+}
+
+/** A relative XDG_CONFIG_HOME is invalid by its specification and ignored. */
+function userFilePath(env: LoadRequest["env"]): string | null {
+  const configured = env["XDG_CONFIG_HOME"];
+  if (configured?.startsWith("/")) return `${configured}/gpuctl/config.yaml`;
+  return env["HOME"] ? `${env["HOME"]}/.config/gpuctl/config.yaml` : null;
+}
+
+async function projectPath({ files, configPath, env, cwd }: LoadRequest): Promise<string> {
+  const named = configPath ?? (env["GPUCTL_CONFIG"] || undefined);
+  if (named !== undefined) return files.absolute(named, cwd);
+  const search = await files.find(cwd);
+  if (search.found !== null) return search.found;
+  throw new ConfigInvalid("there is no gpuctl.yaml here or above", {
+    because: search.nearMiss
+      ? `only ${search.nearMiss} was found, and the name is gpuctl.yaml`
+      : `looked in ${search.searched.join(", ")}`,
+    nextSteps: [
+      search.nearMiss ? `mv ${search.nearMiss} ${search.nearMiss.replace(/[^/]*$/, "gpuctl.yaml")}` : "gpuctl init",
+      "or name the file: --config FILE",
+    ],
+  });
+}
+
+function accepted<Value>(read: ReadConfig<Value>): Value {
+  if (read.value !== null) return read.value;
+  throw invalidFile(read.document, read.problems);
+}
+
+/** The error for a file with problems: all of them, in the text and as data. */
+export function invalidFile(document: SourceDocument, problems: readonly Problem[]): ConfigInvalid {
+  const errors = problems.filter((problem) => problem.severity === "error").length;
+  return new ConfigInvalid(
+    `${document.file} has ${errors === 1 ? "a problem" : `${errors} problems`}\n\n${renderProblems(problems, document)}\n`,
+    {
+      nextSteps: ["gpuctl config validate"],
+      data: { problems: problems.map((problem) => toDiagnostic(problem, document)) },
+    },
+  );
+}
+
+function chooseEnvironment(file: ProjectFile, request: LoadRequest): string {
+  const names = Object.keys(file.environments);
+  const named = request.environment ?? (request.env["GPUCTL_ENVIRONMENT"] || undefined) ?? file.defaultEnvironment;
+  if (named !== undefined) return named;
+  const [only, ...others] = names;
+  if (only !== undefined && others.length === 0) return only;
+  throw new UsageError("it is not clear which environment is meant", {
+    because: `gpuctl.yaml declares ${names.join(", ")} and no defaultEnvironment`,
+    nextSteps: names.map((name) => `--environment ${name}`),
+  });
+}
+
+function noSuchEnvironment(name: string, file: ProjectFile): UsageError {
+  const names = Object.keys(file.environments);
+  const guess = nearest(name, names);
+  return new UsageError(`there is no environment ${JSON.stringify(name)}${guess ? `; did you mean ${guess}?` : ""}`, {
+    because: `gpuctl.yaml declares ${names.join(", ")}`,
+    nextSteps: names.map((one) => `--environment ${one}`),
+  });
+}
+
+function overrides(given: readonly Override[]): Layer[] {
+  if (given.length === 0) return [];
+  const result = overrideLayer(given);
+  if ("layer" in result) return [result.layer];
+  throw new ConfigInvalid(
+    `${result.wrong.length === 1 ? "a setting" : "settings"} given outside of gpuctl.yaml cannot be used: ${result.wrong.join("; ")}`,
+    {
+      nextSteps: ["gpuctl config view --origin shows where every value comes from", "unset the variable, or correct it"],
+    },
+  );
+}
+
+/** The file is consistent in itself; what flags and variables changed may not be. */
+function checkOverridden(config: EnvironmentConfig): void {
+  const taken = new Map<number, string>();
+  for (const service of Object.values(config.services)) {
+    const other = taken.get(service.port);
+    if (other !== undefined) {
+      throw new ConfigInvalid(`port ${service.port} would be used by ${other} and by ${service.service}`, {
+        because: "a flag or a GPUCTL_* variable changed one of them",
+        nextSteps: ["gpuctl config view --origin"],
+      });
+    }
+    taken.set(service.port, service.service);
+    if (service.model !== null && !Object.hasOwn(config.models, service.model)) {
+      throw new ConfigInvalid(`there is no model ${JSON.stringify(service.model)} for ${service.service}`, {
+        because: `gpuctl.yaml declares ${Object.keys(config.models).join(", ") || "none"}`,
+        nextSteps: ["gpuctl config view --origin"],
+      });
+    }
+  }
+}
+
+/** Refuses a target whose driver is not there yet: its configuration is understood, but nothing could be done with it. */
+export function requireDriver(target: TargetKind, environment: string): void {
+  if (target === "process") return;
+  throw new ConfigInvalid(`the target ${target} of environment ${environment} has no driver in this version`, {
+    because: "its configuration is understood and validated, but only the process target can be planned and deployed yet",
+    nextSteps: ["gpuctl init --target process", "or set `target: process` for this environment in gpuctl.yaml"],
+  });
+}

@@ -1,0 +1,160 @@
+import { z } from "zod";
+import { deviceKinds, proofLevels } from "../names.js";
+import {
+  byteSize,
+  count,
+  filePath,
+  gpuUuid,
+  memorySize,
+  modelName,
+  port,
+  positiveDuration,
+  shortName,
+  variableName,
+} from "./schema-values.js";
+
+const device = z.enum(deviceKinds);
+const preference = z.enum(["auto", ...deviceKinds]);
+
+/** `device: cuda` is short for `device: { prefer: cuda }`. */
+const deviceChoice = z
+  .union([
+    preference,
+    z.strictObject({
+      prefer: preference.optional().describe("Device to use when it can be proven to work (default auto)."),
+      require: device.optional().describe("Device without which the service answers 503 instead of falling back."),
+      proof: z
+        .enum(proofLevels)
+        .optional()
+        .describe("Weakest device proof that is accepted: self, vram or process (default self)."),
+    }),
+  ])
+  .transform((choice) => (typeof choice === "string" ? { prefer: choice } : choice))
+  .describe("Device, as one word or as { prefer, require, proof }.");
+
+const slo = z
+  .strictObject({
+    p95: positiveDuration.describe("95th percentile of the latency, for example 150ms."),
+    errorRate: z
+      .number({ error: "expected a share of requests from 0 to 1, such as 0.01" })
+      .min(0, { error: "expected a share of requests from 0 to 1, such as 0.01" })
+      .max(1, { error: "expected a share of requests from 0 to 1, such as 0.01" })
+      .optional()
+      .describe("Share of requests that may fail, 0 to 1 (default 0.01)."),
+  })
+  .describe("What users were promised; status and bench compare with it.");
+
+const secretHelp = "expected { env: NAME } or { file: PATH }: a secret's value never stands in this file";
+const secretSource = z
+  .union([z.strictObject({ env: variableName }), z.strictObject({ file: filePath })], { error: secretHelp })
+  .describe("Where the value is read from at deploy time.");
+
+const environmentValue = z
+  .union([z.string(), z.number(), z.boolean()], { error: "expected text, a number or true/false" })
+  .transform(String);
+
+const gate = z
+  .strictObject({
+    benchmark: z
+      .strictObject({
+        maxP95: positiveDuration.describe("The candidate is refused when its p95 is above this."),
+        seconds: count(1, 600).optional().describe("How long the gate measures (default 5)."),
+      })
+      .optional()
+      .describe("Benchmark gate; skipped, and printed as skipped, unless configured."),
+  })
+  .describe("Gates a candidate must pass beside device proof and correctness.");
+
+const logLevel = z.enum(["debug", "info", "warning", "error"]);
+
+const sharedOptions = {
+  maxItems: count(1, 100_000).optional().describe("Texts, documents or vectors in one request (default 2048)."),
+  maxBodyBytes: byteSize.optional().describe("Largest request body, such as 8MiB (default 8MiB; index 32MiB)."),
+  deadline: positiveDuration.optional().describe("A request older than this is answered 503 (default 30s)."),
+  threads: count(0, 1024).optional().describe("Threads for one inference; 0 takes the CPU quota (default)."),
+  logLevel: logLevel.optional().describe("Least severe level that is logged (default info)."),
+};
+
+const modelOptions = z
+  .strictObject({
+    maxBatchTokens: count(16, 10_000_000).optional().describe("Padded tokens in one batch (default 8192 on cpu)."),
+    maxQueueTokens: count(16, 1_000_000_000).optional().describe("Tokens waiting before requests get 429 (default 131072)."),
+    maxTokens: count(8, 131_072).optional().describe("Truncate texts here; never above the model's own limit."),
+    ...sharedOptions,
+  })
+  .describe("Options of the service.");
+
+const indexOptions = z
+  .strictObject({
+    dimension: count(1, 65_536).optional().describe("Length of the vectors (default: that of the embedder's model)."),
+    indexType: z
+      .enum(["auto", "Flat", "IVFFlat", "IVFPQ"])
+      .optional()
+      .describe("FAISS index type; auto chooses by size (default)."),
+    ...sharedOptions,
+  })
+  .describe("Options of the index.");
+
+const everyService = {
+  enabled: z.boolean().optional().describe("false leaves the service out of an environment (default true)."),
+  port: port.optional().describe("Public port (embedder 8001, reranker 8002, index 8003)."),
+  device: deviceChoice.optional(),
+  vram: memorySize.optional().describe("GPU memory the service may use, such as 2GiB."),
+  slo: slo.optional(),
+  env: z
+    .record(variableName, environmentValue)
+    .optional()
+    .describe("Further environment variables; they win over options. Names that gpuctl controls are refused."),
+  secrets: z.record(variableName, secretSource).optional().describe("Secrets by name, given to the service as files."),
+  gate: gate.optional(),
+  nodes: z.array(shortName).min(1).optional().describe("Nodes that run the service (default: all of the environment)."),
+  gpu: gpuUuid.optional().describe("UUID of the GPU to use, as `nvidia-smi -L` prints it."),
+};
+
+const model = modelName.optional().describe("Name under `models`.");
+
+export const embedderSchema = z
+  .strictObject({
+    model,
+    ...everyService,
+    options: modelOptions.optional(),
+    fallback: z
+      .literal("cpu", { error: "an embedder can only fall back to `cpu`: another model's vectors would not be comparable" })
+      .optional()
+      .describe("Same model on the CPU."),
+  })
+  .describe("Turns texts into vectors.");
+
+export const rerankerSchema = z
+  .strictObject({
+    model,
+    ...everyService,
+    options: modelOptions.optional(),
+    fallback: z
+      .union([
+        z.literal("cpu"),
+        z.strictObject({
+          model: modelName.describe("A smaller model under `models`."),
+          maxCandidates: count(1, 10_000).optional().describe("Most documents reranked while on the CPU."),
+        }),
+      ])
+      .optional()
+      .describe("What answers when the GPU is lost: `cpu`, or a smaller model."),
+  })
+  .describe("Orders documents by how well they answer a query.");
+
+export const indexSchema = z
+  .strictObject({ ...everyService, options: indexOptions.optional() })
+  .describe("Keeps vectors and searches them.");
+
+export const servicesSchema = z.strictObject({
+  embedder: embedderSchema.optional(),
+  reranker: rerankerSchema.optional(),
+  index: indexSchema.optional(),
+});
+
+export type EmbedderSettings = z.output<typeof embedderSchema>;
+export type RerankerSettings = z.output<typeof rerankerSchema>;
+export type IndexSettings = z.output<typeof indexSchema>;
+export type ServiceSettings = EmbedderSettings | RerankerSettings | IndexSettings;
+export type ServicesSettings = z.output<typeof servicesSchema>;

@@ -1,0 +1,171 @@
+import { z } from "zod";
+import { servicesSchema } from "./schema-services.js";
+import {
+  bindAddress,
+  cidr,
+  count,
+  duration,
+  filePath,
+  host,
+  imageReference,
+  labelMap,
+  memorySize,
+  port,
+  positiveDuration,
+  shortName,
+  variableName,
+} from "./schema-values.js";
+
+/** Settings every target understands; all of them have a default. */
+export const sharedEnvironmentSettings = {
+  bind: bindAddress.optional().describe("Address the public ports bind to (default 127.0.0.1)."),
+  load: positiveDuration.optional().describe("Budget for a candidate to load its model (default 15m)."),
+  warmUp: positiveDuration.optional().describe("Budget for warming up every shape (default 5m)."),
+  drain: duration.optional().describe("How long running requests may take to end at the switch (default 30s)."),
+  soak: duration.optional().describe("How long a new release is watched before it counts as good (default 10s; 60s on hosts)."),
+  keepWarm: duration.optional().describe("How long the old instances stay ready for an instant rollback (default 10m)."),
+  retain: count(1, 100).optional().describe("Good releases that are kept (default 3)."),
+  services: servicesSchema.optional().describe("Settings of services that differ in this environment."),
+};
+
+const secretReference = z.union([z.strictObject({ env: variableName }), z.strictObject({ file: filePath })], {
+  error: "expected { env: NAME } or { file: PATH }: a secret's value never stands in this file",
+});
+
+const registry = z
+  .strictObject({
+    server: host.describe("Registry to pull images from."),
+    username: z.string().optional(),
+    password: secretReference.optional().describe("Where the password is read from."),
+  })
+  .describe("Container registry.");
+
+const images = z
+  .strictObject({ services: imageReference.optional(), ingress: imageReference.optional() })
+  .describe("Images to use in place of the default ones.");
+
+const ssh = z
+  .strictObject({
+    client: z.enum(["node-ssh", "openssh"]).optional().describe("node-ssh, or the system's ssh (agents, ProxyJump, FIDO keys)."),
+    knownHosts: filePath.optional().describe("known_hosts file (default ~/.ssh/known_hosts)."),
+    connectTimeout: positiveDuration.optional().describe("Budget for one connection (default 10s)."),
+    acceptNew: z.boolean().optional().describe("Accept the key of a host seen for the first time (default false)."),
+  })
+  .describe("How hosts are reached.");
+
+const sshAddress = {
+  host: host.describe("Host name or address; `local` means the engine of this machine."),
+  user: z
+    .string()
+    .regex(/^[a-z_][a-z0-9_-]{0,31}$/, { error: "expected a user name" })
+    .optional()
+    .describe("Default root."),
+  port: port.optional().describe("Default 22."),
+  identityFile: filePath.optional().describe("Private key (default: agent and ~/.ssh)."),
+  labels: labelMap.optional(),
+};
+
+const tls = z
+  .discriminatedUnion("mode", [
+    z.strictObject({ mode: z.literal("off") }),
+    z.strictObject({
+      mode: z.literal("acme"),
+      domain: host.describe("Name the certificate is for."),
+      email: z
+        .string()
+        .regex(/^[^@\s]+@[^@\s]+$/, { error: "expected an e-mail address" })
+        .optional(),
+    }),
+    z.strictObject({ mode: z.literal("files"), certificate: filePath, key: filePath }),
+  ])
+  .describe("Encryption of the public ports.");
+
+const ingress = z
+  .strictObject({
+    node: shortName.describe("Node that balances over the instances of all nodes."),
+    port: port.optional().describe("Public port (default 443 with TLS, else 80)."),
+  })
+  .describe("One address in front of all nodes.");
+
+const hostTarget = {
+  ...sharedEnvironmentSettings,
+  ssh: ssh.optional(),
+  ingress: ingress.optional(),
+  tls: tls.optional(),
+  allow: z.array(cidr).optional().describe("Networks that may reach the public ports (default: the bind address decides)."),
+  registry: registry.optional(),
+  images: images.optional(),
+};
+
+const nodeMap = <Shape extends z.ZodRawShape>(shape: Shape): z.ZodRecord<typeof shortName, z.ZodObject<Shape, z.core.$strict>> =>
+  z.record(shortName, z.strictObject(shape)).describe("Hosts by name.");
+
+export const processEnvironment = z
+  .strictObject({
+    target: z.literal("process").describe("Child processes on this machine, no Docker."),
+    ...sharedEnvironmentSettings,
+  })
+  .describe("Services as child processes of this machine.");
+
+export const composeEnvironment = z
+  .strictObject({
+    target: z.literal("compose").describe("Docker Engine, local or over SSH."),
+    nodes: nodeMap(sshAddress),
+    dataDirectory: filePath.optional().describe("Where nodes keep models, index and records (default /var/lib/gpuctl)."),
+    ...hostTarget,
+  })
+  .describe("Containers on one or more hosts with Docker.");
+
+export const swarmEnvironment = z
+  .strictObject({
+    target: z.literal("swarm").describe("Docker Swarm stack."),
+    nodes: nodeMap({ ...sshAddress, role: z.enum(["manager", "worker"]).describe("At least one node is a manager.") }),
+    stack: shortName.optional().describe("Stack name (default <project>-<environment>)."),
+    network: shortName.optional().describe("Overlay network (default <stack>)."),
+    ...hostTarget,
+  })
+  .describe("A Docker Swarm.");
+
+const toleration = z.strictObject({
+  key: z.string().optional(),
+  operator: z.enum(["Exists", "Equal"]).optional(),
+  value: z.string().optional(),
+  effect: z.enum(["NoSchedule", "PreferNoSchedule", "NoExecute"]).optional(),
+  tolerationSeconds: count(0, 86_400).optional(),
+});
+
+export const kubernetesEnvironment = z
+  .strictObject({
+    target: z.literal("kubernetes").describe("A Helm release in a namespace."),
+    context: z.string().min(1).describe("kubectl context; named, so that no deploy ever goes to the wrong cluster."),
+    kubeconfig: filePath.optional().describe("Default: KUBECONFIG, then ~/.kube/config."),
+    namespace: shortName.optional().describe("Default <project>-<environment>."),
+    release: shortName.optional().describe("Helm release name (default gpuctl)."),
+    nodeSelector: labelMap.optional(),
+    tolerations: z.array(toleration).optional(),
+    runtimeClass: z.string().min(1).optional().describe("RuntimeClass of GPU pods, such as nvidia."),
+    gpuResource: z.string().min(1).optional().describe("Extended resource asked for (default nvidia.com/gpu)."),
+    storage: z
+      .strictObject({ class: z.string().min(1).optional(), size: memorySize.optional().describe("Default 20GiB.") })
+      .optional()
+      .describe("Volume for models and index."),
+    imagePullSecrets: z.array(shortName).optional(),
+    allow: z.array(cidr).optional().describe("Networks that may reach the services (a NetworkPolicy)."),
+    ingress: z
+      .strictObject({ className: z.string().min(1).optional(), host, tlsSecret: shortName.optional() })
+      .optional()
+      .describe("Ingress in front of the services."),
+    images: images.optional(),
+    ...sharedEnvironmentSettings,
+  })
+  .describe("A namespace of a Kubernetes cluster.");
+
+export const environmentSchema = z
+  .discriminatedUnion("target", [processEnvironment, composeEnvironment, swarmEnvironment, kubernetesEnvironment])
+  .describe("A named place to run: one target and its settings.");
+
+/** What the user file may say about environments: only what every target understands. */
+export const sharedEnvironmentSchema = z.strictObject(sharedEnvironmentSettings);
+
+export type EnvironmentSettings = z.output<typeof environmentSchema>;
+export type SharedEnvironmentSettings = z.output<typeof sharedEnvironmentSchema>;
