@@ -1,1 +1,1 @@
-"""What every service shares: settings, logs, metrics, errors, body limits, health, the app around its routes."""
+"""What every service shares: settings, logs, metrics, errors, limits, health, the app around its routes."""

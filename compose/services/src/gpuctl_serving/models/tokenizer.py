@@ -1,0 +1,77 @@
+"""The model's own tokenizer, truncating where the model does and saying so."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from gpuctl_serving.engines.protocol import Tokens
+from gpuctl_serving.models.errors import ModelProblem
+
+Direction = Literal["right", "left"]
+
+#: No token is longer than this many characters, nearly: text beyond `limit` x this cannot reach the model.
+_CHARACTERS_A_TOKEN = 250
+
+
+class ModelTokenizer:
+    """Tokenises texts and pairs. Calls release the GIL; instances may be shared between threads."""
+
+    def __init__(self, file: Path, max_tokens: int) -> None:
+        self._json = file.read_text(encoding="utf-8")
+        self.max_tokens = max_tokens
+        # A tokenizer holds its truncation as state: one for each direction is made when first needed.
+        self._by_direction: dict[Direction, Any] = {}
+        self._configured("right")
+
+    def texts(self, texts: Sequence[str], direction: Direction = "right") -> list[Tokens]:
+        """Each text with the model's special tokens."""
+        limit = self.max_tokens * _CHARACTERS_A_TOKEN
+        cut = [text[:limit] if direction == "right" else text[-limit:] for text in texts]
+        encoded = self._configured(direction).encode_batch_fast(cut)
+        return [
+            _tokens(one, len(text) > limit, types=False) for one, text in zip(encoded, texts, strict=True)
+        ]
+
+    def pairs(self, query: str, documents: Sequence[str], direction: Direction = "right") -> list[Tokens]:
+        """The query with each document; the longer of the two is cut first."""
+        limit = self.max_tokens * _CHARACTERS_A_TOKEN
+        pick: Callable[[str], str] = (lambda t: t[:limit]) if direction == "right" else (lambda t: t[-limit:])
+        pairs = [(pick(query), pick(document)) for document in documents]
+        encoded = self._configured(direction).encode_batch_fast(pairs)
+        cut = len(query) > limit
+        return [
+            _tokens(one, cut or len(document) > limit, types=True)
+            for one, document in zip(encoded, documents, strict=True)
+        ]
+
+    def pad_id(self, default: int) -> int:
+        """The id rows are padded with."""
+        for name in ("[PAD]", "<pad>"):
+            found = self._configured("right").token_to_id(name)
+            if found is not None:
+                return int(found)
+        return default
+
+    def _configured(self, direction: Direction) -> Any:
+        known = self._by_direction.get(direction)
+        if known is not None:
+            return known
+        try:
+            tokenizer = Tokenizer.from_str(self._json)
+        except Exception as wrong:  # The library raises bare Exception.
+            raise ModelProblem("tokenizer.json cannot be read", str(wrong)) from wrong
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(self.max_tokens, strategy="longest_first", direction=direction)
+        self._by_direction[direction] = tokenizer
+        return tokenizer
+
+
+def _tokens(encoding: Any, cut: bool, *, types: bool) -> Tokens:
+    return Tokens(
+        ids=np.array(encoding.ids, np.int32),
+        types=np.array(encoding.type_ids, np.int32) if types else None,
+        truncated=cut or bool(encoding.overflowing),
+    )
