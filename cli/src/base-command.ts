@@ -1,6 +1,7 @@
 import { Command } from "@oclif/core/command";
 import * as Flags from "@oclif/core/flags";
 import type { Interfaces } from "@oclif/core";
+import type { LoadRequest } from "./app/load-config.js";
 import type { EnvironmentConfig } from "./domain/config/resolved.js";
 import { exitCodes, type ExitCodeName } from "./domain/errors.js";
 import { errorText, reportError } from "./error-report.js";
@@ -92,17 +93,23 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     return this.#signals.signal;
   }
 
-  /** The environment that the flags, GPUCTL_* and the files name, after precedence. Throws ConfigInvalid with every problem. */
-  protected async loadConfig(): Promise<EnvironmentConfig> {
-    const [{ loadEnvironment }, { configFiles }] = await Promise.all([import("./app/load-config.js"), import("./wiring.js")]);
-    return loadEnvironment({
+  /** What finding and reading the configuration takes; for commands that look at the configuration itself. */
+  protected async configRequest(): Promise<LoadRequest> {
+    const { configFiles } = await import("./wiring.js");
+    return {
       files: await configFiles(this.io.cwd),
       configPath: this.flags.config,
       environment: this.flags.environment,
       env: this.io.env,
       cwd: this.io.cwd,
       flags: this.configFlags(),
-    });
+    };
+  }
+
+  /** The environment that the flags, GPUCTL_* and the files name, after precedence. Throws ConfigInvalid with every problem. */
+  protected async loadConfig(): Promise<EnvironmentConfig> {
+    const { loadEnvironment } = await import("./app/load-config.js");
+    return loadEnvironment(await this.configRequest());
   }
 
   /** Everything a use case may touch: the configuration resolved and the adapters of its target. */

@@ -66,6 +66,12 @@ export async function configFiles(cwd: string): Promise<ConfigFiles> {
   return new DiskConfigFiles(cwd);
 }
 
+/** Configuration files on this machine. */
+export async function configFiles(cwd: string): Promise<ConfigFiles> {
+  const { DiskConfigFiles } = await import("./adapters/config/disk-config-files.js");
+  return new DiskConfigFiles(cwd);
+}
+
 /** The progress renderer of this terminal. */
 export async function terminalProgress(io: Io, options: { quiet: boolean }): Promise<Progress & { end(): void }> {
   const { TerminalProgress } = await import("./adapters/terminal/progress.js");

@@ -1,0 +1,58 @@
+/**
+ * The one entry behind `npm run quickstart`, `npm test` and `npm run build`: from a clean clone to a set-up checkout, then on.
+ * Needs nothing but Node 20, npm and Python 3.11; what was done before for the same locks is skipped.
+ */
+import { realpathSync } from "node:fs";
+import { join } from "node:path";
+import { build } from "./build/build.mjs";
+import { installPackages, projectNode } from "./setup/node.mjs";
+import { developmentEnvironment, ensureEnvironment, findPython, runtimeEnvironment } from "./setup/python.mjs";
+import { root, say, SetUpFailed, show } from "./setup/run.mjs";
+
+const usage = "Usage: node scripts/bootstrap.mjs quickstart | test [step ...] | build | python";
+
+/** @type {Readonly<Record<string, (tools: Tools, args: readonly string[]) => Promise<number>>>} */
+const tasks = {
+  async quickstart({ node, python }, args) {
+    await ensureEnvironment(python, runtimeEnvironment(python.tag), ["runtime.txt"]);
+    return show(node, [join(root, "scripts/quickstart.mjs"), ...args], { cwd: root });
+  },
+  async test({ node, python }, args) {
+    const runtime = await ensureEnvironment(python, runtimeEnvironment(python.tag), ["runtime.txt"]);
+    const development = await ensureEnvironment(python, developmentEnvironment(python.tag), ["runtime.txt", "dev.txt"]);
+    const { runChecks } = await import("./setup/checks.mjs");
+    return runChecks({ node, runtime, development }, args);
+  },
+  build: () => Promise.resolve(0),
+  async python({ python }) {
+    process.stdout.write(`${await ensureEnvironment(python, runtimeEnvironment(python.tag), ["runtime.txt"])}\n`);
+    process.stdout.write(`${await ensureEnvironment(python, developmentEnvironment(python.tag), ["runtime.txt", "dev.txt"])}\n`);
+    return 0;
+  },
+};
+
+/** @typedef {{ node: string, python: { executable: string, tag: string } }} Tools */
+
+async function main([name = "", ...args]) {
+  const task = tasks[name];
+  if (task === undefined) throw new SetUpFailed(usage);
+  const python = await findPython();
+  await installPackages();
+  const node = await projectNode();
+  if (realpathSync(node) !== realpathSync(process.execPath)) return respawn(node, [name, ...args]);
+  if (name !== "python") await build({ node, python });
+  return task({ node, python }, args);
+}
+
+/** Starts over on the checkout's own Node; it comes first on PATH, so that everything below uses it too. */
+function respawn(node, args) {
+  const env = { ...process.env, PATH: `${join(root, "node_modules/.bin")}:${process.env.PATH}` };
+  return show(node, [join(root, "scripts/bootstrap.mjs"), ...args], { env });
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  say(error instanceof SetUpFailed ? error.message : error.stack);
+  process.exitCode = 1;
+}

@@ -1,0 +1,32 @@
+import { defineConfig } from "vitest/config";
+
+/** Tests that start processes are slower on a shared machine than at a desk; each still has an end. */
+const patient = { testTimeout: 180_000, hookTimeout: 180_000 };
+
+export default defineConfig({
+  test: {
+    // oclif writes to the real streams; with the interception on, captured stdout would be empty.
+    disableConsoleIntercept: true,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "unit",
+          include: ["test/{unit,property,golden,contract}/**/*.test.ts"],
+          testTimeout: 20_000,
+          setupFiles: ["test/support/clean-process.ts"],
+        },
+      },
+      {
+        extends: true,
+        // One file at a time: each starts a keeper and services with a real model, and the machine may have two cores.
+        test: { name: "e2e", include: ["test/e2e/**/*.test.ts"], fileParallelism: false, ...patient },
+      },
+      {
+        extends: true,
+        // Needs root and Debian packages; run by .ci/run.
+        test: { name: "root", include: ["test/e2e-root/**/*.test.ts"], fileParallelism: false, ...patient },
+      },
+    ],
+  },
+});
