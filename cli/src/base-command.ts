@@ -39,7 +39,11 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   io: Io = processIo();
   protected flags!: FlagsOf<T>;
   protected args!: ArgsOf<T>;
-  protected progress: Progress = { emit: (event) => void this.#note(event) };
+  protected progress: Progress = {
+    emit: (event) => {
+      this.#note(event);
+    },
+  };
   readonly #warnings: string[] = [];
   readonly #events: ProgressEvent[] = [];
   #signals: SignalWatch | undefined;
@@ -68,8 +72,8 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     // oclif would warn about a command line that does not parse, on top of the error that says so.
     this.parsed = true;
     const { args, flags } = await this.parse(this.ctor as unknown as Interfaces.Input<FlagsOf<T>, FlagsOf<T>, ArgsOf<T>>);
-    this.args = args as ArgsOf<T>;
-    this.flags = flags as FlagsOf<T>;
+    this.args = args;
+    this.flags = flags;
     const renderer = await this.progressRenderer();
     this.progress = {
       emit: (event) => {

@@ -103,7 +103,9 @@ export class TerminalProgress implements Progress {
 
   #show(text: string): void {
     if (!this.#options.isTTY || text === this.#transient) return;
-    const fitted = [...text].slice(0, Math.max(20, this.#options.columns - 1)).join("");
+    const fitted = Array.from(text)
+      .slice(0, Math.max(20, this.#options.columns - 1))
+      .join("");
     this.#out.write(`\r\u001B[K${fitted}`);
     this.#transient = text;
   }
