@@ -1,0 +1,103 @@
+"""`python -m gpuctl_serving.models fetch | list | verify`: JSON lines on stdout, exit 1 on a problem."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gpuctl_serving.models.errors import ModelProblem
+from gpuctl_serving.models.fetch import fetch
+from gpuctl_serving.models.manifest import MANIFEST, damage, read_manifest, sha256_file
+from gpuctl_serving.models.progress import Progress
+from gpuctl_serving.models.spec import parse_spec
+from gpuctl_serving.models.store import ModelStore, StoredModel
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    progress = Progress()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        result = _COMMANDS[options.command](options, progress)
+    except ModelProblem as problem:
+        progress.emit(_error(problem.message, problem.because, problem.next_step))
+        return 1
+    except KeyboardInterrupt:
+        progress.emit(_error("interrupted", "nothing was left in the store", "run it again"))
+        return 1
+    progress.emit({"event": "result", **result})
+    return 0 if result.get("ok", True) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m gpuctl_serving.models", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    fetching = commands.add_parser("fetch", help="fetch one model into the store")
+    fetching.add_argument("--spec", required=True, help="the model's source as JSON")
+    listing = commands.add_parser("list", help="print every stored model")
+    verifying = commands.add_parser("verify", help="hash every file of every stored model")
+    verifying.add_argument("--directory", type=Path, help="only this model's directory")
+    for command in (fetching, listing, verifying):
+        command.add_argument("--store", type=Path, required=True, help="root of the model store")
+    return parser
+
+
+def _fetch(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    stored = asyncio.run(fetch(parse_spec(options.spec), ModelStore(options.store), progress))
+    return _summary(stored)
+
+
+def _list(options: argparse.Namespace, _: Progress) -> dict[str, Any]:
+    models, damaged = ModelStore(options.store).list()
+    return {
+        "models": [_summary(model) for model in models],
+        "damaged": [{"directory": str(path), "because": why} for path, why in damaged],
+    }
+
+
+def _verify(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    store = ModelStore(options.store)
+    models, damaged = store.list()
+    if options.directory is not None:
+        models = [StoredModel(options.directory, read_manifest(options.directory))]
+        damaged = []
+    reports: list[dict[str, Any]] = [
+        {"directory": str(path), "file": MANIFEST, "because": why} for path, why in damaged
+    ]
+    for number, model in enumerate(models):
+        found = damage(model.directory, model.manifest)
+        reports += [{"directory": str(model.directory), "file": f, "because": why} for f, why in found]
+        progress.amount("verify", number + 1, len(models), "models")
+    return {"ok": not reports, "verified": len(models), "damaged": reports}
+
+
+def _summary(stored: StoredModel) -> dict[str, Any]:
+    manifest: dict[str, Any] = msgspec.to_builtins(stored.manifest)
+    probes = manifest.pop("probes")
+    return {
+        "directory": str(stored.directory),
+        "manifest": sha256_file(stored.directory / MANIFEST),
+        **manifest,
+        "bytes": sum(entry["bytes"] for entry in manifest["files"].values()),
+        "probes": {"kind": probes["kind"], "origin": probes["origin"], "count": len(probes["items"])},
+    }
+
+
+def _error(message: str, because: str, next_step: str) -> dict[str, Any]:
+    return {"event": "error", "message": message, "because": because, "next": next_step}
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+_COMMANDS = {"fetch": _fetch, "list": _list, "verify": _verify}
+
+if __name__ == "__main__":
+    sys.exit(main())
