@@ -10,13 +10,8 @@ from gpuctl_serving.models.source_folder import SAFETENSORS, SMALL_FILES, Source
 from gpuctl_serving.models.spec import HubSpec
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_ONNX_FILES = (
-    "model.onnx",
-    "model.onnx_data",
-    "onnx/model.onnx",
-    "onnx/model.onnx_data",
-    "onnx/Constant_7_attr__value",
-)
+#: Graphs above 2 GiB keep their weights in files beside them, under whatever names.
+_ONNX_FILES = ("model.onnx", "model.onnx_data", "onnx/model.onnx", "onnx/model.onnx_data", "onnx/Constant_*")
 
 
 async def fetch_hub(spec: HubSpec, progress: Progress) -> Path:

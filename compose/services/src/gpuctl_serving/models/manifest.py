@@ -34,7 +34,7 @@ class Probe(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Probes(msgspec.Struct, frozen=True):
-    """`reference`: computed by an independent implementation. `self-recorded`: by our FP32 CPU engine at fetch."""
+    """`reference`: by an independent implementation. `self-recorded`: by our FP32 CPU engine at fetch."""
 
     kind: Kind
     origin: Origin
@@ -68,11 +68,11 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def generation(
-    manifest_id: str, revision: str, pooling: str, normalize: bool, prefix: str, dimension: int
+    model_id: str, revision: str, pooling: str, normalize: bool, prefix: str, dimension: int
 ) -> str:
     """Identity of a vector space, as architecture.md writes it."""
     norm = "normalized" if normalize else "raw"
-    return f"{manifest_id}@{revision}|{pooling}|{norm}|{prefix}|{dimension}"
+    return f"{model_id}@{revision}|{pooling}|{norm}|{prefix}|{dimension}"
 
 
 def read_manifest(directory: Path) -> Manifest:

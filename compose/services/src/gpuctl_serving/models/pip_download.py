@@ -45,12 +45,17 @@ async def download_wheel(package: str, lock: Path, folder: Path, progress: Progr
     scratch.mkdir(parents=True)
     argv = [
         sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary", ":all:",
-        "--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--dest", str(folder), "-r", str(lock),
+        "--disable-pip-version-check", "--no-input", "--progress-bar", "off",
+        "--dest", str(folder), "-r", str(lock),
     ]  # fmt: skip
     env = {**os.environ, "TMPDIR": str(scratch), "PIP_NO_COLOR": "1"}
     code, output = await _run(argv, env, folder, progress)
     if code != 0:
         raise _explain(package, output)
+    return _wheel_in(folder, package)
+
+
+def _wheel_in(folder: Path, package: str) -> Path:
     name = _normal(package.partition("==")[0])
     wheels = [file for file in folder.glob("*.whl") if _normal(file.name.split("-")[0]) == name]
     if not wheels:

@@ -1,4 +1,4 @@
-"""Probes: inputs whose right answers are known, recorded at fetch and asked again whenever proof is wanted."""
+"""Probes: inputs whose right answers are known, recorded at fetch, asked again when proof is wanted."""
 
 import json
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ def judge(probe: Probe, answer: Rows) -> Verdict:
     return Verdict(
         similarity >= LEAST_SIMILARITY,
         similarity,
-        f"cosine {similarity:.7f} to the recorded vector of {probe.text!r}, at least {LEAST_SIMILARITY} is right",
+        f"cosine {similarity:.7f} to the recorded vector of {probe.text!r}; {LEAST_SIMILARITY} is needed",
     )
 
 

