@@ -4,7 +4,16 @@
  */
 import { createServer } from "node:http";
 
-const options = { delayMs: 0, slowShare: 0, slowMs: 0, faultEvery: 0, fault: "none", devices: ["cpu"], dimension: 8, ...JSON.parse(process.argv[2] ?? "{}") };
+const options = {
+  delayMs: 0,
+  slowShare: 0,
+  slowMs: 0,
+  faultEvery: 0,
+  fault: "none",
+  devices: ["cpu"],
+  dimension: 8,
+  ...JSON.parse(process.argv[2] ?? "{}"),
+};
 
 let served = 0;
 
@@ -36,7 +45,10 @@ function embeddings(body, fault) {
 }
 
 function rerank(body, fault) {
-  const scored = body.documents.map((document, index) => ({ index, relevance_score: (vectorOf(document.content ?? document)[0] + 1) / 2 }));
+  const scored = body.documents.map((document, index) => ({
+    index,
+    relevance_score: (vectorOf(document.content ?? document)[0] + 1) / 2,
+  }));
   scored.sort((a, b) => b.relevance_score - a.relevance_score);
   if (fault === "wrong-order") scored.reverse();
   if (fault === "missing-item") scored.pop();
@@ -46,7 +58,12 @@ function rerank(body, fault) {
 }
 
 function search(body, fault) {
-  const hits = Array.from({ length: Math.min(body.k, 100) }, (_, n) => ({ id: `doc.md#${n}`, score: 0.9 - n * 0.005, text: "", metadata: {} }));
+  const hits = Array.from({ length: Math.min(body.k, 100) }, (_, n) => ({
+    id: `doc.md#${n}`,
+    score: 0.9 - n * 0.005,
+    text: "",
+    metadata: {},
+  }));
   if (fault === "wrong-order") hits.reverse();
   if (fault === "missing-item") hits.pop();
   if (fault === "wrong-index" && hits.length > 1) hits[0].id = hits[1].id;
@@ -55,11 +72,13 @@ function search(body, fault) {
 }
 
 function answerFor(path, body, fault) {
-  if (path === "/info") return { model_id: "stub/model", model_sha: "r1", model: "stub/model", revision: "r1", dimension: options.dimension };
+  if (path === "/info")
+    return { model_id: "stub/model", model_sha: "r1", model: "stub/model", revision: "r1", dimension: options.dimension };
   if (path === "/v1/embeddings") return embeddings(body, fault);
   if (path === "/rerank") return rerank(body, fault);
   if (path.endsWith("/search")) return search(body, fault);
-  if (path.endsWith("/stats")) return { items: 100, namespaces: { default: 100 }, dimension: options.dimension, device: "cpu", indexType: "Flat" };
+  if (path.endsWith("/stats"))
+    return { items: 100, namespaces: { default: 100 }, dimension: options.dimension, device: "cpu", indexType: "Flat" };
   return { ok: true };
 }
 
@@ -76,7 +95,11 @@ function respond(request, response, text) {
   if (fault === "hang") return;
   const status = fault === "http-503" ? 503 : 200;
   const body = Buffer.from(JSON.stringify(answerFor(path, text === "" ? {} : JSON.parse(text), fault)));
-  const headers = { "content-type": "application/json", "x-gpuctl-device": options.devices[Math.max(0, ordinal) % options.devices.length], "content-length": body.length };
+  const headers = {
+    "content-type": "application/json",
+    "x-gpuctl-device": options.devices[Math.max(0, ordinal) % options.devices.length],
+    "content-length": body.length,
+  };
   const finish = () => {
     response.writeHead(status, headers);
     if (fault === "short-body") {

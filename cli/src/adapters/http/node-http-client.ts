@@ -24,7 +24,7 @@ export class NodeHttpClient implements HttpClient {
 
 function send(base: string, request: HttpRequest, signal: AbortSignal): Promise<IncomingMessage> {
   const body = request.body === undefined ? undefined : Buffer.from(JSON.stringify(request.body));
-  const headers: Record<string, string | number> = { accept: "application/json", connection: "close" };
+  const headers: Record<string, string | number> = { ...request.headers, accept: "application/json", connection: "close" };
   if (body !== undefined) Object.assign(headers, { "content-type": "application/json", "content-length": body.length });
   return new Promise((resolve, reject) => {
     const outgoing = open(base, { method: request.method, headers, agent: false, signal }, request.path);
