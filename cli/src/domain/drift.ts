@@ -42,13 +42,14 @@ export function driftOperations(
   known: ReadonlySet<InstanceId>,
   leave: ReadonlySet<ServiceName> = new Set(),
 ): readonly DriftOperation[] {
+  const managerNeeded = leave.size > 0;
   const services: PerService<ServiceRelease> = current?.services ?? {};
   const wanted = inOrder(services);
   const ours = new Set(wanted.map(([, service]) => instanceOf(service)));
   const restored = wanted.flatMap(([service, release]) => restoreService(service, release, observed, leave));
   const rest = observed.instances.filter((instance) => !ours.has(instance.id)).flatMap((instance) => sortOut(instance, known));
   const manager: DriftOperation[] =
-    !observed.managerRuns && (wanted.length > 0 || rest.length > 0)
+    !observed.managerRuns && (managerNeeded || wanted.length > 0 || rest.length > 0)
       ? [{ kind: "ensure-manager", because: "it does not answer" }]
       : [];
   return [...manager, ...restored, ...rest];

@@ -1,0 +1,72 @@
+import { Failed, Interrupted } from "../../domain/errors.js";
+import type { Milliseconds } from "../../domain/units.js";
+import type { Clock } from "../../ports.js";
+
+/** Budgets of calls that have none in the project file. A call past its budget failed, whatever it may still do. */
+export const budgets = {
+  preflight: 120_000,
+  stage: 1_800_000,
+  ask: 10_000,
+  start: 30_000,
+  traffic: 15_000,
+  stop: 30_000,
+  manager: 30_000,
+  proof: 60_000,
+  gates: 120_000,
+  handOver: 5_000,
+  prune: 60_000,
+} as const;
+
+/** Ends with the work's outcome, or fails once the budget is used up. The work is told through its signal. */
+export async function within<T>(
+  clock: Clock,
+  budget: Milliseconds,
+  what: string,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const timer = new AbortController();
+  const late = new AbortController();
+  const expired = clock.sleep(budget, timer.signal).then(
+    () => true,
+    () => false,
+  );
+  const running = work(late.signal);
+  // After the deadline nobody waits for it any more; its failure must not end the process.
+  running.catch(() => undefined);
+  try {
+    const first = await Promise.race([
+      running.then(() => "done" as const),
+      expired.then((yes) => (yes ? ("late" as const) : ("done" as const))),
+    ]);
+    if (first === "done") return await running;
+    const failure = new Failed(`${what} did not end within ${seconds(budget)}`);
+    late.abort(failure);
+    throw failure;
+  } finally {
+    timer.abort();
+  }
+}
+
+/** Throws the interruption once SIGINT or SIGTERM arrived. Called between steps, never inside one. */
+export function stopIfAsked(signal: AbortSignal): void {
+  if (!signal.aborted) return;
+  throw signal.reason instanceof Interrupted ? signal.reason : new Interrupted("stopped on request", { cause: signal.reason });
+}
+
+/** A pause between two looks; ends early, by throwing the interruption, on SIGINT and SIGTERM. */
+export async function pause(clock: Clock, duration: Milliseconds, signal: AbortSignal): Promise<void> {
+  stopIfAsked(signal);
+  try {
+    await clock.sleep(duration, signal);
+  } catch (thrown) {
+    stopIfAsked(signal);
+    throw thrown;
+  }
+  stopIfAsked(signal);
+}
+
+/** `850 ms`, `12 s`, `2.5 s`: the shortest way to say a duration. */
+export function seconds(duration: number): string {
+  if (duration < 1000) return `${Math.round(duration)} ms`;
+  return `${Number((duration / 1000).toFixed(1))} s`;
+}

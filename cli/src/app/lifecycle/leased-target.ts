@@ -1,0 +1,64 @@
+import type { InstanceId } from "../../domain/names.js";
+import type { ServiceSpec } from "../../domain/release.js";
+import { ms, type Milliseconds } from "../../domain/units.js";
+import type { Context, InstanceSpec, Lease } from "../../ports.js";
+import { budgets, within } from "./deadline.js";
+
+/**
+ * The only way a use case changes anything on a target: every mutation first asks whether the lease is still ours,
+ * carries its token, and has a deadline.
+ */
+export class LeasedTarget {
+  readonly #ctx: Context;
+  readonly #lease: Lease;
+
+  constructor(ctx: Context, lease: Lease) {
+    this.#ctx = ctx;
+    this.#lease = lease;
+  }
+
+  /** Makes sure that the target's manager runs and holds the public sockets. */
+  ensureManager(): Promise<void> {
+    return this.#mutate("starting the keeper", budgets.manager, (signal) => this.#ctx.driver.ensureManager(this.#lease, signal));
+  }
+
+  /** Starts an instance without public traffic. */
+  start(instance: InstanceSpec, secrets: Readonly<Record<string, string>>): Promise<void> {
+    return this.#mutate(`starting ${instance.id}`, budgets.start, () => this.#ctx.driver.start(instance, secrets, this.#lease));
+  }
+
+  /** Lets an instance answer public traffic; harmless when it already does. */
+  open(id: InstanceId): Promise<void> {
+    return this.#mutate(`opening ${id}`, budgets.traffic, () => this.#ctx.driver.open(id, this.#lease));
+  }
+
+  /** Stops new public traffic and waits for requests to end. */
+  close(id: InstanceId, drain: Milliseconds): Promise<{ drained: boolean; waitedMs: number }> {
+    return this.#mutate(`closing ${id}`, drain + budgets.traffic, () => this.#ctx.driver.close(id, drain, this.#lease));
+  }
+
+  /** Ends an instance, now or after a delay that outlives this process. */
+  stop(id: InstanceId, after: Milliseconds | null): Promise<void> {
+    return this.#mutate(`stopping ${id}`, budgets.stop, () => this.#ctx.driver.stop(id, after, this.#lease));
+  }
+
+  /** Removes staged artefacts that no kept release names. */
+  prune(keep: readonly ServiceSpec[]): Promise<readonly { what: string; bytes: number }[]> {
+    return this.#mutate("pruning", budgets.prune, () => this.#ctx.driver.prune(keep, this.#lease));
+  }
+
+  /** Ends everything of the environment. */
+  destroy(): Promise<void> {
+    return this.#mutate("destroying the environment", budgets.stop * 2, () => this.#ctx.driver.destroy(this.#lease));
+  }
+
+  /** Throws when another gpuctl took the lease: nothing may be changed any more, records included. */
+  check(): Promise<void> {
+    return this.#lease.check();
+  }
+
+  async #mutate<T>(what: string, budget: number, change: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    await this.#lease.check();
+    return within(this.#ctx.clock, ms(budget), what, change);
+  }
+}

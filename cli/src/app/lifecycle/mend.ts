@@ -1,0 +1,165 @@
+import { Failed } from "../../domain/errors.js";
+import type { DriftOperation } from "../../domain/operations.js";
+import { describeOperation } from "../../domain/operations.js";
+import type { ReleaseId } from "../../domain/names.js";
+import type { ReleaseRecord } from "../../domain/release.js";
+import { ms } from "../../domain/units.js";
+import { bringWriterTo } from "./index-hand-over.js";
+import { observe } from "./observe.js";
+import { CandidateTrouble, passGates, proveDevice, troubled, verifyWarm, waitLoaded, warmUp, type Findings } from "./prepare.js";
+import { phase, step, type Session } from "./session.js";
+import { stageOne } from "./staging.js";
+import { survey, type Decide, type Survey, type Wish } from "./survey.js";
+
+const rounds = 5;
+/** An instance that nobody should have reached gets this long to answer what it already accepted. */
+const shortDrain = ms(5000);
+
+/** What a mending did, a line each. */
+export type Mended = readonly string[];
+
+/**
+ * Surveys, puts right what has drifted, and surveys again until nothing has: the survey it returns is the one to act on.
+ * Deploy, rollback, repair and the undoing of a failed candidate all pass through here.
+ */
+export async function mend<W extends Wish>(
+  session: Session,
+  decide: Decide<W>,
+  giveUp: ReleaseId | null = null,
+): Promise<{ survey: Survey & { wish: W }; mended: Mended }> {
+  const mended: string[] = [];
+  for (let round = 0; round < rounds; round += 1) {
+    const now = await survey(session.ctx, decide, giveUp);
+    if (now.plan.drift.length === 0) return { survey: now, mended };
+    for (const operation of firstOf(now.plan.drift)) {
+      step(session.ctx, describeOperation(operation));
+      await applyOrSay(session, now, operation);
+      mended.push(describeOperation(operation));
+    }
+  }
+  throw new Failed("the environment does not come to rest", {
+    because: `after ${rounds} rounds of mending something still differs from the current release`,
+    nextSteps: ["gpuctl status", "gpuctl logs"],
+  });
+}
+
+/** Records and manager come first and alone: both change what everything else is planned from. */
+function firstOf(drift: readonly DriftOperation[]): readonly DriftOperation[] {
+  const first = drift.filter((operation) => operation.kind === "settle" || operation.kind === "ensure-manager");
+  return first.length > 0 ? first : drift;
+}
+
+/** Trouble with an instance that should simply be there again is no candidate's failure: it has its own words. */
+async function applyOrSay(session: Session, now: Survey, operation: DriftOperation): Promise<void> {
+  try {
+    await apply(session, now, operation);
+  } catch (thrown) {
+    if (!(thrown instanceof CandidateTrouble)) throw thrown;
+    throw new Failed(`${thrown.service} of ${now.current?.id ?? "this environment"} could not be brought back`, {
+      because: thrown.message,
+      nextSteps: [`gpuctl logs ${thrown.service}`, "gpuctl rollback"],
+      data: { service: thrown.service, phase: thrown.phase, logTail: thrown.logTail },
+      cause: thrown,
+    });
+  }
+}
+
+async function apply(session: Session, now: Survey, operation: DriftOperation): Promise<void> {
+  const { ctx, target } = session;
+  switch (operation.kind) {
+    case "settle":
+      return settle(session, now.stored.records, operation);
+    case "ensure-manager":
+      return target.ensureManager();
+    case "restage":
+      for (const part of ["code", "models"] as const) step(ctx, await stageOne(ctx, operation.spec, part));
+      return;
+    case "move-writer":
+      return bringWriterTo(session, operation.to, operation.from === null ? [] : [operation.from]);
+    case "reopen":
+      return reopen(session, now, operation);
+    case "restart":
+      return restart(session, now, operation);
+    case "retire":
+      if (operation.open) await target.close(operation.id, ctx.config.timings.drain);
+      return target.stop(operation.id, ctx.config.timings.keepWarm);
+    case "discard":
+      if (operation.open) await target.close(operation.id, shortDrain).catch(() => undefined);
+      return target.stop(operation.id, null);
+  }
+}
+
+async function settle(
+  session: Session,
+  records: readonly ReleaseRecord[],
+  operation: Extract<DriftOperation, { kind: "settle" }>,
+): Promise<void> {
+  const { ctx, target } = session;
+  const record = records.find((candidate) => candidate.id === operation.release);
+  if (record === undefined) return;
+  const finishedAt = ctx.clock.now().toISOString();
+  const good = operation.verdict === "finish";
+  await target.check();
+  await ctx.releases.update(
+    good ? { ...record, state: "good", finishedAt } : { ...record, state: "failed", failure: operation.because, finishedAt },
+  );
+  await ctx.audit.append({
+    action: "settle",
+    release: record.id,
+    detail: `${good ? "finished" : "given up"}: ${operation.because}`,
+  });
+}
+
+/** Opens an instance of the current release that runs but does not answer, once it has shown that it can. */
+async function reopen(session: Session, now: Survey, operation: Extract<DriftOperation, { kind: "reopen" }>): Promise<void> {
+  const release = now.current?.services[operation.service];
+  if (release === undefined) return;
+  const instance = {
+    id: operation.id,
+    service: operation.service,
+    release: release.since,
+    slot: release.slot,
+    spec: release.spec,
+  };
+  await waitLoaded(session, [instance]);
+  await verifyWarm(session, instance, release.proof, noFindings());
+  await session.target.open(operation.id);
+}
+
+/** Starts an instance of the current release again; it answers only after the same gates as when it was deployed. */
+async function restart(session: Session, now: Survey, operation: Extract<DriftOperation, { kind: "restart" }>): Promise<void> {
+  const { ctx, target } = session;
+  const { instance, service } = operation;
+  if (now.current === null) return;
+  const secrets = (await ctx.releases.secrets(now.current.id))[service] ?? {};
+  const findings = noFindings();
+  await phase(ctx, "start", service, () =>
+    troubled(session, instance, "start", () => startUnlessRunning(session, instance.id, () => target.start(instance, secrets))),
+  );
+  await phase(
+    ctx,
+    "load",
+    service,
+    () => waitLoaded(session, [instance]),
+    ([verdict]) => verdict?.detail,
+  );
+  await warmUp(session, instance, findings);
+  await proveDevice(session, instance, findings);
+  await passGates(session, instance, false, findings);
+  if (service === "index") await bringWriterTo(session, instance.id, otherIndexes(now, instance.id));
+  await target.open(instance.id);
+}
+
+/** The manager restarts what was open by itself: it may have been faster. */
+async function startUnlessRunning(session: Session, id: string, start: () => Promise<void>): Promise<void> {
+  const { instances } = await observe(session.ctx);
+  const running = instances.some((instance) => instance.id === id && instance.process.state === "running");
+  if (!running) await start();
+}
+
+const otherIndexes = (now: Survey, id: string): readonly string[] =>
+  now.facts.observed.instances
+    .filter((instance) => instance.service === "index" && instance.process === "running" && instance.id !== id)
+    .map((instance) => instance.id);
+
+const noFindings = (): Findings => ({ gates: [], measured: {} });

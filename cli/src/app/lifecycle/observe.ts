@@ -1,0 +1,120 @@
+import { instanceOf, type Observed, type ObservedInstance } from "../../domain/drift.js";
+import { inOrder } from "../../domain/fingerprint.js";
+import { currentRelease } from "../../domain/history.js";
+import type { InstanceId, ServiceName } from "../../domain/names.js";
+import type { ReleaseRecord } from "../../domain/release.js";
+import { applySettlements, danglingRecords, settleDangling, type SeenInstance } from "../../domain/settle.js";
+import { ms } from "../../domain/units.js";
+import type { Context, InstanceObservation, InstanceProcess, Observation } from "../../ports.js";
+import { budgets, within } from "./deadline.js";
+
+/** What was found, for planning and for people. */
+export interface Facts {
+  observation: Observation;
+  observed: Observed;
+  seen: readonly SeenInstance[];
+}
+
+/** Looks at the target without changing anything. Works when the manager is dead. */
+export async function lookAround(ctx: Context, records: readonly ReleaseRecord[]): Promise<Facts> {
+  const observation = await observe(ctx);
+  const seen = await seeDangling(ctx, records, observation);
+  const current = currentRelease(applySettlements(records, settleDangling(records, seen)));
+  const [writer, unstaged] = await Promise.all([findWriter(ctx, observation), findUnstaged(ctx, current)]);
+  const observed: Observed = {
+    managerRuns: observation.manager.state === "running",
+    instances: observation.instances.map(reduce),
+    writer,
+    unstaged,
+  };
+  return { observation, observed, seen };
+}
+
+/** The target's own report, with a deadline. */
+export function observe(ctx: Context): Promise<Observation> {
+  return within(ctx.clock, ms(budgets.ask), "looking at the target", () => ctx.driver.observe());
+}
+
+function reduce(instance: InstanceObservation): ObservedInstance {
+  const { id, service, release, traffic, stopsInMs } = instance;
+  return { id, service, release, process: instance.process.state, traffic, ended: howItEnded(instance.process), stopsInMs };
+}
+
+/** `killed by SIGKILL`, `exited with status 1`, or null while it runs. */
+export function howItEnded(process: InstanceProcess): string | null {
+  switch (process.state) {
+    case "running":
+      return null;
+    case "exited":
+      return process.signal === null ? `exited with status ${process.code ?? "unknown"}` : `killed by ${process.signal}`;
+    case "stopped-by-reboot":
+      return "stopped by reboot";
+    case "stopped":
+      return "stopped";
+  }
+}
+
+/** Health of the instances of unfinished releases; nobody else's health decides a plan. */
+async function seeDangling(
+  ctx: Context,
+  records: readonly ReleaseRecord[],
+  observation: Observation,
+): Promise<readonly SeenInstance[]> {
+  const dangling = danglingRecords(records);
+  if (dangling.length === 0) return [];
+  const theirs = new Set(dangling.flatMap((record) => inOrder(record.services).map(([, service]) => instanceOf(service))));
+  return Promise.all(
+    observation.instances.map(async (instance) => {
+      const running = instance.process.state === "running";
+      const healthy = running && theirs.has(instance.id) && (await isHealthy(ctx, instance.id));
+      return { id: instance.id, running, open: instance.traffic === "open", healthy };
+    }),
+  );
+}
+
+/** Whether an instance says that it works. Not being able to say so is a no. */
+export async function isHealthy(ctx: Context, id: InstanceId): Promise<boolean> {
+  try {
+    const health = await within(ctx.clock, ms(budgets.ask), `asking ${id}`, () => ctx.driver.health(id));
+    return health.status === "healthy" || health.status === "degraded";
+  } catch {
+    return false;
+  }
+}
+
+/** Which index instance writes. Null when one that runs cannot be asked: then nothing is concluded. */
+async function findWriter(ctx: Context, observation: Observation): Promise<InstanceId | "none" | null> {
+  const running = observation.instances.filter(
+    (instance) => instance.service === "index" && instance.process.state === "running",
+  );
+  let silent = false;
+  for (const { id } of running) {
+    const writer = await writes(ctx, id);
+    if (writer === true) return id;
+    if (writer === null) silent = true;
+  }
+  return silent ? null : "none";
+}
+
+/** Whether an index instance holds the writer lock; null when it does not say. */
+export async function writes(ctx: Context, id: InstanceId): Promise<boolean | null> {
+  try {
+    const answer = await within(ctx.clock, ms(budgets.ask), `asking ${id} who writes`, (signal) =>
+      ctx.driver.request(id, { method: "GET", path: "/private/index", timeout: ms(5000) }, signal),
+    );
+    if (answer.status !== 200) return null;
+    return (answer.body as { writer?: unknown }).writer === true;
+  } catch {
+    return null;
+  }
+}
+
+async function findUnstaged(ctx: Context, current: ReleaseRecord | null): Promise<readonly ServiceName[]> {
+  const services = inOrder(current?.services ?? {});
+  const staged = await Promise.all(
+    services.map(([service, { spec }]) =>
+      within(ctx.clock, ms(budgets.gates), `checking the files of ${service}`, () => ctx.driver.staged(spec)),
+    ),
+  );
+  return services.filter((_, i) => staged[i] === false).map(([service]) => service);
+}

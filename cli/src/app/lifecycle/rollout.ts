@@ -1,0 +1,245 @@
+import { PreflightRefused } from "../../domain/errors.js";
+import { inOrder, type PerService } from "../../domain/fingerprint.js";
+import { gateResult } from "../../domain/gates.js";
+import type { ReleaseId } from "../../domain/names.js";
+import type { PlannedRelease } from "../../domain/plan.js";
+import type { Strategy } from "../../domain/placement.js";
+import type { ReleaseRecord, ReleaseState } from "../../domain/release.js";
+import { ms, type Milliseconds } from "../../domain/units.js";
+import type { Context } from "../../ports.js";
+import { seconds } from "./deadline.js";
+import type { SecretValues } from "./desired.js";
+import { pruneBeyondRetention } from "./keep.js";
+import { passGates, proveDevice, troubled, verifyWarm, waitLoaded, warmUp, withMeasurements, type Findings } from "./prepare.js";
+import { phase, reasonOf, type Session } from "./session.js";
+import { soak } from "./soak.js";
+import { buildGenerations, drain, operationsOf, switchTraffic, type SwitchFigures } from "./switch.js";
+import { undo, withoutInterruption } from "./undo.js";
+
+/** One release on its way from candidate to good. */
+export interface Rollout {
+  release: PlannedRelease;
+  current: ReleaseRecord | null;
+  secrets: PerService<SecretValues>;
+  soakFor: Milliseconds;
+  /** For the audit: `deploy`, `rollback`. */
+  action: string;
+}
+
+export interface RolloutResult {
+  record: ReleaseRecord;
+  figures: SwitchFigures;
+}
+
+/** Phases 7 to 17: brings a release into service, or leaves the old one serving and says why. */
+export async function rollOut(session: Session, rollout: Rollout): Promise<RolloutResult> {
+  const { ctx } = session;
+  await phase(ctx, "strategy", null, () => acceptStrategy(rollout), describeStrategy);
+  let record = candidateRecord(ctx, rollout);
+  await phase(
+    ctx,
+    "start",
+    null,
+    () => writeRecord(session, rollout, record),
+    () => `record of ${record.id} written`,
+  );
+  const findings: Findings = { gates: [], measured: {} };
+  try {
+    await prepareAll(session, rollout, findings);
+    const quiet = withoutInterruption(session);
+    const figures = await phase(ctx, "switch", null, () => switchTraffic(quiet, rollout.release), describeSwitch);
+    record = await complete(quiet, record, findings, "switched");
+    await phase(
+      quiet.ctx,
+      "drain",
+      null,
+      () => drain(quiet, rollout.release),
+      (detail) => detail,
+    );
+    await phase(
+      ctx,
+      "soak",
+      null,
+      () => soak(session, rollout.release, rollout.soakFor, findings),
+      (detail) => detail,
+    );
+    record = await phase(
+      quiet.ctx,
+      "mark-good",
+      null,
+      () => complete(quiet, record, findings, "good"),
+      (done) => done.id,
+    );
+    await afterwards(quiet, rollout, figures);
+    return { record, figures };
+  } catch (failure) {
+    throw await undo(session, { ...rollout, record, findings }, failure);
+  }
+}
+
+/** Phases 8 to 12: everything that can be known about the candidates without giving them traffic. */
+async function prepareAll(session: Session, rollout: Rollout, findings: Findings): Promise<void> {
+  const { ctx, target } = session;
+  const { release, current } = rollout;
+  const started = operationsOf(release, "start");
+  // It runs by now; an older gpuctl's keeper is replaced here, while nothing depends on it.
+  await target.ensureManager();
+  for (const { id } of operationsOf(release, "free-slot")) await target.stop(id, null);
+  await stopFirst(session, release);
+  for (const { service, instance } of started) {
+    const start = (): Promise<void> => target.start(instance, rollout.secrets[service] ?? {});
+    await phase(
+      ctx,
+      "start",
+      service,
+      () => troubled(session, instance, "start", start),
+      () => instance.id,
+    );
+  }
+  const instances = started.map(({ instance }) => instance);
+  if (instances.length > 0) {
+    const loaded = await phase(
+      ctx,
+      "load",
+      null,
+      () => waitLoaded(session, instances),
+      (verdicts) => verdicts.map(({ detail }) => detail).join("; "),
+    );
+    for (const [i, verdict] of loaded.entries())
+      findings.gates.push(gateResult(instances[i]?.service ?? "embedder", "load", verdict));
+  }
+  for (const instance of instances) await warmUp(session, instance, findings);
+  for (const instance of instances) await proveDevice(session, instance, findings);
+  for (const instance of instances) {
+    const predecessorRuns = operationsOf(release, "close").some((operation) => operation.service === instance.service);
+    await passGates(session, instance, predecessorRuns, findings);
+  }
+  for (const { instance, service } of operationsOf(release, "reuse"))
+    await verifyWarm(session, instance, release.services[service]?.proof ?? current?.services[service]?.proof ?? null, findings);
+  if (operationsOf(release, "build-generation").length > 0)
+    await phase(
+      ctx,
+      "gates",
+      "index",
+      () => buildGenerations(session, release),
+      (said) => said,
+    );
+}
+
+/** Both do not fit: the old ones stop now, and `undo` starts them again should the candidates fail. */
+async function stopFirst(session: Session, release: PlannedRelease): Promise<void> {
+  for (const { id } of operationsOf(release, "stop-first")) {
+    await session.target.close(id, session.ctx.config.timings.drain);
+    await session.target.stop(id, null);
+  }
+}
+
+function acceptStrategy(rollout: Rollout): Promise<Strategy> {
+  const { strategy } = rollout.release;
+  if (strategy.kind !== "refuse") return Promise.resolve(strategy);
+  return Promise.reject(
+    new PreflightRefused(`${rollout.release.id} does not fit on this machine`, {
+      because: strategy.because,
+      nextSteps: [strategy.nextStep],
+    }),
+  );
+}
+
+/** One line for the plan and for the strategy phase. */
+export function describeStrategy(strategy: Strategy): string {
+  switch (strategy.kind) {
+    case "overlap":
+      return strategy.freeAfterMiB === null
+        ? "overlap (memory need not measured yet), expected gap 0 s"
+        : `overlap (${strategy.freeAfterMiB} MiB stay free), expected gap 0 s`;
+    case "stop-first":
+      return `stop-first (${strategy.because}), expected gap up to ${seconds(strategy.gapMs)}`;
+    case "refuse":
+      return `refused (${strategy.because})`;
+  }
+}
+
+function describeSwitch({ switchMs, heldMs }: SwitchFigures): string {
+  return `traffic moved in ${seconds(switchMs)}${heldMs === null ? "" : `, index writes held for ${seconds(heldMs)}`}`;
+}
+
+function candidateRecord(ctx: Context, { release }: Rollout): ReleaseRecord {
+  return {
+    schemaVersion: 1,
+    id: release.id,
+    number: release.number,
+    project: ctx.config.project,
+    environment: ctx.config.environment,
+    target: ctx.config.target,
+    services: release.services,
+    parent: release.parent,
+    rollbackOf: release.rollbackOf,
+    author: ctx.author,
+    createdAt: ctx.clock.now().toISOString(),
+    gpuctl: ctx.gpuctlVersion,
+    state: "candidate",
+    gates: [],
+    failure: null,
+    finishedAt: null,
+  };
+}
+
+/** The record exists before anything starts: whoever finds the instances finds out what they are. */
+async function writeRecord(session: Session, rollout: Rollout, record: ReleaseRecord): Promise<void> {
+  const { ctx, target } = session;
+  await target.check();
+  const kept = rollout.current === null ? {} : await ctx.releases.secrets(rollout.current.id);
+  const secrets: Record<string, SecretValues> = {};
+  for (const [service] of inOrder(record.services)) secrets[service] = rollout.secrets[service] ?? kept[service] ?? {};
+  await ctx.releases.create(record, secrets);
+  await ctx.audit.append({ action: rollout.action, release: record.id, detail: describeChanges(rollout.release) });
+}
+
+function describeChanges(release: PlannedRelease): string {
+  const changes = release.changes.map(({ service, because }) => `${service} (${because.join("; ")})`).join(", ");
+  return release.rollbackOf === null ? changes : `back to ${release.rollbackOf}: ${changes}`;
+}
+
+async function complete(
+  session: Session,
+  record: ReleaseRecord,
+  findings: Findings,
+  state: ReleaseState,
+): Promise<ReleaseRecord> {
+  const { ctx, target } = session;
+  await target.check();
+  const finishedAt = state === "good" ? ctx.clock.now().toISOString() : null;
+  const done: ReleaseRecord = {
+    ...record,
+    state,
+    finishedAt,
+    gates: [...findings.gates],
+    services: withMeasurements(record.services, findings),
+  };
+  await ctx.releases.update(done);
+  return done;
+}
+
+/** The release is good now; nothing from here on may take it back. What goes wrong is said, and mended by the next deploy. */
+async function afterwards(session: Session, rollout: Rollout, figures: SwitchFigures): Promise<void> {
+  const { ctx, target } = session;
+  const tell = (what: string) => (thrown: unknown) => {
+    ctx.progress.emit({ kind: "warning", text: `${what}: ${reasonOf(thrown)}; the next deploy tries again` });
+  };
+  const id: ReleaseId = rollout.release.id;
+  for (const { id: predecessor, keepWarmMs } of operationsOf(rollout.release, "close"))
+    await target
+      .stop(predecessor, keepWarmMs > 0 ? ms(keepWarmMs) : null)
+      .catch(tell(`${predecessor} was not told when to stop`));
+  await ctx.audit
+    .append({ action: "good", release: id, detail: describeSwitch(figures) })
+    .catch(tell("the audit was not written"));
+  const pruned = phase(
+    ctx,
+    "prune",
+    null,
+    () => pruneBeyondRetention(session),
+    (lines) => (lines.length === 0 ? "nothing to remove" : lines.join("; ")),
+  );
+  await pruned.catch(tell("old releases were not pruned"));
+}

@@ -1,0 +1,77 @@
+import type { EnvironmentConfig } from "../../domain/config/resolved.js";
+import type { PerService } from "../../domain/fingerprint.js";
+import { inOrder } from "../../domain/fingerprint.js";
+import { currentRelease } from "../../domain/history.js";
+import type { ReleaseId, ServiceName } from "../../domain/names.js";
+import { makePlan, type Plan } from "../../domain/plan.js";
+import type { ReleaseRecord, ServiceSpec } from "../../domain/release.js";
+import { applySettlements, settleDangling } from "../../domain/settle.js";
+import { ms, type MiB } from "../../domain/units.js";
+import type { Context, StoredReleases } from "../../ports.js";
+import { budgets, within } from "./deadline.js";
+import { lookAround, type Facts } from "./observe.js";
+
+/** What shall run, decided once it is known what is current. */
+export interface Wish {
+  specs: PerService<ServiceSpec>;
+  rollbackTo: ReleaseRecord | null;
+}
+
+/** Records, target and plan, as they were at one moment. */
+export interface Survey {
+  stored: StoredReleases;
+  /** Records as they will be once unfinished releases are settled. */
+  records: readonly ReleaseRecord[];
+  current: ReleaseRecord | null;
+  facts: Facts;
+  plan: Plan;
+}
+
+/** Decides from the settled records what is wished for. */
+export type Decide<W extends Wish> = (current: ReleaseRecord | null, records: readonly ReleaseRecord[]) => Promise<W> | W;
+
+/**
+ * Looks at records and target and plans from them to the wish. Changes nothing.
+ * @param giveUp  a release known to have failed, even when its record could not be written any more
+ */
+export async function survey<W extends Wish>(
+  ctx: Context,
+  decide: Decide<W>,
+  giveUp: ReleaseId | null = null,
+): Promise<Survey & { wish: W }> {
+  const stored = await ctx.releases.list();
+  const known = stored.records.map((record) => (record.id === giveUp ? { ...record, state: "failed" as const } : record));
+  const [facts, capacity] = await Promise.all([
+    lookAround(ctx, known),
+    within(ctx.clock, ms(budgets.ask), "asking for free memory", () => ctx.driver.capacity()),
+  ]);
+  const records = applySettlements(known, settleDangling(known, facts.seen));
+  const current = currentRelease(records);
+  const wish = await decide(current, records);
+  const plan = makePlan({
+    desired: wish.specs,
+    records: known,
+    observed: facts.observed,
+    seen: facts.seen,
+    capacity,
+    budgets: declaredMemory(ctx.config),
+    retain: ctx.config.retain,
+    keepWarm: ctx.config.timings.keepWarm,
+    load: ctx.config.timings.load,
+    rollbackTo: wish.rollbackTo,
+  });
+  return { stored, records, current, facts, plan, wish };
+}
+
+/** The wish of everybody who only puts things right: what the current release runs, nothing new. */
+export const keepCurrent: Decide<Wish> = (current) => ({ specs: specsOf(current), rollbackTo: null });
+
+export function specsOf(record: ReleaseRecord | null): PerService<ServiceSpec> {
+  return Object.fromEntries(inOrder(record?.services ?? {}).map(([service, release]) => [service, release.spec]));
+}
+
+function declaredMemory(config: EnvironmentConfig): PerService<MiB | null> {
+  const result: Partial<Record<ServiceName, MiB | null>> = {};
+  for (const [service, { vramBudget }] of inOrder(config.services)) result[service] = vramBudget;
+  return result;
+}

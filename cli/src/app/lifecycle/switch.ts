@@ -1,0 +1,84 @@
+import { Failed } from "../../domain/errors.js";
+import type { PlannedRelease } from "../../domain/plan.js";
+import type { RolloutOperation } from "../../domain/operations.js";
+import {
+  buildGeneration,
+  ensureOf,
+  longestHoldMs,
+  moveWriter,
+  type Ensure,
+  type Generation,
+  type HandOver,
+} from "./index-hand-over.js";
+import { seconds } from "./deadline.js";
+import { step, type Session } from "./session.js";
+
+/** How long the switch took, as a client could have noticed it. */
+export interface SwitchFigures {
+  /** From the first operation to the last candidate being open. */
+  switchMs: number;
+  /** Time in which writes to the index were held; null when the index did not change hands. */
+  heldMs: number | null;
+}
+
+/** The operations of one kind, in the order of the plan. */
+export function operationsOf<K extends RolloutOperation["kind"]>(
+  release: PlannedRelease,
+  kind: K,
+): readonly Extract<RolloutOperation, { kind: K }>[] {
+  return release.operations.filter((operation): operation is Extract<RolloutOperation, { kind: K }> => operation.kind === kind);
+}
+
+/** Builds the new generation through the index that writes now. Without one, the candidate does it after it took over. */
+export async function buildGenerations(session: Session, release: PlannedRelease): Promise<string> {
+  const said: string[] = [];
+  for (const operation of operationsOf(release, "build-generation")) {
+    if (operation.writer === null) continue;
+    said.push(await buildGeneration(session, operation.writer, ensureFor(session, operation)));
+  }
+  return said.join("; ");
+}
+
+/** Moves traffic: the index's writer first, then every candidate opens. Predecessors are closed afterwards, by `drain`. */
+export async function switchTraffic(session: Session, release: PlannedRelease): Promise<SwitchFigures> {
+  const { ctx, target } = session;
+  const began = ctx.clock.monotonic();
+  let heldMs: number | null = null;
+  const [generation] = operationsOf(release, "build-generation");
+  for (const operation of operationsOf(release, "hand-over")) heldMs = await handOver(session, operation, generation);
+  for (const operation of operationsOf(release, "open")) await target.open(operation.id);
+  return { switchMs: Math.round(ctx.clock.monotonic() - began), heldMs };
+}
+
+async function handOver(session: Session, operation: HandOver, generation: Generation | undefined): Promise<number | null> {
+  const ensure: Ensure | null = generation === undefined ? null : ensureFor(session, generation);
+  const { gapMs } = await moveWriter(session, operation.from, operation.to, ensure);
+  if (operation.from === null) {
+    if (ensure !== null) await buildGeneration(session, operation.to, ensure);
+    return null;
+  }
+  step(session.ctx, `writes to the index were held for ${seconds(gapMs)}`);
+  if (gapMs > longestHoldMs)
+    throw new Failed(`writes to the index were held for ${seconds(gapMs)}, longer than the limit of ${seconds(longestHoldMs)}`, {
+      because: "the old index needed that long to finish, or this machine is overloaded",
+    });
+  return gapMs;
+}
+
+const ensureFor = (session: Session, generation: Generation): Ensure => ensureOf(session, generation.space, generation.embedder);
+
+/** Closes the predecessors and waits for the requests inside them. Cut-off requests are worth a warning, not a revert. */
+export async function drain(session: Session, release: PlannedRelease): Promise<string> {
+  const { ctx, target } = session;
+  let longest = 0;
+  for (const operation of operationsOf(release, "close")) {
+    const { drained, waitedMs } = await target.close(operation.id, ctx.config.timings.drain);
+    longest = Math.max(longest, waitedMs);
+    if (!drained)
+      ctx.progress.emit({
+        kind: "warning",
+        text: `${operation.id} still had requests after ${seconds(ctx.config.timings.drain)} of draining`,
+      });
+  }
+  return `longest wait ${seconds(longest)}`;
+}

@@ -1,0 +1,89 @@
+import type { ReleaseId, ServiceName } from "../domain/names.js";
+import { describeOperation } from "../domain/operations.js";
+import { isEmpty, type Plan, type ServiceChange } from "../domain/plan.js";
+import type { Strategy } from "../domain/placement.js";
+import type { Context } from "../ports.js";
+import { configuredService, resolveDesired, type Desired } from "./lifecycle/desired.js";
+import { describeStrategy } from "./lifecycle/rollout.js";
+import { phase, step } from "./lifecycle/session.js";
+import { survey, type Decide, type Survey, type Wish } from "./lifecycle/survey.js";
+
+export interface PlanRequest {
+  /** Only this service; the others stay as they are. */
+  service: string | undefined;
+}
+
+/** A plan as it is shown and printed as JSON: no specs, no secrets, the operations as the lines that describe them. */
+export interface PlanReport {
+  environment: string;
+  current: ReleaseId | null;
+  next: ReleaseId | null;
+  rollbackOf: ReleaseId | null;
+  empty: boolean;
+  /** What puts right the current release. */
+  drift: readonly string[];
+  changes: readonly ServiceChange[];
+  strategy: (Strategy & { summary: string }) | null;
+  operations: readonly string[];
+  soakMs: number;
+  notes: readonly string[];
+}
+
+/** What is wished for when the project file decides. */
+export interface ConfiguredWish extends Wish {
+  desired: Desired;
+}
+
+/** Wishes for what gpuctl.yaml says, for every service or only one. */
+export function fromConfiguration(ctx: Context, only: ServiceName | null): Decide<ConfiguredWish> {
+  return async (current) => {
+    const desired = await resolveDesired(ctx, only, current);
+    return { specs: desired.specs, rollbackTo: null, desired };
+  };
+}
+
+/** Says what a deploy would do, and changes nothing. */
+export async function plan(ctx: Context, request: PlanRequest): Promise<PlanReport> {
+  const only = request.service === undefined ? null : configuredService(ctx.config, request.service);
+  const seen = await surveyConfigured(ctx, only);
+  return planReport(ctx, seen.plan, seen.wish.desired.notes);
+}
+
+/** Phase 1: resolves what is wished for and looks at what is there. */
+export async function surveyConfigured(ctx: Context, only: ServiceName | null): Promise<Survey & { wish: ConfiguredWish }> {
+  const seen = await phase(
+    ctx,
+    "resolve",
+    null,
+    () => survey(ctx, fromConfiguration(ctx, only)),
+    ({ plan: made }) => summary(made),
+  );
+  for (const { file, because } of seen.stored.damaged)
+    ctx.progress.emit({ kind: "warning", text: `release record ${file} is not trusted: ${because}` });
+  for (const note of seen.wish.desired.notes) step(ctx, note);
+  return seen;
+}
+
+function summary(made: Plan): string {
+  if (isEmpty(made)) return "nothing to do";
+  const next = made.release === null ? "" : `${made.current ?? "nothing"} -> ${made.release.id}`;
+  const drift = made.drift.length === 0 ? "" : `${made.drift.length} to put right`;
+  return [drift, next].filter((part) => part !== "").join(", ");
+}
+
+export function planReport(ctx: Context, made: Plan, notes: readonly string[]): PlanReport {
+  const { release } = made;
+  return {
+    environment: ctx.config.environment,
+    current: made.current,
+    next: release?.id ?? null,
+    rollbackOf: release?.rollbackOf ?? null,
+    empty: isEmpty(made),
+    drift: made.drift.map(describeOperation),
+    changes: release?.changes ?? [],
+    strategy: release === null ? null : { ...release.strategy, summary: describeStrategy(release.strategy) },
+    operations: (release?.operations ?? []).map(describeOperation),
+    soakMs: ctx.config.timings.soak,
+    notes,
+  };
+}

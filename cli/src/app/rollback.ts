@@ -1,0 +1,186 @@
+import { PreflightRefused, UsageError } from "../domain/errors.js";
+import { inOrder } from "../domain/fingerprint.js";
+import { findRelease, previousGood } from "../domain/history.js";
+import { serviceNames, type ReleaseId, type ServiceName } from "../domain/names.js";
+import { incompatible, readinessOf, rollbackSpecs, slowestOf, type Readiness } from "../domain/rollback.js";
+import type { GateResult, ReleaseRecord } from "../domain/release.js";
+import { ms, type Milliseconds } from "../domain/units.js";
+import type { Context } from "../ports.js";
+import { sayWhatServes } from "./deploy.js";
+import type { SecretValues } from "./lifecycle/desired.js";
+import { mend } from "./lifecycle/mend.js";
+import { rollOut } from "./lifecycle/rollout.js";
+import { phase, step, withLease, type Session } from "./lifecycle/session.js";
+import { stageEverything } from "./lifecycle/staging.js";
+import { survey, type Decide, type Survey, type Wish } from "./lifecycle/survey.js";
+
+export interface RollbackRequest {
+  /** Only this service; the others stay as they are. */
+  service: string | undefined;
+  /** Release to return to; the last good one that differs when not given. */
+  to: string | undefined;
+  lockWait: Milliseconds;
+}
+
+/** How a rollback ended well. */
+export interface RollbackResult {
+  environment: string;
+  /** The new release: a rollback goes forward. */
+  release: ReleaseId;
+  rollbackOf: ReleaseId;
+  previous: ReleaseId;
+  path: Readiness;
+  switchMs: number;
+  heldMs: number | null;
+  gates: readonly GateResult[];
+  elapsedMs: number;
+}
+
+interface Return extends Wish {
+  rollbackTo: ReleaseRecord;
+}
+
+/** A release that soaked when it was deployed and has run since needs a confirmation, not another soak. */
+const warmSoak = ms(1000);
+
+/** Puts a previous release back into service: code, Python environment, model, settings, options and secrets. */
+export async function rollback(ctx: Context, request: RollbackRequest): Promise<RollbackResult> {
+  const began = ctx.clock.monotonic();
+  const only = request.service === undefined ? null : knownService(request.service);
+  const decide = returnTo(request.to, only);
+  const shown = await phase(
+    ctx,
+    "resolve",
+    null,
+    () => survey(ctx, decide),
+    ({ wish }) => `back to ${wish.rollbackTo.id}`,
+  );
+  try {
+    const path = await refuseCold(ctx, shown, only);
+    if (shown.plan.release !== null && path !== "warm") await stageEverything(ctx, shown.plan.release);
+    const result = await withLease(ctx, "rollback", request.lockWait, (session) => rollBackUnderLease(session, decide, only));
+    return { ...result, elapsedMs: Math.round(ctx.clock.monotonic() - began) };
+  } catch (thrown) {
+    throw sayWhatServes(thrown, shown.current?.id ?? null);
+  }
+}
+
+async function rollBackUnderLease(
+  session: Session,
+  decide: Decide<Return>,
+  only: ServiceName | null,
+): Promise<Omit<RollbackResult, "elapsedMs">> {
+  const { ctx } = session;
+  const { survey: now } = await mend(session, decide);
+  const { current, wish } = now;
+  const { release } = now.plan;
+  if (release === null || current === null) throw nothingDiffers(wish.rollbackTo);
+  const path = await refuseCold(ctx, now, only);
+  step(ctx, `returning to ${wish.rollbackTo.id} on the ${path} path`);
+  const soakFor = path === "warm" ? ms(Math.min(warmSoak, ctx.config.timings.soak)) : ctx.config.timings.soak;
+  const secrets = await secretsOf(ctx, wish.rollbackTo, only);
+  const { record, figures } = await rollOut(session, { release, current, secrets, soakFor, action: "rollback" });
+  return {
+    environment: ctx.config.environment,
+    release: record.id,
+    rollbackOf: wish.rollbackTo.id,
+    previous: current.id,
+    path,
+    ...figures,
+    gates: record.gates,
+  };
+}
+
+/** Decides where to return to, from the records as they are at that moment. */
+function returnTo(to: string | undefined, only: ServiceName | null): Decide<Return> {
+  return (current, records) => {
+    if (current === null)
+      throw new UsageError("there is nothing to roll back", {
+        because: "no release is in service",
+        nextSteps: ["gpuctl deploy"],
+      });
+    const target = to === undefined ? previousGood(records, current, only) : findRelease(records, to);
+    if (target === null) throw nowhereToGo(current, only);
+    if (target.state !== "good")
+      throw new UsageError(`${target.id} was never good`, {
+        because: `it is recorded as ${target.state}: ${target.failure ?? "no reason"}`,
+        nextSteps: ["gpuctl releases"],
+      });
+    if (only !== null && target.services[only] === undefined)
+      throw new UsageError(`${target.id} has no ${only}`, { nextSteps: ["gpuctl releases"] });
+    const specs = rollbackSpecs(target, current, only);
+    const clash = incompatible(specs);
+    if (clash !== null)
+      throw new PreflightRefused(`${only ?? target.id} cannot return to ${target.id} alone`, {
+        because: clash,
+        nextSteps: [`gpuctl rollback --to ${target.id}`],
+      });
+    return { specs, rollbackTo: target };
+  };
+}
+
+function nowhereToGo(current: ReleaseRecord, only: ServiceName | null): UsageError {
+  return new UsageError(`there is no earlier release to return ${only ?? "to"}${only === null ? "" : " to"}`, {
+    because: `no good release before ${current.id} runs anything else${only === null ? "" : ` as ${only}`}`,
+    nextSteps: ["gpuctl releases"],
+  });
+}
+
+function nothingDiffers(target: ReleaseRecord): UsageError {
+  return new UsageError(`${target.id} is what runs already`, {
+    because: "every service of it has the same fingerprint as now",
+    nextSteps: ["gpuctl releases"],
+  });
+}
+
+/** How fast this rollback is; a cold one is refused before anything is touched, with what to fetch. */
+async function refuseCold(ctx: Context, seen: Survey & { wish: Return }, only: ServiceName | null): Promise<Readiness> {
+  const target = seen.wish.rollbackTo;
+  if (seen.plan.release === null) throw nothingDiffers(target);
+  const readiness: Readiness[] = [];
+  const missing: string[] = [];
+  const nextSteps = new Set<string>();
+  for (const [service, earlier] of inOrder(target.services)) {
+    if (only !== null && service !== only) continue;
+    const staged = await ctx.driver.staged(earlier.spec);
+    const one = readinessOf(earlier, seen.current?.services[service], seen.facts.observed, staged);
+    readiness.push(one);
+    if (one !== "cold") continue;
+    const { model, code, python } = earlier.spec;
+    if (model !== null && (await ctx.models.find(model)) === null) {
+      missing.push(`${service}: model ${model.id}@${model.revision}`);
+      nextSteps.add("gpuctl models fetch");
+    } else {
+      missing.push(
+        `${service}: code ${code.version} (${code.wheel.slice(0, 8)}) or the Python environment ${python.lock.slice(0, 8)}`,
+      );
+      nextSteps.add(`gpuctl deploy, with gpuctl ${code.version} and the project file of then`);
+    }
+  }
+  if (missing.length === 0) return slowestOf(readiness);
+  throw new PreflightRefused(`${target.id} is cold: files of it are missing on this machine`, {
+    because: missing.join("; "),
+    nextSteps: [...nextSteps, "gpuctl releases"],
+  });
+}
+
+/** The secrets a release had when it was good, from its own file: a rotated secret comes back too. */
+async function secretsOf(
+  ctx: Context,
+  target: ReleaseRecord,
+  only: ServiceName | null,
+): Promise<Readonly<Partial<Record<ServiceName, SecretValues>>>> {
+  const kept = await ctx.releases.secrets(target.id);
+  const result: Partial<Record<ServiceName, SecretValues>> = {};
+  for (const [service] of inOrder(target.services)) if (only === null || service === only) result[service] = kept[service] ?? {};
+  return result;
+}
+
+function knownService(name: string): ServiceName {
+  const found = serviceNames.find((service) => service === name);
+  if (found !== undefined) return found;
+  throw new UsageError(`there is no service ${name}`, {
+    because: `services are ${serviceNames.join(", ")}`,
+    nextSteps: ["gpuctl status"],
+  });
+}

@@ -1,0 +1,65 @@
+import { isWarm } from "./plan.js";
+import type { Observed } from "./drift.js";
+import { inOrder, type PerService } from "./fingerprint.js";
+import type { ServiceName } from "./names.js";
+import type { ReleaseRecord, ServiceRelease, ServiceSpec } from "./release.js";
+import { indexSpace, vectorSpaceOf } from "./spec.js";
+
+/**
+ * How fast a release can be back. `current`: it serves. `warm`: its instances still run. `cached`: its files are here.
+ * `cold`: something must be fetched first.
+ */
+export type Readiness = "current" | "warm" | "cached" | "cold";
+
+const slowest: readonly Readiness[] = ["current", "warm", "cached", "cold"];
+
+/** How fast one service of an earlier release can be back. */
+export function readinessOf(
+  earlier: ServiceRelease,
+  current: ServiceRelease | undefined,
+  observed: Observed,
+  staged: boolean,
+): Readiness {
+  if (current?.fingerprint === earlier.fingerprint) return "current";
+  if (isWarm(earlier, observed)) return "warm";
+  return staged ? "cached" : "cold";
+}
+
+/** A release is back when its slowest service is. */
+export function slowestOf(readiness: Iterable<Readiness>): Readiness {
+  return slowest[Math.max(0, ...[...readiness].map((one) => slowest.indexOf(one)))] ?? "cold";
+}
+
+/** About how long a rollback of each kind takes until the switch; shown, never relied on. */
+export function expectedTime(readiness: Readiness): string {
+  switch (readiness) {
+    case "current":
+      return "serves now";
+    case "warm":
+      return "under 1 s";
+    case "cached":
+      return "as long as loading and gates take";
+    case "cold":
+      return "after fetching what is missing";
+  }
+}
+
+/** What the environment runs after a rollback: the whole earlier release, or the current one with one earlier service. */
+export function rollbackSpecs(
+  target: ReleaseRecord,
+  current: ReleaseRecord | null,
+  only: ServiceName | null,
+): PerService<ServiceSpec> {
+  const specs: Partial<Record<ServiceName, ServiceSpec>> = {};
+  const base = only === null ? target.services : { ...current?.services, [only]: target.services[only] };
+  for (const [service, release] of inOrder(base)) specs[service] = release.spec;
+  return specs;
+}
+
+/** Why embedder and index would not fit together, or null. Different vector spaces give answers that look right and are not. */
+export function incompatible(specs: PerService<ServiceSpec>): string | null {
+  const embedder = vectorSpaceOf(specs.embedder?.model ?? null);
+  const index = specs.index === undefined ? null : indexSpace(specs.index);
+  if (embedder === null || index === null || embedder.generation === index.generation) return null;
+  return `the embedder would make vectors of ${embedder.generation} and the index would search those of ${index.generation}`;
+}

@@ -1,0 +1,243 @@
+import { Failed, TargetUnreachable } from "../../cli/src/domain/errors.js";
+import type { InstanceId } from "../../cli/src/domain/names.js";
+import type { ServiceSpec } from "../../cli/src/domain/release.js";
+import { mib, type Milliseconds } from "../../cli/src/domain/units.js";
+import type {
+  Capacity,
+  Clock,
+  Finding,
+  HttpRequest,
+  HttpResponse,
+  InstanceHealth,
+  InstanceSpec,
+  Lease,
+  LogLine,
+  Observation,
+  TargetDriver,
+} from "../../cli/src/ports.js";
+import { answerIndex } from "./index-behaviour.js";
+import type { FakeInstance, Machine } from "./machine.js";
+import { embed, faultOf, rerank, tokensOf, type Fault } from "./service-behaviour.js";
+
+const loadMs = 300;
+
+/** A target whose processes are entries of a map. Obeys the same rules as a real one: tokens, gates before traffic, one writer. */
+export class InMemoryDriver implements TargetDriver {
+  readonly target = "process";
+  readonly machine: Machine;
+  readonly #clock: Clock;
+  readonly findings: Finding[] = [];
+
+  constructor(machine: Machine, clock: Clock) {
+    this.machine = machine;
+    this.#clock = clock;
+  }
+
+  preflight(): Promise<readonly Finding[]> {
+    return Promise.resolve([...this.findings, { level: "ok", code: "fine", what: "the machine is fine" }]);
+  }
+
+  stage(spec: ServiceSpec, part: "code" | "models"): Promise<string> {
+    if (part === "code") this.machine.wheels.add(spec.code.wheel);
+    return Promise.resolve(part === "code" ? `wheel ${spec.code.wheel}` : `model ${spec.model?.id ?? "none"}`);
+  }
+
+  staged(spec: ServiceSpec): Promise<boolean> {
+    return Promise.resolve(this.machine.wheels.has(spec.code.wheel) && !this.machine.missingModels.has(spec.model?.name ?? ""));
+  }
+
+  capacity(): Promise<Capacity> {
+    return Promise.resolve({ device: "cpu", freeMiB: mib(this.machine.freeMiB), totalMiB: mib(16_000) });
+  }
+
+  observe(): Promise<Observation> {
+    this.#settleTimers();
+    const now = this.#clock.monotonic();
+    return Promise.resolve({
+      manager: this.machine.managerRuns ? { state: "running", detail: "keeper 1" } : { state: "absent", detail: "no keeper" },
+      instances: [...this.machine.instances.values()].map((instance) => ({
+        id: instance.is.id,
+        service: instance.is.service,
+        release: instance.is.release,
+        slot: instance.is.slot,
+        process: instance.process,
+        traffic: instance.traffic,
+        restarts: faultOf(instance, now) === "restarts-when-open" ? instance.restarts + 1 : instance.restarts,
+        inflight: 0,
+        stopsInMs: instance.stopsAt === null ? null : instance.stopsAt - now,
+      })),
+      listeners: [],
+    });
+  }
+
+  async ensureManager(lease: Lease): Promise<void> {
+    this.#accept(lease);
+    this.machine.managerRuns = true;
+    return Promise.resolve();
+  }
+
+  async start(is: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease): Promise<void> {
+    this.#accept(lease);
+    if (!this.machine.managerRuns) throw new TargetUnreachable("the keeper does not answer");
+    if (!(await this.staged(is.spec))) throw new Failed(`${is.id} cannot start`, { because: "its files are not staged" });
+    if (this.machine.running(is.id) !== null) throw new Failed(`${is.id} runs already`);
+    this.machine.nextPid += 1;
+    this.machine.instances.set(is.id, {
+      is,
+      secrets,
+      process: { state: "running", pid: this.machine.nextPid },
+      traffic: "closed",
+      restarts: 0,
+      startedAt: this.#clock.monotonic(),
+      openedAt: null,
+      stopsAt: null,
+    });
+  }
+
+  health(id: InstanceId): Promise<InstanceHealth> {
+    const instance = this.#known(id);
+    const now = this.#clock.monotonic();
+    const fault = faultOf(instance, now);
+    const loaded = now - instance.startedAt >= loadMs;
+    if (fault === "exits-at-load" && now - instance.startedAt >= loadMs / 2) {
+      instance.process = { state: "exited", code: 1, signal: null };
+      return Promise.reject(new Failed(`${id} exited with status 1`, { because: "load-failed: no such engine" }));
+    }
+    if (instance.process.state !== "running") return Promise.reject(new Failed(`${id} has exited`));
+    const base = { model: instance.is.spec.model?.id ?? null, reason: null };
+    if (fault === "says-failed") return Promise.resolve({ ...base, status: "failed", device: null, reason: "bad magic" });
+    if (!loaded || fault === "hangs-at-load") return Promise.resolve({ ...base, status: "loading", device: null });
+    return Promise.resolve({ ...base, status: "healthy", device: fault === "leaves-device-when-open" ? "mps" : "cpu" });
+  }
+
+  async request(id: InstanceId, request: HttpRequest): Promise<HttpResponse> {
+    const instance = this.#known(id);
+    if (instance.process.state !== "running") throw new TargetUnreachable(`${id} does not answer`);
+    const fault = faultOf(instance, this.#clock.monotonic());
+    if (fault === "hangs-at-warm-up" && request.path === "/private/warmup") return new Promise(() => undefined);
+    const body = await this.#answer(instance, request, fault);
+    return body instanceof WrongAnswer ? body : { status: 200, headers: {}, body };
+  }
+
+  privateAddress(id: InstanceId): string {
+    return `unix:/run/${id}.http`;
+  }
+
+  open(id: InstanceId, lease: Lease): Promise<void> {
+    this.#accept(lease);
+    const instance = this.#known(id);
+    if (instance.process.state !== "running") return Promise.reject(new Failed(`${id} does not run`));
+    if (instance.is.service === "index" && this.machine.writer !== id)
+      return Promise.reject(new Failed(`${id} does not hold the writer lock`));
+    if (instance.traffic !== "open") instance.openedAt = this.#clock.monotonic();
+    instance.traffic = "open";
+    instance.stopsAt = null;
+    return Promise.resolve();
+  }
+
+  close(id: InstanceId, _drain: Milliseconds, lease: Lease): Promise<{ drained: boolean; waitedMs: number }> {
+    this.#accept(lease);
+    const instance = this.#known(id);
+    if (instance.traffic === "open") instance.traffic = "paused";
+    return Promise.resolve({ drained: true, waitedMs: 2 });
+  }
+
+  stop(id: InstanceId, after: Milliseconds | null, lease: Lease): Promise<void> {
+    this.#accept(lease);
+    const instance = this.machine.instances.get(id);
+    if (instance === undefined) return Promise.resolve();
+    if (after === null) this.machine.end(instance);
+    else instance.stopsAt = this.#clock.monotonic() + after;
+    return Promise.resolve();
+  }
+
+  logTail(id: InstanceId): Promise<readonly string[]> {
+    return Promise.resolve([`{"event":"starting","id":"${id}"}`, `{"event":"load-failed","reason":"no such engine"}`]);
+  }
+
+  async *logs(): AsyncIterable<LogLine> {
+    for (const { is } of this.machine.instances.values())
+      yield await Promise.resolve({ service: is.service, instance: is.id, text: `{"event":"ready"}` });
+  }
+
+  destroy(lease: Lease): Promise<void> {
+    this.#accept(lease);
+    this.machine.instances.clear();
+    this.machine.writer = null;
+    this.machine.managerRuns = false;
+    return Promise.resolve();
+  }
+
+  prune(keep: readonly ServiceSpec[], lease: Lease): Promise<readonly { what: string; bytes: number }[]> {
+    this.#accept(lease);
+    const needed = new Set(keep.map((spec) => spec.code.wheel));
+    const removed = [...this.machine.wheels].filter((wheel) => !needed.has(wheel));
+    for (const wheel of removed) this.machine.wheels.delete(wheel);
+    return Promise.resolve(removed.map((wheel) => ({ what: `wheel ${wheel}`, bytes: 1 })));
+  }
+
+  #known(id: InstanceId): FakeInstance {
+    this.#settleTimers();
+    const instance = this.machine.instances.get(id);
+    if (instance === undefined) throw new Failed(`there is no instance ${id}`);
+    return instance;
+  }
+
+  /** What happens by itself while time passes. */
+  #settleTimers(): void {
+    const now = this.#clock.monotonic();
+    this.machine.passTimeTo(now);
+    for (const instance of this.machine.instances.values())
+      if (instance.process.state === "running" && faultOf(instance, now) === "dies-when-open") this.machine.kill(instance.is.id);
+  }
+
+  #accept(lease: Lease): void {
+    if (lease.token < this.machine.highestToken) throw new Failed("stale token");
+    this.machine.highestToken = lease.token;
+  }
+
+  async #answer(instance: FakeInstance, request: HttpRequest, fault: Fault | null): Promise<unknown> {
+    const body = (request.body ?? {}) as Record<string, unknown>;
+    const { spec } = instance.is;
+    switch (request.path) {
+      case "/private/warmup":
+        return { shapes: [{ texts: 1, tokens: 16, ms: 4 }], peakRssMiB: 300 };
+      case "/private/proof": {
+        const device = fault === "wrong-device" ? "mps" : "cpu";
+        return {
+          device,
+          level: "self",
+          providers: ["CPUExecutionProvider"],
+          canary: { ok: fault !== "bad-canary", detail: "cosine" },
+        };
+      }
+      case "/metrics":
+        return `gpuctl_requests_total{route="/embed",code="200"} 1000.0\ngpuctl_requests_total{route="/embed",code="500"} ${fault === "errors-when-open" ? this.#clock.monotonic() : 0}\n`;
+      case "/embed":
+        if (fault === "http-500") return new WrongAnswer(500, { error: "engine" });
+        return embed(spec, body["inputs"] as string[], fault);
+      case "/v1/embeddings": {
+        const tokens = (body["input"] as string[]).reduce((sum, text) => sum + tokensOf(text), 0);
+        return { usage: { prompt_tokens: fault === "wrong-tokens" ? tokens - 1 : tokens } };
+      }
+      case "/rerank":
+        if (fault === "http-500") return new WrongAnswer(500, { error: "engine" });
+        return rerank(spec, body["query"] as string, body["texts"] as string[], fault);
+      default:
+        return (
+          (await answerIndex(this.machine, this.#clock, instance, request.path, body)) ??
+          new WrongAnswer(404, { error: "no route" })
+        );
+    }
+  }
+}
+
+class WrongAnswer implements HttpResponse {
+  readonly status: number;
+  readonly headers = {};
+  readonly body: unknown;
+  constructor(status: number, body: unknown) {
+    this.status = status;
+    this.body = body;
+  }
+}

@@ -1,0 +1,81 @@
+import type { InstanceId } from "../../cli/src/domain/names.js";
+import type { InstanceProcess, InstanceSpec } from "../../cli/src/ports.js";
+
+/** One process of a service, as far as a deploy can tell. */
+export interface FakeInstance {
+  is: InstanceSpec;
+  secrets: Readonly<Record<string, string>>;
+  process: InstanceProcess;
+  traffic: "open" | "paused" | "closed";
+  restarts: number;
+  startedAt: number;
+  openedAt: number | null;
+  stopsAt: number | null;
+}
+
+export interface StoredItem {
+  id: string;
+  text: string | null;
+}
+
+/** The machine that outlives every gpuctl process: what runs, what is staged, who writes to the index. */
+export class Machine {
+  readonly instances = new Map<InstanceId, FakeInstance>();
+  readonly wheels = new Set<string>();
+  readonly missingModels = new Set<string>();
+  /** Items of the index, and which of them each generation holds. */
+  readonly items: StoredItem[] = [];
+  readonly generations = new Map<string, Set<string>>();
+  writer: InstanceId | null = null;
+  managerRuns = false;
+  freeMiB = 8000;
+  highestToken = 0;
+  nextPid = 100;
+
+  running(id: InstanceId): FakeInstance | null {
+    const instance = this.instances.get(id);
+    return instance?.process.state === "running" ? instance : null;
+  }
+
+  /** Ids of the instances that answer public traffic. */
+  serving(): readonly InstanceId[] {
+    return [...this.instances.values()]
+      .filter((instance) => instance.process.state === "running" && instance.traffic === "open")
+      .map((instance) => instance.is.id)
+      .sort();
+  }
+
+  runningIds(): readonly InstanceId[] {
+    return [...this.instances.values()].filter(({ process }) => process.state === "running").map(({ is }) => is.id);
+  }
+
+  /** kill -9 of an instance; its locks are free at once. */
+  kill(id: InstanceId): void {
+    const instance = this.instances.get(id);
+    if (instance === undefined) throw new Error(`no instance ${id}`);
+    instance.process = { state: "exited", code: null, signal: "SIGKILL" };
+    if (this.writer === id) this.writer = null;
+  }
+
+  reboot(): void {
+    for (const instance of this.instances.values()) {
+      instance.process = { state: "stopped-by-reboot" };
+      instance.traffic = "closed";
+    }
+    this.managerRuns = false;
+    this.writer = null;
+  }
+
+  /** Ends what was to be stopped by now. */
+  passTimeTo(now: number): void {
+    for (const instance of this.instances.values())
+      if (instance.stopsAt !== null && instance.stopsAt <= now && instance.traffic !== "open") this.end(instance);
+  }
+
+  end(instance: FakeInstance): void {
+    instance.process = { state: "stopped" };
+    instance.traffic = "closed";
+    instance.stopsAt = null;
+    if (this.writer === instance.is.id) this.writer = null;
+  }
+}
