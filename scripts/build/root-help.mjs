@@ -38,7 +38,7 @@ export function rootHelp({ version, description, commands }) {
   const named = new Set(groups.flatMap(([, names]) => names));
   const rest = section("More", [...known.keys()].filter((name) => !named.has(name)).sort(), known, row);
   return [
-    `gpuctl ${version} — ${description}`,
+    `gpuctl ${version}\n${wrapped(description)}`,
     ["Start here", ...start.map(([line = "", text = ""]) => row(line, text))].join("\n"),
     ...sections,
     ...(rest === "" ? [] : [rest]),
@@ -62,4 +62,14 @@ export function rootHelp({ version, description, commands }) {
 function section(title, names, known, row) {
   const rows = names.flatMap((name) => (known.has(name) ? [row(name, (known.get(name) ?? "").replace(/\.$/, ""))] : []));
   return rows.length === 0 ? "" : [title, ...rows].join("\n");
+}
+
+/** Text in lines of at most 100 columns. */
+function wrapped(text) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    if (`${lines.at(-1)} ${word}`.length > 100) lines.push(word);
+    else lines[lines.length - 1] = `${lines.at(-1)} ${word}`.trim();
+  }
+  return lines.join("\n");
 }

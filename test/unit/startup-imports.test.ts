@@ -1,0 +1,75 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { packageRoot } from "../support/run-command.js";
+
+const heavy = /node_modules\/(yaml|zod|undici|ssh2|node-ssh|listr2|@pulumi|typescript)\//;
+
+interface Start {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+  loaded: readonly string[];
+  connections: readonly string[];
+}
+
+/** The built bin in a process of its own, watched from before its first import. */
+function start(...args: string[]): Start {
+  const scratch = mkdtempSync(join(tmpdir(), "gpuctl-start-"));
+  try {
+    const record = join(scratch, "record.json");
+    const hook = join(packageRoot, "test/support/record-imports.mjs");
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      ["--import", hook, join(packageRoot, "cli/bin/run.js"), ...args],
+      {
+        encoding: "utf8",
+        cwd: scratch,
+        env: { PATH: process.env["PATH"], HOME: scratch, RECORD_IMPORTS_TO: record },
+      },
+    );
+    const { loaded, connections } = JSON.parse(readFileSync(record, "utf8")) as Pick<Start, "loaded" | "connections">;
+    return { status, stdout, stderr, loaded, connections };
+  } finally {
+    rmSync(scratch, { recursive: true });
+  }
+}
+
+describe("what the bin loads", () => {
+  it.each([["--version"], ["-v"], ["--help"], ["-h"], ["help"], []])("is nothing but itself for `gpuctl %s`", (...args) => {
+    const run = start(...args);
+    expect(run.status).toBe(0);
+    expect(run.loaded.filter((url) => !url.startsWith("node:"))).toEqual([expect.stringMatching(/cli\/bin\/run\.js$/)]);
+  });
+
+  it.each([
+    ["help of a command", ["deploy", "--help"]],
+    ["help of a topic", ["index", "--help"]],
+    ["help by the help command", ["help", "deploy"]],
+    ["the page of exit codes", ["help", "exit-codes"]],
+  ])("has no schema, YAML, HTTP, SSH or cloud package for %s", (_what, args) => {
+    const run = start(...args);
+    expect(run.stderr).toBe("");
+    expect(run.status).toBe(0);
+    expect(run.loaded.filter((url) => heavy.test(url))).toEqual([]);
+  });
+
+  it("does not include a command's code for its help: the manifest knows it", () => {
+    expect(start("deploy", "--help").loaded.filter((url) => url.includes("/dist/commands/"))).toEqual([]);
+  });
+
+  it("does not include the package framework's test or type tools", () => {
+    expect(start("deploy", "--help").loaded.filter((url) => /node_modules\/(ts-node|tsx|esbuild)\//.test(url))).toEqual([]);
+  });
+});
+
+describe("privacy", () => {
+  it.each([[["--version"]], [["--help"]], [["deploy", "--help"]], [["help", "exit-codes"]], [["no-such-command"]]])(
+    "opens no socket and asks no name server for `gpuctl %s`",
+    (args) => {
+      expect(start(...args).connections).toEqual([]);
+    },
+  );
+});
