@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gpuctl_serving.kit import common_routes
 from gpuctl_serving.kit.auth import ApiKeys
 from gpuctl_serving.kit.body import limited, refuse_announced
+from gpuctl_serving.kit.disconnect import ClientGone
 from gpuctl_serving.kit.errors import ServiceError, unauthorized, unavailable
 from gpuctl_serving.kit.logs import Log, request_id
 from gpuctl_serving.kit.metrics import NO_ROUTE, Metrics
@@ -115,6 +116,8 @@ class Front:
             if refused.reason:
                 self._metrics.rejected.labels(refused.reason).inc()
             await answer.refuse(refused, receive)
+        except ClientGone:
+            self._metrics.rejected.labels("cancelled").inc()
         except HTTPException as http:
             await answer.refuse(self._no_route(scope, http.status_code), receive)
         except Exception:

@@ -1,5 +1,6 @@
 """Request bodies: refused before they are read when too large, decoded into a declared type."""
 
+import re
 from typing import TypeVar
 
 import msgspec
@@ -34,6 +35,9 @@ def limited(receive: Receive, limit: int) -> Receive:
     return receive_limited
 
 
+_LONE_SURROGATE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
 _decoders: dict[type, msgspec.json.Decoder[object]] = {}
 
 
@@ -50,4 +54,13 @@ async def read_json(request: Request, shape: type[T]) -> T:
     except msgspec.ValidationError as wrong:
         raise invalid(f"The request does not have the right shape: {wrong}.") from wrong
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
-        raise malformed(f"The body is not valid JSON: {wrong}.") from wrong
+        raise malformed(f"The body is not valid JSON: {_why(data, wrong)}.") from wrong
+
+
+def _why(data: bytes, wrong: Exception) -> str:
+    """The decoder calls a lone surrogate a truncated input; a person should hear what it is."""
+    if isinstance(wrong, UnicodeDecodeError):
+        return f"byte {wrong.start} is not UTF-8"
+    if lone := _LONE_SURROGATE.search(data):
+        return f"{lone.group().decode()} at byte {lone.start()} is half of a character (a lone surrogate)"
+    return str(wrong)

@@ -48,7 +48,7 @@ class ServiceError(Exception):
         TEI's clients read `error` (a string) and `error_type`; OpenAI's read `error` as an object, and
         only call `/v1/...`; Cohere's read `message`. Every body has `message` and `error_type`.
         """
-        if not path.startswith("/v1/"):
+        if not path.startswith("/v1/") and path != "/embeddings":
             return {"error": self.message, "error_type": self.error_type, "message": self.message}
         kind = _OPENAI_TYPES.get(
             self.status, "invalid_request_error" if self.status < 500 else "server_error"

@@ -36,7 +36,6 @@ class HostedService(Protocol):
     """
 
     name: str
-    settings: Settings
     instance: InstanceFacts
     #: Written by `load` (in its thread), read anywhere.
     state: State
@@ -44,6 +43,10 @@ class HostedService(Protocol):
     reason: str | None
     #: Public requests being answered now.
     inflight: int
+
+    @property
+    def settings(self) -> Settings:
+        """What it was configured with."""
 
     @property
     def app(self) -> ASGIApp:

@@ -73,7 +73,7 @@ class ModelStore:
                 base.rmdir()
 
     def install(self, prepared: Path, manifest: Manifest) -> StoredModel:
-        """Moves a prepared folder (files, no manifest) into place. Replaces a damaged model, keeps a sound one."""
+        """Moves a prepared folder into place. Replaces a damaged model, keeps a sound one."""
         target = self.directory(manifest.id, manifest.revision)
         (prepared / MANIFEST).write_bytes(manifest.encode())
         for name in (*manifest.files, MANIFEST):

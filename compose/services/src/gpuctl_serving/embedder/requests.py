@@ -1,0 +1,45 @@
+"""Bodies the embedder takes: TEI's and OpenAI's."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from gpuctl_serving.kit.errors import invalid
+
+#: Token ids are accepted by the shapes so that their refusal can say what to change.
+Inputs = str | list[str | int | list[int]]
+
+
+class EmbedBody(msgspec.Struct):
+    """`POST /embed`, as TEI has it."""
+
+    inputs: Inputs
+    truncate: bool | None = None
+    truncation_direction: str = "right"
+    normalize: bool | None = None
+    prompt_name: str | None = None
+    dimensions: int | None = None
+
+
+class OpenAiBody(msgspec.Struct):
+    """`POST /v1/embeddings`, as OpenAI has it. `model` and `user` are accepted and not compared."""
+
+    input: Inputs
+    model: str | None = None
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+    user: Any = None
+
+
+def texts_of(inputs: Inputs, param: str) -> list[str]:
+    """The texts of a request. 422 for token ids: they come from another model's tokenizer."""
+    if isinstance(inputs, str):
+        return [inputs]
+    texts = [text for text in inputs if isinstance(text, str)]
+    if len(texts) != len(inputs):
+        raise invalid(
+            f"`{param}` holds token ids, which only the tokenizer that made them understands. Send texts. "
+            "With LangChain's OpenAIEmbeddings set check_embedding_ctx_length=False.",
+            param,
+        )
+    return texts

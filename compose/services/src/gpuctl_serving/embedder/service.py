@@ -1,0 +1,122 @@
+"""The embedder: texts in, vectors out."""
+
+import base64
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from gpuctl_serving.embedder.requests import EmbedBody, OpenAiBody, texts_of
+from gpuctl_serving.engines.model_service import ModelService, direction_of, headers_of
+from gpuctl_serving.engines.protocol import Rows
+from gpuctl_serving.engines.served_model import Computed
+from gpuctl_serving.engines.settings import ModelSettings
+from gpuctl_serving.kit.app import Endpoint, create_base_app, json_response, public_paths
+from gpuctl_serving.kit.body import read_json
+from gpuctl_serving.kit.disconnect import unless_gone
+from gpuctl_serving.kit.errors import LoadFailed, invalid
+from gpuctl_serving.kit.metrics import Metrics
+from gpuctl_serving.kit.settings import Notes
+from gpuctl_serving.models.probing import unit
+from gpuctl_serving.models.tokenizer import Direction
+
+
+class Embedder(ModelService):
+    """`/embed` (TEI), `/v1/embeddings` and `/embeddings` (OpenAI)."""
+
+    name = "embedder"
+
+    def __init__(self, settings: ModelSettings, notes: Notes) -> None:
+        endpoints = [
+            Endpoint("POST", "/embed", self.embed),
+            Endpoint("POST", "/v1/embeddings", self.openai),
+            Endpoint("POST", "/embeddings", self.openai),
+        ]
+        super().__init__(settings, notes, Metrics(public_paths(endpoints)))
+        self._app = create_base_app(self, endpoints, self.metrics)
+
+    @property
+    def app(self) -> ASGIApp:
+        """See HostedService."""
+        return self._app
+
+    def load_parts(self) -> None:
+        """See ServiceBase."""
+        super().load_parts()
+        if self.served.loaded.kind != "embedder":
+            raise LoadFailed(f"{self.model} is a cross-encoder, which gives no vectors. Choose an embedder.")
+
+    async def embed(self, request: Request) -> Response:
+        """TEI: a bare list of vectors."""
+        body = await read_json(request, EmbedBody)
+        texts = texts_of(body.inputs, "inputs")
+        self.check_items(len(texts), "inputs")
+        width = self._width(body.dimensions)
+        computed = await self._compute(
+            request,
+            self._with_prompt(texts, body.prompt_name),
+            truncate=body.truncate is not False,
+            direction=direction_of(body.truncation_direction),
+        )
+        normalize = self.served.loaded.normalize if body.normalize is None else body.normalize
+        return json_response(_finish(computed.rows, width, normalize), headers=headers_of(computed, request))
+
+    async def openai(self, request: Request) -> Response:
+        """OpenAI: a list object, floats or base64."""
+        body = await read_json(request, OpenAiBody)
+        texts = texts_of(body.input, "input")
+        self.check_items(len(texts), "input")
+        width = self._width(body.dimensions)
+        computed = await self._compute(
+            request, self._with_prompt(texts, None), truncate=True, direction="right"
+        )
+        rows = _finish(computed.rows, width, self.served.loaded.normalize)
+        vectors = rows if body.encoding_format == "float" else _base64(rows)
+        content = {
+            "object": "list",
+            "data": [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(vectors)],
+            "model": self.model,
+            "usage": {"prompt_tokens": computed.tokens, "total_tokens": computed.tokens},
+        }
+        return json_response(content, headers=headers_of(computed, request))
+
+    async def _compute(
+        self, request: Request, texts: list[str], *, truncate: bool, direction: Direction
+    ) -> Computed:
+        tokenizer = self.served.tokenizer
+        work = self.served.compute(texts, lambda: tokenizer.texts(texts, direction), truncate=truncate)
+        return await unless_gone(request, work)
+
+    def _with_prompt(self, texts: list[str], name: str | None) -> list[str]:
+        prompts, prefix = self.served.loaded.prompts, self.served.loaded.prefix
+        if name is not None:
+            if name not in prompts:
+                known = ", ".join(sorted(prompts)) or "none"
+                raise invalid(f"This model has no prompt {name!r}; it has: {known}.", "prompt_name")
+            prefix = prompts[name]
+        return [prefix + text for text in texts] if prefix else texts
+
+    def _width(self, dimensions: int | None) -> int:
+        full = self.served.loaded.dimension or 0
+        if dimensions is None:
+            return full
+        if not 1 <= dimensions <= full:
+            raise invalid(f"`dimensions` is {dimensions}; this model gives 1 to {full}.", "dimensions")
+        return dimensions
+
+
+def _finish(rows: Rows, width: int, normalize: bool) -> Rows:
+    shortened = rows[:, :width] if width < rows.shape[1] else rows
+    return np.ascontiguousarray(unit(shortened) if normalize else shortened)
+
+
+def _base64(rows: Rows) -> Sequence[str]:
+    return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in rows]
+
+
+def create_service(env: Mapping[str, str]) -> Embedder:
+    """The embedder, not loaded. Raises SettingsError."""
+    settings, notes = ModelSettings.load(env)
+    return Embedder(settings, notes)

@@ -1,0 +1,146 @@
+"""What the embedder and the reranker share: one served model, and how they describe it."""
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+
+import gpuctl_serving
+from gpuctl_serving.engines.inference_metrics import InferenceMetrics
+from gpuctl_serving.engines.protocol import EngineBroken
+from gpuctl_serving.engines.served_model import Computed, ServedModel
+from gpuctl_serving.engines.settings import ModelSettings
+from gpuctl_serving.kit.app import timings
+from gpuctl_serving.kit.errors import empty, invalid, unavailable
+from gpuctl_serving.kit.metrics import Metrics
+from gpuctl_serving.kit.service import ServiceBase
+from gpuctl_serving.kit.settings import Notes
+from gpuctl_serving.models.tokenizer import Direction
+
+
+class ModelService(ServiceBase):
+    """A service around one model."""
+
+    settings: ModelSettings
+
+    def __init__(self, settings: ModelSettings, notes: Notes, metrics: Metrics) -> None:
+        super().__init__(settings, notes)
+        self.metrics = metrics
+        self.served = ServedModel(settings, InferenceMetrics(metrics.registry))
+
+    def load_parts(self) -> None:
+        """See ServiceBase."""
+        self.served.load()
+        facts, manifest = self.served.facts, self.served.loaded
+        if facts is not None:
+            self.metrics.prove_device(facts.device, facts.name, facts.dtype, manifest.id, manifest.revision)
+
+    @property
+    def device(self) -> str | None:
+        """The device of the session that answered the canary rightly."""
+        return self.served.facts.device if self.served.facts and self.state == "ready" else None
+
+    @property
+    def model(self) -> str | None:
+        """Id of the loaded model."""
+        return self.served.manifest.id if self.served.manifest else None
+
+    @property
+    def degraded(self) -> str | None:
+        """Trouble of the engine, or a device that is not the one asked for."""
+        return self.served.trouble() or self.served.choice.reason
+
+    @property
+    def unmet(self) -> str | None:
+        """As in ServiceBase; a lost device also makes every answer a 503."""
+        lost = self.served.batcher.engine.lost
+        return f"The device is lost: {lost}" if lost else super().unmet
+
+    def scoring(self) -> str | None:
+        """How scores come about, for `/info`; None for a service without scores."""
+        return None
+
+    def model_type(self) -> dict[str, Any]:
+        """TEI's `model_type`."""
+        return {"embedding": {"pooling": self.served.loaded.pooling}}
+
+    def info(self) -> dict[str, Any]:
+        """TEI's `/info` and more."""
+        settings, facts, manifest = self.settings, self.served.facts, self.served.manifest
+        return {
+            "service": self.name,
+            "model_id": manifest and manifest.id,
+            "model_sha": manifest and manifest.revision,
+            "model_dtype": facts and facts.dtype,
+            "served_model_name": manifest and manifest.id,
+            "model_type": self.model_type() if manifest else None,
+            "max_input_length": self.served.max_tokens,
+            "max_batch_tokens": self.served.batcher.batch_tokens,
+            "max_queue_tokens": settings.max_queue_tokens,
+            "max_client_batch_size": settings.max_items,
+            "auto_truncate": True,
+            "tokenization_workers": self.served.threads,
+            "version": gpuctl_serving.__version__,
+            "state": self.state,
+            "device": self.device,
+            "device_reason": self.served.choice.reason,
+            "engine": facts and facts.name,
+            "providers": list(facts.providers) if facts else [],
+            "threads": self.served.threads,
+            "revision": manifest and manifest.revision,
+            "artifact_sha256": manifest and manifest.files["model.onnx"].sha256,
+            "dimension": manifest and manifest.dimension,
+            "generation": manifest and manifest.generation,
+            "licence": manifest and manifest.licence,
+            "scoring": self.scoring(),
+        }
+
+    async def warmup(self) -> dict[str, Any]:
+        """See ServiceBase."""
+        self._need_model()
+        try:
+            return await self.served.warmup()
+        except EngineBroken as broken:
+            raise unavailable(f"The warm-up failed: {broken}.") from broken
+
+    async def proof(self) -> dict[str, Any]:
+        """See ServiceBase."""
+        self._need_model()
+        try:
+            return await self.served.proof()
+        except TimeoutError:
+            raise unavailable("The engine did not answer the proof in time.") from None
+
+    async def close(self) -> None:
+        """See HostedService."""
+        await asyncio.to_thread(self.served.close)
+
+    def _need_model(self) -> None:
+        if self.state != "ready":
+            raise unavailable(f"The {self.name} is {self.state}: {self.reason or 'it has not loaded yet'}.")
+
+    def check_items(self, count: int, param: str) -> None:
+        """400 for nothing, 422 for more than GPUCTL_MAX_ITEMS."""
+        if count == 0:
+            raise empty(f"`{param}` is empty. Send at least one.", param)
+        most = self.settings.max_items
+        if count > most:
+            raise invalid(
+                f"`{param}` has {count} items and at most {most} are taken. Send several requests.", param
+            )
+
+
+def headers_of(computed: Computed, request: Request) -> dict[str, str]:
+    """Headers that say what the answer cost; adds its stages to `Server-Timing`."""
+    timings(request).update(computed.timings)
+    return {"x-compute-tokens": str(computed.tokens), "x-gpuctl-truncated": str(computed.truncated)}
+
+
+def direction_of(text: str) -> Direction:
+    """TEI's clients write it with a capital."""
+    match text.lower():
+        case "right":
+            return "right"
+        case "left":
+            return "left"
+    raise invalid(f"`truncation_direction` is {text!r}; it is `right` or `left`.", "truncation_direction")

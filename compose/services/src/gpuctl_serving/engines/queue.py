@@ -1,0 +1,114 @@
+"""The queue between the event loop and the engine's thread: counted in tokens, fair, coalescing."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from gpuctl_serving.engines.protocol import Tokens
+from gpuctl_serving.engines.rows import Job, Row, row_key
+from gpuctl_serving.engines.window import choose
+
+#: Work for the engine's thread that is not a batch: loading, proofs, warm-up.
+Errand = Callable[[], None]
+
+
+class RowQueue:
+    """Jobs go in on the event loop, batches come out on the engine's thread. Thread-safe."""
+
+    def __init__(self, batch_tokens: int) -> None:
+        self.batch_tokens = batch_tokens
+        self._changed = threading.Condition()
+        self._jobs: deque[Job] = deque()
+        self._errands: deque[Errand] = deque()
+        self._in_flight: dict[bytes, Row] = {}
+        self._tokens = 0
+        self._closed = False
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that wait."""
+        return self._tokens
+
+    def add(self, job: Job, sequences: Sequence[Tokens]) -> int:
+        """Queues a job; returns how many of its rows were already in flight for someone else."""
+        shared = 0
+        with self._changed:
+            for position, tokens in enumerate(sequences):
+                key = row_key(tokens)
+                row = self._in_flight.get(key)
+                if row is None:
+                    row = self._in_flight[key] = Row(tokens, key)
+                    job.pending.append(row)
+                    self._tokens += len(row)
+                else:
+                    shared += 1
+                row.waiters.append((job, position))
+                job.waits_for.append(row)
+            if job.pending:
+                job.pending.sort(key=len, reverse=True)
+                self._jobs.append(job)
+                self._changed.notify()
+        return shared
+
+    def drop(self, job: Job) -> None:
+        """Forgets a job whose client left. Rows that others wait for stay."""
+        with self._changed:
+            for row in job.waits_for:
+                row.waiters = [waiter for waiter in row.waiters if waiter[0] is not job]
+            wanted = [row for row in job.pending if row.waiters]
+            for row in job.pending:
+                if not row.waiters:
+                    self._tokens -= len(row)
+                    self._in_flight.pop(row.key, None)
+            job.pending = wanted
+            if not wanted and job in self._jobs:
+                self._jobs.remove(job)
+
+    def run_between(self, errand: Errand) -> None:
+        """Has the engine's thread run something before its next batch."""
+        with self._changed:
+            self._errands.append(errand)
+            self._changed.notify()
+
+    def take(self) -> list[Row] | Errand | None:
+        """Blocks until there is work: a batch or an errand. None once closed."""
+        with self._changed:
+            while not (self._closed or self._errands or self._jobs):
+                self._changed.wait()
+            if self._closed:
+                return None
+            if self._errands:
+                return self._errands.popleft()
+            return self._next_batch()
+
+    def _next_batch(self) -> list[Row]:
+        rows = choose(self._jobs, self.batch_tokens)
+        taken, now = set(map(id, rows)), time.perf_counter()
+        self._tokens -= sum(map(len, rows))
+        head = self._jobs.popleft()
+        for job in (head, *self._jobs):
+            before = len(job.pending)
+            job.pending = [row for row in job.pending if id(row) not in taken]
+            if len(job.pending) < before:
+                job.queue_ms = (now - job.admitted) * 1000
+        self._jobs = deque(job for job in self._jobs if job.pending)
+        if head.pending:
+            # Its next rows wait behind one row of everyone else.
+            self._jobs.append(head)
+        return rows
+
+    def finish(self, rows: Sequence[Row]) -> list[tuple[Row, list[tuple[Job, int]]]]:
+        """Ends the flight of rows; returns who waits for each. Later equal texts run anew."""
+        with self._changed:
+            for row in rows:
+                self._in_flight.pop(row.key, None)
+            return [(row, row.waiters) for row in rows]
+
+    def close(self) -> list[Job]:
+        """Lets `take` return None; returns the jobs that were never run."""
+        with self._changed:
+            self._closed = True
+            left, self._jobs = list(self._jobs), deque()
+            self._changed.notify_all()
+            return left
