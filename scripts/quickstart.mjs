@@ -73,7 +73,11 @@ async function underLoad(what, ports, vector, action) {
   const load = startSteadyLoad(
     [
       { service: "embedder", url: `${base("embedder")}/embed`, body: () => ({ inputs: [`steady load, request ${(n += 1)}`] }) },
-      { service: "reranker", url: `${base("reranker")}/rerank`, body: () => ({ query: `load ${(n += 1)}`, texts: ["a rollback restores everything", "a port is taken"] }) },
+      {
+        service: "reranker",
+        url: `${base("reranker")}/rerank`,
+        body: () => ({ query: `load ${(n += 1)}`, texts: ["a rollback restores everything", "a port is taken"] }),
+      },
       { service: "index", url: `${base("index")}/api/v1/vector-store/search`, body: () => ({ vector, k: 3 }) },
     ],
     15,

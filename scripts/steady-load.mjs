@@ -9,11 +9,15 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 /** One POST over a kept-alive connection; resolves to the status, rejects on a broken connection. */
 function post(agent, url, body) {
   return new Promise((resolve, reject) => {
-    const request = http.request(url, { method: "POST", agent, headers: { "content-type": "application/json" }, timeout: 20_000 }, (response) => {
-      response.resume();
-      response.on("end", () => resolve(response.statusCode ?? 0));
-      response.on("error", reject);
-    });
+    const request = http.request(
+      url,
+      { method: "POST", agent, headers: { "content-type": "application/json" }, timeout: 20_000 },
+      (response) => {
+        response.resume();
+        response.on("end", () => resolve(response.statusCode ?? 0));
+        response.on("error", reject);
+      },
+    );
     request.on("timeout", () => request.destroy(new Error("no answer within 20 s")));
     request.on("error", reject);
     request.end(JSON.stringify(body));
