@@ -1,0 +1,31 @@
+import { randomBytes } from "node:crypto";
+import { link, open, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import { syncDirectory } from "../files/write-atomic.js";
+import { errorCode } from "./storage-failure.js";
+
+/**
+ * Creates a file with all its content, or not at all, unless the name exists: then it answers false and changes nothing.
+ * The name is given by a hard link, which is the one step that fails when somebody else was first.
+ */
+export async function createOnce(path: string, data: string | Uint8Array, mode = 0o600): Promise<boolean> {
+  const temporary = `${path}.${process.pid.toString()}.${randomBytes(4).toString("hex")}.tmp`;
+  try {
+    const file = await open(temporary, "wx", mode);
+    try {
+      await file.chmod(mode);
+      await file.writeFile(data);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await link(temporary, path);
+  } catch (error) {
+    if (errorCode(error) === "EEXIST") return false;
+    throw error;
+  } finally {
+    await rm(temporary, { force: true });
+  }
+  await syncDirectory(dirname(path));
+  return true;
+}

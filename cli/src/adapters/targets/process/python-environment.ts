@@ -1,0 +1,108 @@
+import { access, mkdir, readdir, readFile, realpath, rm, writeFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import { join } from "node:path";
+import type { Sha256 } from "../../../domain/names.js";
+import { sha256 } from "../../../domain/canonical.js";
+import type { Environment } from "../../state/directories.js";
+import { errorCode } from "../../state/storage-failure.js";
+
+/**
+ * Python environments are shared by every project of the user and keyed by the hash of their lock. Each one remembers, in
+ * `.users/`, the state directories whose kept releases name it, so that pruning one project never breaks another.
+ */
+export class PythonEnvironments {
+  readonly #directory: string;
+
+  constructor(cache: string) {
+    this.#directory = join(cache, "python");
+  }
+
+  /** Where the environment of a lock is made for one Python, whether or not it exists. */
+  directory(lock: Sha256, minor: number): string {
+    return join(this.#directory, `${lock.slice(0, 16)}-cp3${minor.toString()}`);
+  }
+
+  /** A complete environment of a lock, the newest Python first; null when there is none. */
+  async find(lock: Sha256): Promise<string | null> {
+    const pattern = new RegExp(`^${lock.slice(0, 16)}-cp3(\\d+)$`);
+    const names = (await this.#names()).filter((name) => pattern.test(name));
+    const minor = (name: string): number => Number(pattern.exec(name)?.[1]);
+    for (const name of names.sort((a, b) => minor(b) - minor(a))) {
+      const directory = join(this.#directory, name);
+      if (await isComplete(directory)) return directory;
+    }
+    return null;
+  }
+
+  /** Every complete environment, with the first 16 hex of its lock. */
+  async all(): Promise<readonly { directory: string; lock: string }[]> {
+    const found: { directory: string; lock: string }[] = [];
+    for (const name of await this.#names()) {
+      const lock = /^([0-9a-f]{16})-cp3\d+$/.exec(name)?.[1];
+      const directory = join(this.#directory, name);
+      if (lock !== undefined && (await isComplete(directory))) found.push({ directory, lock });
+    }
+    return found;
+  }
+
+  /** Remembers that releases of a state directory need an environment. */
+  async claim(directory: string, state: string): Promise<void> {
+    await mkdir(join(directory, ".users"), { recursive: true });
+    await writeFile(claimFile(directory, state), `${state}\n`, { mode: 0o644 });
+  }
+
+  /** Drops the claim of a state directory; true when nobody that still exists needs the environment. */
+  async release(directory: string, state: string): Promise<boolean> {
+    await rm(claimFile(directory, state), { force: true });
+    const names = await readdir(join(directory, ".users")).catch(() => []);
+    for (const name of names) {
+      if (await claimIsAlive(join(directory, ".users", name))) return false;
+    }
+    return true;
+  }
+
+  /** Whether a state directory has claimed an environment: only those are ours to give up. */
+  async claimedBy(directory: string, state: string): Promise<boolean> {
+    return access(claimFile(directory, state)).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  async #names(): Promise<string[]> {
+    return readdir(this.#directory).catch((error: unknown) => {
+      if (errorCode(error) === "ENOENT") return [];
+      throw error;
+    });
+  }
+}
+
+export const pythonOf = (environment: string): string => join(environment, "bin/python");
+
+/** The interpreter to make environments with: `GPUCTL_PYTHON`, else `python3` on PATH. */
+export function systemPython(env: Environment): string {
+  const chosen = env["GPUCTL_PYTHON"];
+  return chosen === undefined || chosen === "" ? "python3" : chosen;
+}
+
+async function isComplete(directory: string): Promise<boolean> {
+  try {
+    await access(join(directory, ".complete"));
+    // The link into the system's Python breaks when that is upgraded away.
+    await access(await realpath(pythonOf(directory)), constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const claimFile = (directory: string, state: string): string => join(directory, ".users", sha256(state).slice(0, 16));
+
+async function claimIsAlive(file: string): Promise<boolean> {
+  const state = (await readFile(file, "utf8").catch(() => "")).trim();
+  if (state === "") return false;
+  return access(state).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,124 @@
+import { dirname, isAbsolute, join } from "node:path";
+import type { ModelSource } from "../domain/config/resolved.js";
+import { PreflightRefused, UsageError } from "../domain/errors.js";
+import type { LockedModel, ModelTools, StoredModel } from "../ports.js";
+import { runFetch } from "./models-run.js";
+
+export interface FetchRequest {
+  /** Names in gpuctl.yaml's `models`; none means all. */
+  names: readonly string[];
+  /** Lets the lock follow gpuctl.yaml to another revision. */
+  update: boolean;
+}
+
+export interface FetchedModel {
+  name: string;
+  id: string;
+  revision: string;
+  directory: string;
+  bytes: number;
+  licence: string;
+  /** `present`: it was there and whole. `repaired`: a file was damaged. */
+  outcome: "fetched" | "present" | "repaired";
+}
+
+export interface FetchResult {
+  python: { path: string; made: boolean };
+  models: readonly FetchedModel[];
+  lock: string;
+}
+
+/**
+ * The one command that downloads: makes the Python environment of this gpuctl when it is missing, brings every model of
+ * gpuctl.yaml into the store, and pins them in the lock.
+ */
+export async function modelsFetch(tools: ModelTools, request: FetchRequest): Promise<FetchResult> {
+  const wanted = chosen(tools, request.names);
+  const { python, made } = await tools.python.ensure();
+  const models: FetchedModel[] = [];
+  for (const [name, source] of wanted) models.push(await fetchOne(tools, python, name, source, request.update));
+  return { python: { path: python, made }, models, lock: tools.lock.file };
+}
+
+function chosen({ config }: ModelTools, names: readonly string[]): readonly (readonly [string, ModelSource])[] {
+  const unknown = names.find((name) => !(name in config.models));
+  if (unknown !== undefined) {
+    throw new UsageError(`gpuctl.yaml has no model named ${unknown}`, {
+      because: `its models are ${Object.keys(config.models).join(", ")}`,
+      nextSteps: ["gpuctl models list"],
+    });
+  }
+  return Object.entries(config.models).filter(([name]) => names.length === 0 || names.includes(name));
+}
+
+async function fetchOne(
+  tools: ModelTools,
+  python: string,
+  name: string,
+  source: ModelSource,
+  update: boolean,
+): Promise<FetchedModel> {
+  const locked = await tools.lock.read();
+  const state = locked[name] === undefined ? "absent" : await presentState(tools, name, update);
+  if (typeof state === "object") return describe(state, name, "present");
+  const fetched = await runFetch(tools, python, name, await specOf(tools, source));
+  const pin = { id: fetched.id, revision: fetched.revision, manifest: fetched.manifest, files: fetched.files };
+  if (!update) refuseOther(name, locked[name], pin);
+  // Read again: another fetch may have pinned another name meanwhile.
+  const now = await tools.lock.read();
+  const before = now[name];
+  // A committed lock does not change because another machine recorded its own answers to the probes.
+  const keeps = before !== undefined && fetched.selfRecorded && sameFiles(before, pin);
+  if (!keeps) await tools.lock.write({ ...now, [name]: pin });
+  const stored = await tools.models.resolve(name, tools.config);
+  return describe(stored, name, state === "damaged" ? "repaired" : "fetched");
+}
+
+/** What the store holds under the lock: the whole model, a damaged one, or none that fits. */
+async function presentState(
+  { models, config, signal }: ModelTools,
+  name: string,
+  update: boolean,
+): Promise<StoredModel | "damaged" | "absent"> {
+  try {
+    const model = await models.resolve(name, config);
+    return (await models.verify(model, signal)).length === 0 ? model : "damaged";
+  } catch (error) {
+    if (!(error instanceof PreflightRefused)) throw error;
+    // Downloading what the lock then refuses would waste everybody's time.
+    if (error.data?.["changed"] === true && !update) throw error;
+    return "absent";
+  }
+}
+
+/** The lock wins over whatever a source serves today, unless the user said otherwise. */
+function refuseOther(name: string, locked: LockedModel | undefined, fetched: LockedModel): void {
+  if (locked === undefined || sameFiles(locked, fetched)) return;
+  const because =
+    locked.revision === fetched.revision
+      ? `revision ${fetched.revision} now has other files than the lock pins`
+      : `the lock pins ${locked.id}@${locked.revision}, and gpuctl.yaml's source gives ${fetched.id}@${fetched.revision}`;
+  throw new PreflightRefused(`the model ${name} is not the one that the lock pins`, {
+    because,
+    nextSteps: ["gpuctl models fetch --update, to pin what was fetched", "or put the old source back into gpuctl.yaml"],
+    data: { model: name, locked: locked.revision, fetched: fetched.revision },
+  });
+}
+
+const sameFiles = (a: LockedModel, b: LockedModel): boolean =>
+  a.id === b.id &&
+  a.revision === b.revision &&
+  Object.keys(a.files).length === Object.keys(b.files).length &&
+  Object.entries(a.files).every(([file, hash]) => b.files[file] === hash);
+
+/** The source as the fetcher reads it; paths count from gpuctl.yaml. */
+async function specOf(tools: ModelTools, source: ModelSource): Promise<Record<string, unknown>> {
+  if (source.source === "hub") return { ...source };
+  if (source.source === "package") return { ...source, lock: await tools.packageLock(source.package) };
+  const counted = isAbsolute(source.path) || source.path.startsWith("~");
+  return { ...source, path: counted ? source.path : join(dirname(tools.config.projectFile), source.path) };
+}
+
+function describe({ ref, directory, bytes, licence }: StoredModel, name: string, outcome: FetchedModel["outcome"]): FetchedModel {
+  return { name, id: ref.id, revision: ref.revision, directory, bytes, licence, outcome };
+}
