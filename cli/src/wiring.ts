@@ -3,7 +3,18 @@ import { hostname, userInfo } from "node:os";
 import type { EnvironmentConfig } from "./domain/config/resolved.js";
 import { ConfigInvalid } from "./domain/errors.js";
 import type { Io } from "./io.js";
-import type { Clock, ConfigFiles, Context, Executor, HttpClient, Progress } from "./ports.js";
+import type {
+  Clock,
+  ConfigFiles,
+  Context,
+  DocumentReader,
+  Executor,
+  HttpClient,
+  LoadGenerator,
+  LoadHost,
+  ModelTools,
+  Progress,
+} from "./ports.js";
 
 /** What a command knows before any configuration is read. */
 export interface ToolsRequest {
@@ -47,17 +58,97 @@ export async function createTools(request: ToolsRequest): Promise<Tools> {
 
 /** Everything a use case of one environment may touch. */
 export async function createContext(config: EnvironmentConfig, request: ToolsRequest): Promise<Context> {
-  await createTools(request);
-  switch (config.target) {
-    case "process":
-    case "compose":
-    case "swarm":
-    case "kubernetes":
-      throw new ConfigInvalid(`the target ${config.target} of environment ${config.environment} has no driver in this version`, {
-        because: "its configuration is understood and validated, but only the process target can be planned and deployed yet",
-        nextSteps: ["gpuctl init --target process", "or set `target: process` for this environment in gpuctl.yaml"],
-      });
+  if (config.target !== "process") {
+    throw new ConfigInvalid(`the target ${config.target} of environment ${config.environment} has no driver in this version`, {
+      because: "its configuration is understood and validated, but only the process target can be planned and deployed yet",
+      nextSteps: ["gpuctl init --target process", "or set `target: process` for this environment in gpuctl.yaml"],
+    });
   }
+  return processContext(config, request);
+}
+
+async function processContext(config: EnvironmentConfig, request: ToolsRequest): Promise<Context> {
+  const [tools, stores, { ProcessDriver }] = await Promise.all([
+    createTools(request),
+    localStores(config, request),
+    import("./adapters/targets/process/process-driver.js"),
+  ]);
+  const { directories, models, code, processes } = stores;
+  const [{ FileReleaseStore }, { FileLeaseStore }, { FileAuditLog }, { LocalSecretReader }] = await Promise.all([
+    import("./adapters/releases/file-release-store.js"),
+    import("./adapters/leases/file-lease-store.js"),
+    import("./adapters/audit/file-audit-log.js"),
+    import("./adapters/secrets/local-secret-reader.js"),
+  ]);
+  const { clock, http } = tools;
+  const { state } = directories;
+  const audit = new FileAuditLog(state, tools.author, clock);
+  return {
+    ...tools,
+    config,
+    driver: new ProcessDriver({ config, directories, env: request.env, clock, http, models, code, processes }),
+    releases: new FileReleaseStore(state),
+    leases: new FileLeaseStore({
+      state,
+      name: `${config.project}/${config.environment}`,
+      owner: tools.author,
+      clock,
+      audit,
+      processes,
+    }),
+    audit,
+    models,
+    code,
+    secrets: new LocalSecretReader(request.env, config.projectFile, request.progress),
+  };
+}
+
+/** What deploys and `gpuctl models` share: directories, models and code on this machine. */
+async function localStores(config: EnvironmentConfig, request: ToolsRequest) {
+  const [{ directoriesOf }, { FileModelStore }, { ModelLock }, { HashCache }, { PackageCodeSource }, { LinuxProcessTable }] =
+    await Promise.all([
+      import("./adapters/state/directories.js"),
+      import("./adapters/models/file-model-store.js"),
+      import("./adapters/models/model-lock.js"),
+      import("./adapters/models/file-hash.js"),
+      import("./adapters/code/packaged-code.js"),
+      import("./adapters/state/process-identity.js"),
+    ]);
+  const directories = directoriesOf(config, request.env);
+  const lock = new ModelLock(config.projectFile);
+  return {
+    directories,
+    lock,
+    models: new FileModelStore(directories.models, lock, new HashCache(directories.cache)),
+    code: new PackageCodeSource(request.packageRoot, request.env),
+    processes: new LinuxProcessTable(),
+  };
+}
+
+/** What `gpuctl models` works with, for any target: models and the Python environment that builds them are on this machine. */
+export async function createModelTools(config: EnvironmentConfig, request: ToolsRequest): Promise<ModelTools> {
+  const [{ clock, executor }, { directories, lock, models, code }, { VenvRuntime }, { PythonEnvironments }, { packageLock }] =
+    await Promise.all([
+      createTools(request),
+      localStores(config, request),
+      import("./adapters/python/venv-runtime.js"),
+      import("./adapters/targets/process/python-environment.js"),
+      import("./adapters/models/package-locks.js"),
+    ]);
+  const { progress, signal, env } = request;
+  const environments = new PythonEnvironments(directories.cache);
+  return {
+    config,
+    models,
+    lock,
+    python: new VenvRuntime({ environments, code, executor, clock, progress, signal, env }),
+    executor,
+    clock,
+    progress,
+    signal,
+    packageLock: (name) => packageLock(request.packageRoot, config.projectFile, name),
+    paths: { store: directories.models, wheel: (await code.current()).path },
+  };
 }
 
 /** gpuctl.yaml and the user file. */
@@ -66,10 +157,25 @@ export async function configFiles(cwd: string): Promise<ConfigFiles> {
   return new DiskConfigFiles(cwd);
 }
 
-/** Configuration files on this machine. */
-export async function configFiles(cwd: string): Promise<ConfigFiles> {
-  const { DiskConfigFiles } = await import("./adapters/config/disk-config-files.js");
-  return new DiskConfigFiles(cwd);
+/** What makes load, and the machine it is made on. */
+export async function createLoadTools(): Promise<{ load: LoadGenerator; host: LoadHost }> {
+  const [{ UndiciLoadGenerator }, { loadHost }] = await Promise.all([
+    import("./adapters/load/undici-load-generator.js"),
+    import("./adapters/load/load-host.js"),
+  ]);
+  return { load: new UndiciLoadGenerator(), host: loadHost() };
+}
+
+/** Reads documents below paths that count from `cwd`. */
+export async function createDocumentReader(cwd: string): Promise<DocumentReader> {
+  const { DiskDocuments } = await import("./adapters/documents/disk-documents.js");
+  return new DiskDocuments(cwd);
+}
+
+/** Writes a result to a file that the user named. */
+export async function writeReport(cwd: string, file: string, report: unknown): Promise<void> {
+  const { writeJsonReport } = await import("./adapters/documents/json-report.js");
+  await writeJsonReport(cwd, file, report);
 }
 
 /** The progress renderer of this terminal. */
