@@ -1,11 +1,11 @@
-import { renderProblems, toDiagnostic } from "../domain/config/diagnostics.js";
+import { renderProblems, toDiagnostics } from "../domain/config/diagnostics.js";
 import { projectLayers, userLayers } from "../domain/config/file-layers.js";
-import type { Layer } from "../domain/config/layers.js";
+import type { Layer, Origin, Traced } from "../domain/config/layers.js";
 import { flagOverrides, overrideLayer, variableOverrides, type Override } from "../domain/config/override-layer.js";
 import { resolveEnvironment, type Resolution } from "../domain/config/resolve.js";
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
 import type { ProjectFile } from "../domain/config/schema.js";
-import type { Problem, SourceDocument } from "../domain/config/source.js";
+import { dotted, lineAndColumn, type Path, type Problem, type SourceDocument } from "../domain/config/source.js";
 import { nearest } from "../domain/config/suggest.js";
 import { validateProject, validateUser, type Validated } from "../domain/config/validate.js";
 import { ConfigInvalid, UsageError } from "../domain/errors.js";
@@ -61,16 +61,45 @@ export async function loadWithOrigins(request: LoadRequest): Promise<Resolution>
     layers,
   });
   checkOverridden(resolution.config);
-  return { ...resolution, config: { ...resolution.config, targetSettings: own } };
+  const trace = [...identity(request, project.document, file, environment), ...resolution.trace];
+  return { trace, config: { ...resolution.config, targetSettings: own } };
+}
+
+/** What is decided before any layer: the project, its models, and which environment is meant. */
+function identity(request: LoadRequest, document: SourceDocument, file: ProjectFile, environment: string): Traced[] {
+  const inFile = (path: Path): Origin => ({
+    kind: "project-file",
+    file: document.file,
+    ...lineAndColumn(document.text, document.locate(path, "value")?.start ?? 0),
+  });
+  const chosenBy = (): Origin => {
+    if (request.environment !== undefined) return { kind: "flag", name: "--environment" };
+    if (request.env["GPUCTL_ENVIRONMENT"]) return { kind: "variable", name: "GPUCTL_ENVIRONMENT" };
+    return inFile(file.defaultEnvironment === undefined ? ["environments", environment] : ["defaultEnvironment"]);
+  };
+  return [
+    { path: "project", value: file.project, origin: inFile(["project"]) },
+    { path: "environment", value: environment, origin: chosenBy() },
+    {
+      path: "target",
+      value: file.environments[environment]?.target ?? null,
+      origin: inFile(["environments", environment, "target"]),
+    },
+    ...Object.entries(file.models ?? {}).map(([name, { source, ...rest }]): Traced => ({
+      path: dotted(["models", name]),
+      value: [source, ...Object.values(rest)].join(" "),
+      origin: inFile(["models", name]),
+    })),
+  ];
 }
 
 /** Finds and reads the project file without judging it. Throws when there is none or when it cannot be read. */
 export async function readProject(request: LoadRequest): Promise<ReadConfig<ProjectFile>> {
-  const path = await projectPath(request);
+  const { path, named } = await projectPath(request);
   const read = await request.files.read(path);
   if (read === null) {
     throw new ConfigInvalid(`there is no file ${path}`, {
-      because: "the project file was named by --config or GPUCTL_CONFIG and does not exist",
+      because: named ? "it was named by --config or GPUCTL_CONFIG" : "it is a link to a file that does not exist",
       nextSteps: ["gpuctl init", "or leave out --config to search upwards from here"],
     });
   }
@@ -93,11 +122,11 @@ function userFilePath(env: LoadRequest["env"]): string | null {
   return env["HOME"] ? `${env["HOME"]}/.config/gpuctl/config.yaml` : null;
 }
 
-async function projectPath({ files, configPath, env, cwd }: LoadRequest): Promise<string> {
+async function projectPath({ files, configPath, env, cwd }: LoadRequest): Promise<{ path: string; named: boolean }> {
   const named = configPath ?? (env["GPUCTL_CONFIG"] || undefined);
-  if (named !== undefined) return files.absolute(named, cwd);
+  if (named !== undefined) return { path: files.absolute(named, cwd), named: true };
   const search = await files.find(cwd);
-  if (search.found !== null) return search.found;
+  if (search.found !== null) return { path: search.found, named: false };
   throw new ConfigInvalid("there is no gpuctl.yaml here or above", {
     because: search.nearMiss
       ? `only ${search.nearMiss} was found, and the name is gpuctl.yaml`
@@ -121,7 +150,7 @@ export function invalidFile(document: SourceDocument, problems: readonly Problem
     `${document.file} has ${errors === 1 ? "a problem" : `${errors} problems`}\n\n${renderProblems(problems, document)}\n`,
     {
       nextSteps: ["gpuctl config validate"],
-      data: { problems: problems.map((problem) => toDiagnostic(problem, document)) },
+      data: { problems: toDiagnostics(problems, document) },
     },
   );
 }

@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { access, open, realpath, stat, type FileHandle } from "node:fs/promises";
+import { lstat, open, realpath, unlink, type FileHandle } from "node:fs/promises";
 import { dirname, isAbsolute, join, relative, resolve } from "node:path";
 import type { SourceDocument } from "../../domain/config/source.js";
 import { ConfigInvalid, Failed } from "../../domain/errors.js";
@@ -73,6 +73,14 @@ export class DiskConfigFiles implements ConfigFiles {
     try {
       await file.writeFile(text);
       await file.sync();
+    } catch (error) {
+      // Half a file would be refused by every command, and would stand in the way of the next init.
+      await unlink(path);
+      throw new Failed(`${shorter(path, this.#cwd)} cannot be written`, {
+        because: reason(error),
+        nextSteps: ["df -h shows which disk is full"],
+        cause: error,
+      });
     } finally {
       await file.close();
     }
@@ -80,17 +88,12 @@ export class DiskConfigFiles implements ConfigFiles {
   }
 }
 
-async function exists(path: string): Promise<boolean> {
-  // A folder of that name is found too: reading it then says what is wrong, instead of searching past it.
-  return stat(path).then(
+/** A folder or a dangling link of that name is found too: reading it then says what is wrong, instead of searching past it. */
+const exists = (path: string): Promise<boolean> =>
+  lstat(path).then(
     () => true,
-    () =>
-      access(path).then(
-        () => true,
-        () => false,
-      ),
+    () => false,
   );
-}
 
 /** The path as a person in `cwd` would type it, when that is shorter. */
 function shorter(path: string, cwd: string): string {

@@ -1,4 +1,4 @@
-import { lineAndColumn, type Problem, type SourceDocument } from "./source.js";
+import { lineAndColumn, placesIn, type Problem, type SourceDocument } from "./source.js";
 
 /** A problem with its place worked out, as `--json` prints it. Lines and columns are from 1. */
 export interface Diagnostic {
@@ -17,10 +17,11 @@ const shownWidth = 100;
 /** Problems printed before the rest is only counted: a file of garbage must not scroll for minutes. */
 const shownProblems = 100;
 
-export function toDiagnostic(problem: Problem, document: SourceDocument): Diagnostic {
-  const { line, column } = lineAndColumn(document.text, problem.span?.start ?? 0);
-  const { severity, code, path, message, hint } = problem;
-  return { severity, code, file: document.file, line, column, path, message, hint };
+export function toDiagnostics(problems: readonly Problem[], document: SourceDocument): Diagnostic[] {
+  const placeOf = placesIn(document.text);
+  return inOrder(problems).map(({ severity, code, span, path, message, hint }) => {
+    return { severity, code, file: document.file, ...placeOf(span?.start ?? 0), path, message, hint };
+  });
 }
 
 /** Problems in the order of the file, errors before warnings at one place. */

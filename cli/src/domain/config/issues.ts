@@ -7,14 +7,21 @@ type Issue = z.core.$ZodIssue;
 
 /** Turns what the schema says into problems with a place, all of them, best explanation first. */
 export function problemsFromIssues(issues: readonly Issue[], schema: z.ZodType, document: SourceDocument): Problem[] {
-  return issues.flatMap((issue) => fromIssue(issue, [], schema, document));
+  const problems = issues.flatMap((issue) => fromIssue(issue, [], schema, document));
+  const mistyped = new Set(
+    problems.flatMap(({ code, path, guess }) => (code === "unknown-key" && path && guess ? [besides(path, guess)] : [])),
+  );
+  return problems.filter(({ code, path }) => code !== "missing-key" || path === null || !mistyped.has(path));
 }
+
+/** The path of a sibling: a key that is missing because it was mistyped is reported once. */
+const besides = (path: string, sibling: string): string => path.replace(/(^|\.)[^.]*$/, `$1${sibling}`);
 
 function fromIssue(issue: Issue, prefix: Path, schema: z.ZodType, document: SourceDocument): Problem[] {
   const path = [...prefix, ...(issue.path as Path)];
   switch (issue.code) {
     case "unrecognized_keys":
-      return issue.keys.map((key) => unknownKey(key, path, schema, document));
+      return unknownKeys(issue.keys, path, keysAt(schema, path, document.value), document);
     case "invalid_union":
       return fromUnion(issue, path, schema, document);
     case "invalid_key":
@@ -56,11 +63,13 @@ function fromUnion(
 const strangeness = (branch: readonly Issue[]): number =>
   branch.reduce((sum, inner) => sum + (inner.code === "unrecognized_keys" ? inner.keys.length : 1), 0);
 
-function unknownKey(key: string, path: Path, schema: z.ZodType, document: SourceDocument): Problem {
-  const known = keysAt(schema, path, document.value);
-  const guess = nearest(key, known);
-  const hint = guess ? `did you mean "${guess}"?` : known.length > 0 ? `known here: ${known.join(", ")}` : null;
-  return problem("unknown-key", `unknown key ${JSON.stringify(key)}`, [...path, key], document, "key", hint);
+function unknownKeys(keys: readonly string[], path: Path, known: readonly string[], document: SourceDocument): Problem[] {
+  return keys.map((key) => {
+    const guess = nearest(key, known);
+    const merge = key === "<<" ? "merge keys are not part of YAML 1.2: write the settings out" : null;
+    const hint = merge ?? didYouMean(guess) ?? (known.length > 0 ? `known here: ${known.join(", ")}` : null);
+    return { ...problem("unknown-key", `unknown key ${JSON.stringify(key)}`, [...path, key], document, "key", hint), guess };
+  });
 }
 
 function wrongType(issue: Extract<Issue, { code: "invalid_type" }>, path: Path, document: SourceDocument): Problem {
@@ -71,20 +80,36 @@ function wrongType(issue: Extract<Issue, { code: "invalid_type" }>, path: Path, 
     return problem("missing-key", `missing key "${name}"`, path, document, "value", example);
   }
   const message = issue.message.startsWith("Invalid input") ? `expected ${article(issue.expected)}` : issue.message;
-  const hint = value === null && isMap(issue.expected) ? "write {} for an empty one" : null;
-  return problem("wrong-type", `${message}, found ${describe(value)}`, path, document, "value", hint);
+  return problem(
+    "wrong-type",
+    `${message}, found ${describe(value)}`,
+    path,
+    document,
+    "value",
+    typeHint(issue.expected, value, issue.message.startsWith("Invalid input")),
+  );
+}
+
+function typeHint(expected: string, value: unknown, plain: boolean): string | null {
+  if (value === null && isMap(expected)) return "write {} for an empty one";
+  if (plain && expected === "string" && ["number", "boolean"].includes(typeof value))
+    return "put it in quotes if it is meant as text";
+  const numeric = ["int", "number"].includes(expected) && typeof value === "string" && /^\d+$/.test(value);
+  return numeric ? "write the number without quotes" : null;
 }
 
 function wrongValue(allowed: readonly string[], message: string, path: Path, document: SourceDocument): Problem {
   const value = valueAt(document.value, path);
   const guess = typeof value === "string" ? nearest(value, allowed) : null;
-  const hint = guess ? `did you mean "${guess}"?` : null;
+  const hint = didYouMean(guess);
   const list = allowed.length === 1 ? `expected ${allowed[0] ?? ""}` : `expected one of ${allowed.join(", ")}`;
   const said = message.startsWith("Invalid ") ? list : message;
   if (value === undefined)
     return problem("missing-key", `missing key "${dotted(path.slice(-1))}"`, path, document, "value", said);
-  return problem("bad-value", `${said}, found ${describe(value)}`, path, document, "value", hint);
+  return { ...problem("bad-value", `${said}, found ${describe(value)}`, path, document, "value", hint), guess };
 }
+
+const didYouMean = (guess: string | null): string | null => (guess === null ? null : `did you mean "${guess}"?`);
 
 /** A problem at a path, with its place in the file. */
 export function problem(
@@ -96,7 +121,15 @@ export function problem(
   hint: string | null = null,
   severity: Problem["severity"] = "error",
 ): Problem {
-  return { severity, code, message, span: document.locate(path, part), path: path.length > 0 ? dotted(path) : null, hint };
+  return {
+    severity,
+    code,
+    message,
+    span: document.locate(path, part),
+    path: path.length > 0 ? dotted(path) : null,
+    hint,
+    guess: null,
+  };
 }
 
 /** The value at a path of plain data, own keys only. */

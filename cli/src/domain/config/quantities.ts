@@ -14,7 +14,7 @@ const bytesPer = {
 } as const;
 
 /** `500ms`, `1.5s`, `10m`, `2h`, `7d`. The number is bounded so that no exponent or absurd length gets through. */
-export const durationPattern = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)$/;
+export const durationPattern = /^(\d{1,10}(?:\.\d{1,3})?)(ms|s|m|h|d)$/;
 /** `8MiB`, `2GiB`, `16GB`: binary and decimal units are told apart, as memory and disks are sold by different ones. */
 export const sizePattern = /^(\d{1,15}(?:\.\d{1,3})?)(B|KiB|MiB|GiB|TiB|KB|MB|GB|TB)$/;
 

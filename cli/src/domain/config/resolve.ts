@@ -13,6 +13,7 @@ import { serviceIn, type Layer, type Origin, type Traced } from "./layers.js";
 import type { EnvironmentConfig, ServiceConfig, ServiceFallback, Slo, Timings } from "./resolved.js";
 import type { ServiceSettings } from "./schema-services.js";
 import { optionIn, optionsOf, optionVariable } from "./service-env.js";
+import { formatDuration, formatSize } from "./quantities.js";
 import type { Path } from "./source.js";
 
 /** Everything that decides one environment. `layers` are strongest first: flags, variables, project file, user file. */
@@ -87,7 +88,8 @@ export function resolveEnvironment(input: ResolveInput): Resolution {
 
 function resolveTimings(picked: Picker, target: TargetKind): Timings {
   const defaults = defaultTimings(target);
-  const timing = (name: keyof Timings): Milliseconds => picked.pick([name], (layer) => layer.settings[name], defaults[name]);
+  const timing = (name: keyof Timings): Milliseconds =>
+    picked.pick([name], (layer) => layer.settings[name], defaults[name], formatDuration);
   return {
     load: timing("load"),
     warmUp: timing("warmUp"),
@@ -144,11 +146,13 @@ function resolveService(picked: Picker, service: ServiceName, layers: readonly L
       at("vram"),
       from((s) => s.vram),
       null,
+      (value) => (value === null ? null : formatSize(value * 2 ** 20)),
     ),
     slo: picked.pick<Slo | null>(
       at("slo"),
       from((s) => s.slo && { p95: s.slo.p95, errorRate: s.slo.errorRate ?? defaultErrorRate }),
       null,
+      (value) => (value === null ? null : `p95 ${formatDuration(value.p95)}, errors ${value.errorRate}`),
     ),
     env: renderedEnv(picked, service, layers),
     secrets: merged(picked, at("secrets"), layers, (layer) => serviceIn(layer, service)?.secrets),

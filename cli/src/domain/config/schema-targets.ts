@@ -137,7 +137,10 @@ const toleration = z.strictObject({
 export const kubernetesEnvironment = z
   .strictObject({
     target: z.literal("kubernetes").describe("A Helm release in a namespace."),
-    context: z.string().min(1).describe("kubectl context; named, so that no deploy ever goes to the wrong cluster."),
+    context: z
+      .string({ error: "expected the name of a kubectl context, as `kubectl config get-contexts` prints it" })
+      .min(1, { error: "expected the name of a kubectl context, as `kubectl config get-contexts` prints it" })
+      .describe("kubectl context; named, so that no deploy ever goes to the wrong cluster."),
     kubeconfig: filePath.optional().describe("Default: KUBECONFIG, then ~/.kube/config."),
     namespace: shortName.optional().describe("Default <project>-<environment>."),
     release: shortName.optional().describe("Helm release name (default gpuctl)."),

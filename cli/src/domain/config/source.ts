@@ -19,6 +19,8 @@ export interface Problem {
   path: string | null;
   /** What to write instead. */
   hint: string | null;
+  /** The name that was probably meant, when the problem is a mistyped one. */
+  guess: string | null;
 }
 
 /** A parsed configuration file that can still say where everything stood. */
@@ -42,14 +44,26 @@ export function dotted(path: Path): string {
     .replaceAll(".[", "[");
 }
 
-/** Line and column, both from 1, of an offset. Columns count UTF-16 units, as editors do. Lines end with LF or CR LF. */
-export function lineAndColumn(text: string, offset: number): { line: number; column: number } {
-  const bounded = Math.max(0, Math.min(offset, text.length));
-  let line = 1;
-  let lineStart = 0;
-  for (let next = text.indexOf("\n"); next !== -1 && next < bounded; next = text.indexOf("\n", next + 1)) {
-    line += 1;
-    lineStart = next + 1;
-  }
-  return { line, column: bounded - lineStart + 1 };
+export interface Place {
+  line: number;
+  column: number;
 }
+
+/** Line and column, both from 1, of offsets into a text. Columns count UTF-16 units, as editors do. Lines end with LF or CR LF. */
+export function placesIn(text: string): (offset: number) => Place {
+  const starts = [0];
+  for (let end = text.indexOf("\n"); end !== -1; end = text.indexOf("\n", end + 1)) starts.push(end + 1);
+  return (offset) => {
+    const bounded = Math.max(0, Math.min(offset, text.length));
+    let [low, high] = [0, starts.length - 1];
+    while (low < high) {
+      const middle = Math.ceil((low + high) / 2);
+      if ((starts[middle] ?? 0) <= bounded) low = middle;
+      else high = middle - 1;
+    }
+    return { line: low + 1, column: bounded - (starts[low] ?? 0) + 1 };
+  };
+}
+
+/** Line and column of one offset. */
+export const lineAndColumn = (text: string, offset: number): Place => placesIn(text)(offset);

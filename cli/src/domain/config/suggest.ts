@@ -27,9 +27,10 @@ export function nearest(typed: string, candidates: readonly string[]): string | 
   let best: string | null = null;
   let bestDistance = Infinity;
   for (const candidate of candidates) {
-    const distance = editDistance(wanted, normalised(candidate));
+    // Case and dashes hardly count; between equally near ones they decide.
+    const distance = editDistance(wanted, normalised(candidate)) + editDistance(typed, candidate) / 1000;
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
   }
   const longest = Math.max(wanted.length, best?.length ?? 0);
-  return bestDistance <= Math.max(1, Math.floor(longest / 3)) && bestDistance < longest ? best : null;
+  return Math.floor(bestDistance) <= Math.max(1, Math.floor(longest / 3)) && Math.floor(bestDistance) < longest ? best : null;
 }

@@ -1,0 +1,34 @@
+import * as Flags from "@oclif/core/flags";
+import type { ConfigView as View } from "../../app/config-view.js";
+import { BaseCommand } from "../../base-command.js";
+
+export default class ConfigView extends BaseCommand<typeof ConfigView> {
+  static override summary = "Show the effective configuration of an environment.";
+  static override description =
+    "Precedence: flags, GPUCTL_* variables, gpuctl.yaml, the user file ($XDG_CONFIG_HOME/gpuctl/config.yaml), defaults.";
+  static override examples = ["<%= config.bin %> config view", "<%= config.bin %> config view --origin --environment production"];
+  static override flags = {
+    origin: Flags.boolean({ description: "Show where each value came from." }),
+  };
+
+  #table: ((view: View, origin: boolean) => string) | undefined;
+
+  async execute(): Promise<View> {
+    const [{ viewConfig, configTable }, { configFiles }] = await Promise.all([
+      import("../../app/config-view.js"),
+      import("../../wiring.js"),
+    ]);
+    this.#table = configTable;
+    return viewConfig({
+      files: await configFiles(this.io.cwd),
+      configPath: this.flags.config,
+      environment: this.flags.environment,
+      env: this.io.env,
+      cwd: this.io.cwd,
+    });
+  }
+
+  override render(view: View): string {
+    return this.#table?.(view, this.flags.origin) ?? "";
+  }
+}

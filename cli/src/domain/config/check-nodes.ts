@@ -1,0 +1,57 @@
+import { serviceNames } from "../names.js";
+import { isMap, keysOf, unknownName } from "./check-names.js";
+import { problem, valueAt } from "./issues.js";
+import type { Path, Problem, SourceDocument } from "./source.js";
+
+/** Nodes that are named but not declared, nodes where there are none, and a swarm without a manager. */
+export function checkNodes(document: SourceDocument, name: string): Problem[] {
+  const at: Path = ["environments", name, "nodes"];
+  const nodes = isMap(valueAt(document.value, at)) ? keysOf(document.value, at) : null;
+  const problems = [
+    ...ingressNode(document, name, nodes),
+    ...nodesOfServices(document, name, nodes),
+    ...swarmManager(document, name, nodes),
+  ];
+  if (nodes?.length === 0) {
+    const hint = "add one, such as gpu-1: { host: gpu-1.example.net }";
+    problems.push(problem("empty", `environment ${name} has no node`, at, document, "key", hint));
+  }
+  return problems;
+}
+
+function ingressNode(document: SourceDocument, name: string, nodes: readonly string[] | null): Problem[] {
+  const path: Path = ["environments", name, "ingress", "node"];
+  const ingress = valueAt(document.value, path);
+  if (nodes === null || typeof ingress !== "string" || nodes.includes(ingress)) return [];
+  return [unknownName("unknown-node", "node", ingress, nodes, path, document)];
+}
+
+function nodesOfServices(document: SourceDocument, name: string, nodes: readonly string[] | null): Problem[] {
+  return serviceNames.flatMap((service) => {
+    const own: Path = ["environments", name, "services", service, "nodes"];
+    const path: Path = valueAt(document.value, own) === undefined ? ["services", service, "nodes"] : own;
+    const wanted = valueAt(document.value, path);
+    if (!Array.isArray(wanted)) return [];
+    if (nodes === null) return withoutNodes(document, name, service, path);
+    return wanted.flatMap((node: unknown, position) =>
+      typeof node === "string" && !nodes.includes(node)
+        ? [unknownName("unknown-node", "node", node, nodes, [...path, position], document, ` in environment ${name}`)]
+        : [],
+    );
+  });
+}
+
+function withoutNodes(document: SourceDocument, name: string, service: string, path: Path): Problem[] {
+  const target = valueAt(document.value, ["environments", name, "target"]);
+  if (target !== "process" && target !== "kubernetes") return [];
+  const message = `environment ${name} has no nodes, but ${service} names some`;
+  return [problem("unknown-node", message, path, document, "key", "nodes belong to the targets compose and swarm")];
+}
+
+function swarmManager(document: SourceDocument, name: string, nodes: readonly string[] | null): Problem[] {
+  const at: Path = ["environments", name, "nodes"];
+  if (valueAt(document.value, ["environments", name, "target"]) !== "swarm" || nodes === null || nodes.length === 0) return [];
+  if (nodes.some((node) => valueAt(document.value, [...at, node, "role"]) === "manager")) return [];
+  const message = `swarm environment ${name} has no manager`;
+  return [problem("no-manager", message, at, document, "key", "give at least one node role: manager")];
+}
