@@ -1,0 +1,75 @@
+import type { InstanceProcess } from "../../ports.js";
+import type { HealthReport } from "../health.js";
+import type { ServiceStatus, StatusReport } from "../status.js";
+import { blocks, section, shortDuration, table } from "./table.js";
+
+/** What runs and what is wrong, for people. */
+export function statusText(report: StatusReport): string {
+  const { release, manager } = report;
+  const serving = release === null ? "nothing deployed" : `${release.id} by ${release.author} at ${release.createdAt}`;
+  const back = release?.rollbackOf == null ? "" : `, a rollback to ${release.rollbackOf}`;
+  const header = ["service", "instance", "process", "traffic", "health", "device", "restarts", "in flight", "address", "model"];
+  return blocks(
+    `Environment ${report.environment} (${report.target}): ${serving}${back}\nKeeper: ${manager.detail}\nLease: ${leaseText(report)}`,
+    table(header, report.services.map(rowOf)),
+    section(
+      "Warm for a rollback",
+      report.warm.map(
+        ({ instance, stopsInMs }) => `${instance}${stopsInMs === null ? "" : `, stops in ${shortDuration(stopsInMs)}`}`,
+      ),
+    ),
+    section("Wrong", report.problems),
+    section("Drift", report.drift),
+    report.healthy
+      ? "Everything is as the release says."
+      : "Next: gpuctl repair puts right what has drifted; gpuctl logs shows why.",
+  );
+}
+
+function leaseText({ lease }: StatusReport): string {
+  return lease === null ? "free" : `${lease.command} of ${lease.owner}, pid ${lease.pid}, since ${lease.since} (${lease.state})`;
+}
+
+function rowOf(row: ServiceStatus): readonly string[] {
+  const device = row.device === null ? "-" : row.proof === null ? row.device : `${row.device} (${row.proof})`;
+  return [
+    row.service,
+    row.instance ?? "-",
+    processText(row.process),
+    row.traffic ?? "-",
+    row.status ?? "-",
+    device,
+    row.restarts === null ? "-" : String(row.restarts),
+    row.inflight === null ? "-" : String(row.inflight),
+    row.address,
+    row.model ?? "-",
+  ];
+}
+
+function processText(process: InstanceProcess | null): string {
+  if (process === null) return "absent";
+  switch (process.state) {
+    case "running":
+      return `pid ${process.pid}`;
+    case "exited":
+      return process.signal === null ? `exited ${process.code ?? "?"}` : `killed by ${process.signal}`;
+    case "stopped-by-reboot":
+      return "stopped by reboot";
+    case "stopped":
+      return "stopped";
+  }
+}
+
+/** What the services say about themselves, for people. */
+export function healthText(report: HealthReport): string {
+  const rows = report.services.map(({ service, status, device, model, address, elapsedMs, reason }) => [
+    service,
+    status,
+    device ?? "-",
+    model ?? "-",
+    address,
+    `${elapsedMs} ms`,
+    reason ?? "",
+  ]);
+  return table(["service", "status", "device", "model", "address", "answered in", "reason"], rows);
+}

@@ -1,0 +1,169 @@
+import { instanceOf } from "../domain/drift.js";
+import { inOrder } from "../domain/fingerprint.js";
+import type { InstanceId, ReleaseId, ServiceName, Slot } from "../domain/names.js";
+import { describeOperation } from "../domain/operations.js";
+import type { ReleaseState, ServiceRelease } from "../domain/release.js";
+import { reachableUrl } from "../domain/spec.js";
+import { danglingRecords } from "../domain/settle.js";
+import { ms } from "../domain/units.js";
+import type { Context, InstanceHealth, InstanceObservation, InstanceProcess, LeaseHolder, Observation } from "../ports.js";
+import { budgets, within } from "./lifecycle/deadline.js";
+import { keepCurrent, survey, type Survey } from "./lifecycle/survey.js";
+
+export interface ServiceStatus {
+  service: ServiceName;
+  instance: InstanceId | null;
+  release: ReleaseId | null;
+  slot: Slot | null;
+  process: InstanceProcess | null;
+  traffic: InstanceObservation["traffic"] | null;
+  restarts: number | null;
+  inflight: number | null;
+  /** What the live instance says; null when it cannot be asked. */
+  status: InstanceHealth["status"] | null;
+  device: string | null;
+  /** Level of the device proof in the release record. */
+  proof: string | null;
+  model: string | null;
+  address: string;
+}
+
+export interface StatusReport {
+  environment: string;
+  target: string;
+  release: { id: ReleaseId; state: ReleaseState; createdAt: string; author: string; rollbackOf: ReleaseId | null } | null;
+  manager: Observation["manager"];
+  services: readonly ServiceStatus[];
+  instances: readonly InstanceObservation[];
+  listeners: Observation["listeners"];
+  /** Predecessors that still run, so that a rollback to them is a switch. */
+  warm: readonly { instance: InstanceId; service: ServiceName; release: ReleaseId; stopsInMs: number | null }[];
+  /** What differs from the current release, as the operations that would put it right. */
+  drift: readonly string[];
+  /** Releases whose deploy never ended, and whether somebody is at it. */
+  unfinished: readonly { id: ReleaseId; state: ReleaseState; underWay: boolean }[];
+  damaged: readonly { file: string; because: string }[];
+  lease: LeaseHolder | null;
+  /** What is wrong, a sentence each. Empty means healthy. */
+  problems: readonly string[];
+  healthy: boolean;
+}
+
+/** Reports what runs and what is wrong; changes nothing and works without the keeper. */
+export async function status(ctx: Context): Promise<StatusReport> {
+  const [seen, lease] = await Promise.all([survey(ctx, keepCurrent), ctx.leases.holder()]);
+  const { observation } = seen.facts;
+  const services = await Promise.all(rows(ctx, seen).map((row) => withHealth(ctx, row)));
+  const underWay = lease?.state === "live";
+  const dangling = danglingRecords(seen.stored.records);
+  const report = {
+    environment: ctx.config.environment,
+    target: ctx.config.target,
+    release: releaseOf(seen),
+    manager: observation.manager,
+    services,
+    instances: observation.instances,
+    listeners: observation.listeners,
+    warm: warmOf(seen),
+    // While somebody is deploying, what looks like drift is work in progress.
+    drift: underWay ? [] : seen.plan.drift.map(describeOperation),
+    unfinished: dangling.map(({ id, state }) => ({ id, state, underWay })),
+    damaged: seen.stored.damaged,
+    lease: lease?.state === "released" ? null : lease,
+  };
+  const problems = problemsOf(report);
+  return { ...report, problems, healthy: problems.length === 0 };
+}
+
+function releaseOf({ current }: Survey): StatusReport["release"] {
+  if (current === null) return null;
+  const { id, state, createdAt, author, rollbackOf } = current;
+  return { id, state, createdAt, author, rollbackOf };
+}
+
+function rows(ctx: Context, seen: Survey): readonly ServiceStatus[] {
+  const { current, facts } = seen;
+  if (current !== null) return inOrder(current.services).map(([, release]) => rowOf(release, facts.observation));
+  return inOrder(ctx.config.services).map(([service, { port, model }]) => ({
+    ...unknown,
+    service,
+    model,
+    address: reachableUrl(ctx.config.bind, port),
+  }));
+}
+
+const unknown = {
+  instance: null,
+  release: null,
+  slot: null,
+  process: null,
+  traffic: null,
+  restarts: null,
+  inflight: null,
+  status: null,
+  device: null,
+  proof: null,
+  model: null,
+};
+
+function rowOf(release: ServiceRelease, observation: Observation): ServiceStatus {
+  const { spec, since, slot, proof } = release;
+  const id = instanceOf(release);
+  const seen = observation.instances.find((instance) => instance.id === id);
+  return {
+    ...unknown,
+    service: spec.service,
+    instance: id,
+    release: since,
+    slot,
+    process: seen?.process ?? null,
+    traffic: seen?.traffic ?? null,
+    restarts: seen?.restarts ?? null,
+    inflight: seen?.inflight ?? null,
+    proof: proof === null ? null : proof.level,
+    model: spec.model?.id ?? null,
+    address: reachableUrl(spec.listen.host, spec.listen.port),
+  };
+}
+
+async function withHealth(ctx: Context, row: ServiceStatus): Promise<ServiceStatus> {
+  const { instance, process } = row;
+  if (instance === null || process?.state !== "running") return row;
+  try {
+    const health = await within(ctx.clock, ms(budgets.ask / 2), `asking ${instance}`, () => ctx.driver.health(instance));
+    return { ...row, status: health.status, device: health.device };
+  } catch {
+    return row;
+  }
+}
+
+function warmOf({ current, facts }: Survey): StatusReport["warm"] {
+  const ours = new Set(inOrder(current?.services ?? {}).map(([, release]) => instanceOf(release)));
+  return facts.observation.instances
+    .filter(({ id, process, traffic }) => !ours.has(id) && process.state === "running" && traffic === "paused")
+    .map(({ id, service, release, stopsInMs }) => ({ instance: id, service, release, stopsInMs }));
+}
+
+type Facts = Omit<StatusReport, "problems" | "healthy">;
+
+function problemsOf(report: Facts): readonly string[] {
+  const problems: string[] = [];
+  if (report.release === null) problems.push("nothing is deployed");
+  else if (report.manager.state === "absent") problems.push(`the keeper is not there: ${report.manager.detail}`);
+  for (const row of report.services) if (report.release !== null) problems.push(...serviceProblem(row));
+  for (const { id, underWay } of report.unfinished)
+    if (!underWay) problems.push(`the deploy of ${id} ended before it was finished`);
+  for (const { file, because } of report.damaged) problems.push(`release record ${file} is not trusted: ${because}`);
+  if (problems.length === 0) problems.push(...report.drift.map((line) => `drift: ${line}`));
+  return problems;
+}
+
+function serviceProblem(row: ServiceStatus): readonly string[] {
+  const { service, process, traffic } = row;
+  if (process === null) return [`${service} is not there`];
+  if (process.state === "stopped-by-reboot") return [`${service} was stopped by reboot`];
+  if (process.state !== "running") return [`${service} does not run`];
+  if (traffic !== "open") return [`${service} runs but does not answer (${traffic ?? "unknown"})`];
+  if (row.status === "healthy") return [];
+  return [row.status === null ? `${service} cannot be asked for its health` : `${service} says ${row.status}`];
+}

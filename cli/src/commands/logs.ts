@@ -1,0 +1,38 @@
+import * as Flags from "@oclif/core/flags";
+import { BaseCommand } from "../base-command.js";
+import { serviceArg } from "../lifecycle-flags.js";
+
+export default class Logs extends BaseCommand<typeof Logs> {
+  static override summary = "Print the services' logs; with -f go on as they grow.";
+  static override examples = [
+    "<%= config.bin %> logs",
+    "<%= config.bin %> logs embedder -f",
+    "<%= config.bin %> logs index --lines 500",
+  ];
+  static override args = { service: serviceArg("Only this service.") };
+  static override flags = {
+    follow: Flags.boolean({ char: "f", description: "Go on until interrupted." }),
+    lines: Flags.integer({
+      char: "n",
+      description: "Lines of each instance to begin with.",
+      default: 50,
+      min: 0,
+      helpValue: "N",
+    }),
+  };
+
+  async execute(): Promise<void> {
+    const { logs } = await import("../app/logs.js");
+    const { follow, lines } = this.flags;
+    for await (const line of logs(await this.context(), { service: this.args.service, follow, lines }))
+      this.stream(`${line.instance} ${line.text}`, line);
+  }
+
+  override render(): string {
+    return "";
+  }
+
+  protected override streams(): boolean {
+    return true;
+  }
+}

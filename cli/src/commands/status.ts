@@ -1,0 +1,22 @@
+import type { StatusReport } from "../app/status.js";
+import { statusText } from "../app/render/status-text.js";
+import { BaseCommand } from "../base-command.js";
+import type { ExitCodeName } from "../domain/errors.js";
+
+export default class Status extends BaseCommand<typeof Status> {
+  static override summary = "Say what runs and what is wrong.";
+  static override examples = ["<%= config.bin %> status", "<%= config.bin %> status --json"];
+
+  async execute(): Promise<StatusReport> {
+    const { status } = await import("../app/status.js");
+    return status(await this.context());
+  }
+
+  override render(result: StatusReport): string {
+    return statusText(result);
+  }
+
+  override successExit(result: StatusReport): ExitCodeName {
+    return result.healthy ? "ok" : "failed";
+  }
+}
