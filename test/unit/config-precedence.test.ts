@@ -23,13 +23,13 @@ function request(overrides: Partial<LoadRequest> = {}, files: Record<string, str
 }
 
 test("flags win over variables, variables over the project file, that over the user file, that over defaults", async () => {
-  const env = { HOME: "/home/u", GPUCTL_SOAK: "3s", GPUCTL_DRAIN: "4s", GPUCTL_EMBEDDER_THREADS: "8" };
+  const env = { HOME: "/home/u", GPUCTL_SOAK: "3s", GPUCTL_DRAIN: "4s", GPUCTL_SERVICES__EMBEDDER__OPTIONS__THREADS: "8" };
   const view = await viewConfig(request({ env, flags: { drain: "5s" } }));
   const from = (path: string): unknown =>
     view.values.filter((value) => value.path === path).map(({ value, from }) => [value, from])[0];
   expect(from("drain")).toEqual(["5s", "--drain"]);
   expect(from("soak")).toEqual(["3s", "GPUCTL_SOAK"]);
-  expect(from("services.embedder.options.threads")).toEqual([8, "GPUCTL_EMBEDDER_THREADS"]);
+  expect(from("services.embedder.options.threads")).toEqual([8, "GPUCTL_SERVICES__EMBEDDER__OPTIONS__THREADS"]);
   expect(from("services.embedder.options.maxTokens")).toEqual([200, "/p/gpuctl.yaml:5:59"]);
   expect(from("keepWarm")).toEqual(["1m", "/home/u/.config/gpuctl/config.yaml:1:23"]);
   expect(from("retain")).toEqual([5, "/home/u/.config/gpuctl/config.yaml:2:34"]);
@@ -50,14 +50,14 @@ test("the view shows every value with its origin", async () => {
 });
 
 test("a variable with a wrong value is named, with all the others", async () => {
-  const env = { GPUCTL_EMBEDDER_PORT: "many", GPUCTL_SOAK: "3", GPUCTL_INDEX_TYPE: "flat" };
+  const env = { GPUCTL_SERVICES__EMBEDDER__PORT: "many", GPUCTL_SOAK: "3", GPUCTL_SERVICES__INDEX__OPTIONS__INDEX_TYPE: "flat" };
   const failure = await loadEnvironment(request({ env })).catch((error: unknown) => error);
   expect(failure).toBeInstanceOf(ConfigInvalid);
   const message = (failure as Error).message;
   for (const part of [
-    "GPUCTL_EMBEDDER_PORT: expected a port",
+    "GPUCTL_SERVICES__EMBEDDER__PORT: expected a port",
     "GPUCTL_SOAK: expected a duration",
-    "GPUCTL_INDEX_TYPE: expected one of auto",
+    "GPUCTL_SERVICES__INDEX__OPTIONS__INDEX_TYPE: expected one of auto",
     'mean "Flat"',
   ]) {
     expect(message).toContain(part);
@@ -71,10 +71,10 @@ test("an empty variable counts as not set", async () => {
 });
 
 test("variables can make what the file never said impossible: it is refused with where to look", async () => {
-  await expect(loadEnvironment(request({ env: { GPUCTL_INDEX_PORT: "8001" } }))).rejects.toThrow(
+  await expect(loadEnvironment(request({ env: { GPUCTL_SERVICES__INDEX__PORT: "8001" } }))).rejects.toThrow(
     /port 8001 would be used by embedder and by index/,
   );
-  await expect(loadEnvironment(request({ env: { GPUCTL_EMBEDDER_MODEL: "other" } }))).rejects.toThrow(
+  await expect(loadEnvironment(request({ env: { GPUCTL_SERVICES__EMBEDDER__MODEL: "other" } }))).rejects.toThrow(
     /no model "other" for embedder/,
   );
 });
@@ -82,7 +82,7 @@ test("variables can make what the file never said impossible: it is refused with
 test("every setting has a variable of its own", () => {
   const names = settings.map((setting) => setting.variable);
   expect(new Set(names).size).toBe(names.length);
-  expect(names).toContain("GPUCTL_RERANKER_MAX_BATCH_TOKENS");
+  expect(names).toContain("GPUCTL_SERVICES__RERANKER__OPTIONS__MAX_BATCH_TOKENS");
 });
 
 const two = project.replace("local:", "other: { target: compose, nodes: { n: { host: h } } }\n  local:");

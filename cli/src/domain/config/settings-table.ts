@@ -1,5 +1,5 @@
 import { serviceNames, type ServiceName } from "../names.js";
-import { optionsOf } from "./service-env.js";
+import { optionsOf, type OptionName } from "./service-env.js";
 import type { Path } from "./source.js";
 
 /** A setting of an environment that a variable (or a flag) can give. The path is that inside an environment. */
@@ -17,55 +17,51 @@ export const otherVariables: Readonly<Record<`GPUCTL_${string}`, string>> = {
   GPUCTL_STATE_HOME: "Where state is kept (default $XDG_STATE_HOME/gpuctl).",
   GPUCTL_CACHE_DIR: "Where Python environments are kept (default $XDG_CACHE_HOME/gpuctl).",
   GPUCTL_MODEL_STORE: "Where models are kept (default $XDG_DATA_HOME/gpuctl/models).",
+  GPUCTL_PYTHON: "Python that makes environments (default python3 on PATH).",
+  GPUCTL_WHEEL: "Wheel of the services to deploy (default: the packaged one).",
   GPUCTL_DEBUG: "Print where an error happened.",
 };
 
-const upper = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase();
+/** `services.embedder.options.maxTokens` is given by `GPUCTL_SERVICES__EMBEDDER__OPTIONS__MAX_TOKENS`, `keepWarm` by `GPUCTL_KEEP_WARM`. */
+const variableOf = (path: readonly string[]): Setting["variable"] =>
+  `GPUCTL_${path.map((part) => part.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()).join("__")}`;
 
-const ofEnvironment: readonly (readonly [string, Setting["kind"], string])[] = [
-  ["bind", "text", "Address the public ports bind to."],
-  ["load", "text", "Budget for loading a model."],
-  ["warmUp", "text", "Budget for warming up."],
-  ["drain", "text", "How long running requests may take to end."],
-  ["soak", "text", "How long a new release is watched."],
-  ["keepWarm", "text", "How long old instances stay ready for a rollback."],
-  ["retain", "integer", "Good releases that are kept."],
+function setting(path: readonly string[], kind: Setting["kind"], description: string): Setting {
+  return { variable: variableOf(path), path, kind, description };
+}
+
+const ofEnvironment: readonly Setting[] = [
+  setting(["bind"], "text", "Address the public ports bind to."),
+  setting(["load"], "text", "Budget for loading a model."),
+  setting(["warmUp"], "text", "Budget for warming up."),
+  setting(["drain"], "text", "How long running requests may take to end."),
+  setting(["soak"], "text", "How long a new release is watched."),
+  setting(["keepWarm"], "text", "How long old instances stay ready for a rollback."),
+  setting(["retain"], "integer", "Good releases that are kept."),
 ];
 
+const textOptions: readonly OptionName[] = ["deadline", "logLevel", "indexType", "maxBodyBytes"];
+
 function ofService(service: ServiceName): Setting[] {
-  const setting = (name: string, path: Path, kind: Setting["kind"], description: string): Setting => ({
-    variable: `GPUCTL_${service.toUpperCase()}_${name}`,
-    path: ["services", service, ...path],
-    kind,
-    description: `${description} of the ${service}.`,
-  });
-  const optionKind = (option: string): Setting["kind"] =>
-    option === "deadline" || option === "logLevel" || option === "indexType" || option === "maxBodyBytes" ? "text" : "integer";
+  const own = (path: readonly string[], kind: Setting["kind"], what: string): Setting =>
+    setting(["services", service, ...path], kind, `${what} of the ${service}.`);
   return [
-    setting("ENABLED", ["enabled"], "flag", "Presence"),
-    setting("PORT", ["port"], "integer", "Public port"),
-    ...(service === "index" ? [] : [setting("MODEL", ["model"], "text", "Model")]),
-    setting("DEVICE", ["device", "prefer"], "text", "Device"),
-    setting("REQUIRE", ["device", "require"], "text", "Required device"),
-    setting("PROOF", ["device", "proof"], "text", "Weakest device proof"),
-    setting("VRAM", ["vram"], "text", "GPU memory budget"),
-    setting("GPU", ["gpu"], "text", "GPU"),
+    own(["enabled"], "flag", "Presence"),
+    own(["port"], "integer", "Public port"),
+    ...(service === "index" ? [] : [own(["model"], "text", "Model")]),
+    own(["device", "prefer"], "text", "Device"),
+    own(["device", "require"], "text", "Required device"),
+    own(["device", "proof"], "text", "Weakest device proof"),
+    own(["vram"], "text", "GPU memory budget"),
+    own(["gpu"], "text", "GPU"),
     ...optionsOf(service).map((option) =>
-      setting(upper(option).replace(/^INDEX_TYPE$/, "TYPE"), ["options", option], optionKind(option), `Option ${option}`),
+      own(["options", option], textOptions.includes(option) ? "text" : "integer", `Option ${option}`),
     ),
   ];
 }
 
-/** The one table of settings and their variables: `GPUCTL_SOAK`, `GPUCTL_EMBEDDER_PORT`, `GPUCTL_RERANKER_MAX_TOKENS`. */
-export const settings: readonly Setting[] = [
-  ...ofEnvironment.map(([name, kind, description]): Setting => ({
-    variable: `GPUCTL_${upper(name)}`,
-    path: [name],
-    kind,
-    description,
-  })),
-  ...serviceNames.flatMap(ofService),
-];
+/** The one table of settings and their variables. */
+export const settings: readonly Setting[] = [...ofEnvironment, ...serviceNames.flatMap(ofService)];
 
 export const settingAt = (dottedPath: string): Setting | undefined =>
   settings.find((setting) => setting.path.join(".") === dottedPath);
