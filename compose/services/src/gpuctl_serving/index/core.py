@@ -1,0 +1,118 @@
+"""The index without HTTP: what a loaded instance consists of, and how work reaches its threads."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gpuctl_serving.engines.threads import thread_count
+from gpuctl_serving.index.live import Live, Work
+from gpuctl_serving.index.lock import Holder, WriterLock
+from gpuctl_serving.index.messages import Elsewhere, Write
+from gpuctl_serving.index.reader import Readers
+from gpuctl_serving.index.schema import open_database
+from gpuctl_serving.index.settings import IndexSettings
+from gpuctl_serving.index.worker import Worker
+from gpuctl_serving.kit.errors import LoadFailed, ServiceError, overloaded, past_deadline, unavailable
+from gpuctl_serving.kit.logs import Log
+
+log = Log(__name__)
+T = TypeVar("T")
+
+#: Searches and other reads that may wait for a thread.
+MAX_READS = 512
+
+
+@dataclass
+class Core:
+    """Everything that exists once the index is loaded."""
+
+    settings: IndexSettings
+    live: Live
+    worker: Worker
+    readers: Readers
+    threads: int
+    pool: ThreadPoolExecutor
+    _reading: int = 0
+
+    @classmethod
+    def open(cls, settings: IndexSettings, me: Holder, traffic_open: Callable[[], bool]) -> "Core":
+        """Opens the database, as the writer when the lock is free, and loads it. Raises LoadFailed."""
+        directory = settings.index_dir
+        lock = _lock(directory, me)
+        with contextlib.ExitStack() as undo:
+            undo.callback(lock.close)
+            writer = lock.try_take()
+            connection = open_database(directory, create=writer)
+            undo.callback(connection.close)
+            live = Live(connection, settings.index_generation, settings.known_dimension)
+            live.load()
+            undo.pop_all()
+        threads = thread_count(settings.threads)
+        worker = Worker(live, lock, traffic_open)
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="index-reader")
+        worker.start()
+        log.info("index-loaded", writer=writer, sequence=live.applied, generation=live.key, threads=threads)
+        return cls(settings, live, worker, Readers(directory), threads, pool)
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether writes are committed by this instance."""
+        return self.worker.role in ("writer", "holding")
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Runs a search or another read in a thread. 429 when too many wait."""
+        if self._reading >= MAX_READS:
+            raise overloaded(f"{MAX_READS} searches are waiting already. Send fewer at once.", 1)
+        self._reading += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.pool, work)
+        except sqlite3.Error as failure:
+            raise unavailable(f"The index's database cannot be read: {failure}.", 5) from failure
+        finally:
+            self._reading -= 1
+
+    async def write(self, write: Write) -> Any:
+        """Hands a change to the writer's thread; its result, or Elsewhere."""
+        outcome = asyncio.wrap_future(self.worker.write(write))
+        try:
+            async with asyncio.timeout(self.settings.deadline_ms / 1000):
+                # Shielded: a client that leaves must not look like a write that failed.
+                return await asyncio.shield(outcome)
+        except TimeoutError:
+            raise past_deadline(self.settings.deadline_ms) from None
+
+    async def write_here(self, work: Work, deadline: float, *, internal: bool = False) -> Any:
+        """A change only the writer may make for itself. 409 when this is not the writer."""
+        result = await self.write(Write(work, deadline, internal=internal))
+        if isinstance(result, Elsewhere):
+            raise ServiceError(
+                409,
+                "NotWriter",
+                f"This instance is not the writer. Ask {result.address or 'the one that is'}.",
+            )
+        return result
+
+    async def close(self) -> None:
+        """Finishes what is queued, gives the lock back, ends the threads."""
+        await asyncio.get_running_loop().run_in_executor(None, self._close)
+
+    def _close(self) -> None:
+        self.worker.stop()
+        self.pool.shutdown(wait=True)
+        self.readers.close()
+
+
+def _lock(directory: Path, me: Holder) -> WriterLock:
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return WriterLock(directory, me)
+    except OSError as failure:
+        raise LoadFailed(
+            f"The index directory {directory} cannot be used: {failure.strerror or failure}. "
+            "Check that GPUCTL_INDEX_DIR is a writable directory on a local disk."
+        ) from failure

@@ -1,0 +1,70 @@
+"""Asks an embedder for the vectors of texts (`POST /embed`, TEI's shape)."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import orjson
+
+from gpuctl_serving.index.http_client import Answer, ExchangeFailed, Unreachable, exchange
+from gpuctl_serving.index.vectors import Vectors, unit
+from gpuctl_serving.kit.errors import ServiceError, invalid, unavailable
+
+#: Texts asked for at once.
+BATCH = 32
+#: What an embedder of ours says about its model; others are silent, and then only the dimension is checked.
+GENERATION_HEADER = "x-gpuctl-generation"
+
+_rows = msgspec.json.Decoder(list[list[float]])
+
+
+async def embed(
+    address: str, texts: Sequence[str], generation: str, timeout_s: float, key: str = ""
+) -> list[Vectors]:
+    """Unit vectors of the texts, in order. ServiceError says what the embedder said."""
+    made: list[Vectors] = []
+    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+    for start in range(0, len(texts), BATCH):
+        part = texts[start : start + BATCH]
+        body = orjson.dumps({"inputs": part, "truncate": True})
+        try:
+            answer = await exchange(address, "POST", "/embed", headers, body, timeout_s)
+        except (Unreachable, ExchangeFailed) as failure:
+            raise unavailable(f"The embedder cannot be asked for vectors: {failure}.") from failure
+        made += _vectors(address, answer, len(part), generation)
+    return made
+
+
+def _vectors(address: str, answer: Answer, count: int, generation: str) -> list[Vectors]:
+    if answer.status != 200:
+        raise _refused(address, answer)
+    said = answer.headers.get(GENERATION_HEADER)
+    if generation and said and said != generation and not generation.startswith("dim:"):
+        raise unavailable(
+            f"The embedder at {address} serves generation {said!r}, but this index serves {generation!r}. "
+            "Wait for the deploy to finish, or point GPUCTL_EMBEDDER_URL at the matching embedder."
+        )
+    try:
+        rows = _rows.decode(answer.body)
+    except msgspec.DecodeError as wrong:
+        raise unavailable(f"The embedder at {address} did not answer with vectors: {wrong}.") from wrong
+    if len(rows) != count or len({len(row) for row in rows}) > 1:
+        raise unavailable(f"The embedder at {address} answered {len(rows)} vectors for {count} texts.")
+    try:
+        return [unit(np.asarray(row, dtype=np.float32), "the embedder's vector") for row in rows]
+    except ServiceError as wrong:
+        raise unavailable(f"The embedder at {address} answered a useless vector: {wrong.message}") from wrong
+
+
+def _refused(address: str, answer: Answer) -> ServiceError:
+    said = answer.body[:500].decode("utf-8", "replace")
+    try:
+        message = orjson.loads(answer.body).get("message", said)
+    except (orjson.JSONDecodeError, AttributeError):
+        message = said
+    if answer.status in (400, 413, 422):
+        return invalid(f"The embedder refused the text: {message}", "text")
+    retry = answer.headers.get("retry-after", "1")
+    return unavailable(
+        f"The embedder at {address} answered {answer.status}: {message}", int(retry) if retry.isdigit() else 1
+    )

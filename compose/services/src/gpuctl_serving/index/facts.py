@@ -1,0 +1,137 @@
+"""What the index says about itself: stats, `/info`, `/private/index`, and its proof."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpuctl_serving.index import engine
+from gpuctl_serving.index.core import Core
+from gpuctl_serving.index.schema import DATABASE
+from gpuctl_serving.index.vectors import Vectors
+
+_LOOKS = 3
+#: (queries, k) run by a warm-up; the last is the worst a client usually sends.
+WARMUP_SHAPES = ((1, 10), (1, 100), (32, 30), (64, 100))
+
+
+def gpu(device: str) -> dict[str, Any]:
+    """Whether a GPU searches, and why not."""
+    wished = "GPUCTL_DEVICE=cpu asks for the CPU" if device == "cpu" else engine.gpu_reason()
+    return {"inUse": False, "reason": wished}
+
+
+def stats(core: Core, device: str) -> dict[str, Any]:
+    """The body of `GET stats`. Blocking."""
+    live = core.live
+    with core.readers.snapshot() as snapshot:
+        generations = snapshot.generations()
+        counts = snapshot.counts()
+        own = next((one for one in generations if one.key == live.key), None)
+        lacking = snapshot.lacking(own.gen) if own else (0, sum(counts.values()))
+        sequence, database = snapshot.sequence(), snapshot.database_bytes()
+    catalog = live.catalog
+    wal = Path(core.settings.index_dir / f"{DATABASE}-wal")
+    return {
+        "device": device,
+        "gpu": gpu(core.settings.device),
+        "indexType": "Flat",
+        "configuredIndexType": core.settings.index_type,
+        "metric": "cosine",
+        "dimension": live.dimension,
+        "generation": live.key,
+        "generations": [one.key for one in generations],
+        "items": sum(counts.values()),
+        "namespaces": counts,
+        "vectors": len(catalog) if catalog else 0,
+        "missing": lacking[0],
+        "unembeddable": lacking[1],
+        "sequence": live.applied,
+        "lag": max(0, sequence - live.applied),
+        "writer": core.is_writer,
+        "role": core.worker.role,
+        "bytes": {
+            "database": database,
+            "wal": wal.stat().st_size if wal.exists() else 0,
+            "memory": catalog.bytes if catalog else 0,
+        },
+        "engine": {"name": "faiss", "version": engine.version(), "threads": core.threads},
+    }
+
+
+def private_index(core: Core) -> dict[str, Any]:
+    """The body of `GET /private/index`. Blocking."""
+    live = core.live
+    with core.readers.snapshot() as snapshot:
+        sequence = snapshot.sequence()
+        return {
+            "writer": core.is_writer,
+            "role": core.worker.role,
+            "sequence": live.applied,
+            "generation": live.key,
+            "lag": max(0, sequence - live.applied),
+            "items": sum(snapshot.counts().values()),
+            "generations": [
+                {
+                    "key": one.key,
+                    "dimension": one.dimension,
+                    "vectors": snapshot.current_vectors(one.gen),
+                    "missing": snapshot.lacking(one.gen)[0],
+                }
+                for one in snapshot.generations()
+            ],
+        }
+
+
+def proof(core: Core, device: str) -> dict[str, Any]:
+    """The body of `POST /private/proof`: a tiny index with a known answer, then the live one."""
+    right, score, detail = engine.canary()
+    for _ in range(_LOOKS if right else 0):
+        found = _find_newest(core)
+        if found is None:
+            break
+        right, score, said = found
+        detail = f"{detail}; {said}"
+        if right:
+            break
+    return {
+        "device": device,
+        "level": "self",
+        "providers": ["faiss-cpu"],
+        "canary": {"ok": right, "similarity": score, "detail": detail},
+    }
+
+
+def _find_newest(core: Core) -> tuple[bool, float, str] | None:
+    live = core.live
+    if live.generation is None or live.catalog is None:
+        return None
+    with core.readers.snapshot() as snapshot:
+        newest = snapshot.newest_vector(live.generation.gen, live.applied)
+    if newest is None:
+        return None
+    ns, blob = newest
+    query = np.frombuffer(blob, dtype="<f4").reshape(1, -1)
+    score = max(
+        (near.score for near in live.catalog.search(ns, query, 1, None, core.threads)[0]), default=0.0
+    )
+    return score > 0.99999, score, f"the newest of {len(live.catalog)} vectors finds itself with {score}"
+
+
+def warmup(core: Core) -> dict[str, Any]:
+    """Searches every usual shape once more. Blocking."""
+    live, shapes = core.live, []
+    random = np.random.default_rng(7)
+    for queries, k in WARMUP_SHAPES:
+        began = time.perf_counter()
+        if live.catalog is not None:
+            rows: Vectors = random.standard_normal((queries, live.catalog.dimension)).astype(np.float32)
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            search = partial(live.catalog.search, queries=rows, k=k, only=None, threads=core.threads)
+            for ns in live.catalog.namespaces:
+                search(ns)
+        ms = round((time.perf_counter() - began) * 1000, 3)
+        shapes.append({"texts": queries, "tokens": 0, "queries": queries, "k": k, "ms": ms})
+    return {"shapes": shapes}

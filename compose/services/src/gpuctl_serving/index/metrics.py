@@ -1,0 +1,58 @@
+"""What the index counts on top of what every service counts."""
+
+from collections.abc import Iterable
+
+from prometheus_client import Counter, Gauge
+
+from gpuctl_serving.index.core import Core
+from gpuctl_serving.kit.metrics import Metrics, seconds_histogram
+
+#: Statuses only the index answers with.
+_CODES = ("409", "507")
+
+
+class IndexMetrics(Metrics):
+    """Every series is present at zero before the first request."""
+
+    def __init__(self, routes: Iterable[str]) -> None:
+        routes = list(routes)
+        super().__init__(routes)
+        for route in routes:
+            for code in _CODES:
+                self.requests.labels(route, code)
+        self.search_seconds = seconds_histogram(
+            self.registry, "gpuctl_search_seconds", "Time of one search without HTTP.", ("device",)
+        )
+        self.search_seconds.labels("cpu")
+        self.items_written = Counter(
+            "gpuctl_vector_items_written", "Items by what was done to them.", ("op",), registry=self.registry
+        )
+        for op in ("added", "updated", "deleted"):
+            self.items_written.labels(op)
+        self.recall_probe = Gauge(
+            "gpuctl_vector_recall_probe", "Recall of the last canary search.", registry=self.registry
+        )
+        self._gauges = {
+            name: Gauge(f"gpuctl_vector_{name}", text, registry=self.registry)
+            for name, text in {
+                "count": "Vectors that can be found.",
+                "index_bytes": "Memory of the vectors.",
+                "snapshot_age_seconds": "Age of the snapshot in use; 0: none, memory is the database.",
+                "sequence": "Number of the last change in memory.",
+                "writer": "1 when this instance commits writes.",
+                "group_commits": "Group commits of this instance since it started.",
+            }.items()
+        }
+
+    def watch(self, core: Core) -> None:
+        """Reads the live values at every scrape from now on."""
+        live = core.live
+        read = {
+            "count": lambda: len(live.catalog) if live.catalog else 0,
+            "index_bytes": lambda: live.catalog.bytes if live.catalog else 0,
+            "sequence": lambda: live.applied,
+            "writer": lambda: float(core.is_writer),
+            "group_commits": lambda: live.commits,
+        }
+        for name, value in read.items():
+            self._gauges[name].set_function(value)

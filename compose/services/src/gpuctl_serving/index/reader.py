@@ -1,0 +1,177 @@
+"""The reading side of the database: snapshots for searches, counts, and what a generation lacks."""
+
+import queue
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gpuctl_serving.index.schema import connect, posting
+from gpuctl_serving.index.store import Generation
+
+#: SQLite takes this many parameters in one statement on every build.
+_PARAMETERS = 900
+
+
+@dataclass(frozen=True)
+class Document:
+    """What is stored for an item."""
+
+    id: str
+    text: str | None
+    metadata: dict[str, Any]
+    sequence: int
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An item whose text a generation has no current vector for."""
+
+    item: int
+    sequence: int
+    text: str
+
+
+class Readers:
+    """Connections for reading, lent to one thread at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+
+    @contextmanager
+    def snapshot(self) -> Iterator["Snapshot"]:
+        """One consistent view of everything committed."""
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
+            connection = connect(self._directory, writable=False)
+        try:
+            connection.execute("BEGIN")
+            yield Snapshot(connection)
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._idle.put(connection)
+
+    def close(self) -> None:
+        """Closes the idle connections."""
+        while not self._idle.empty():
+            self._idle.get_nowait().close()
+
+
+class Snapshot:
+    """Queries within one read transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._do = connection.execute
+
+    def namespace(self, name: str) -> int | None:
+        """Number of a namespace, if anything was ever added to it."""
+        row = self._do("SELECT ns FROM namespaces WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else None
+
+    def matching(self, ns: int, wanted: dict[str, Any]) -> list[int]:
+        """Items whose metadata equals the filter in every key; a list there means any of its values."""
+        found: set[int] | None = None
+        for key, value in wanted.items():
+            values = sorted({posting(one) for one in (value if isinstance(value, list) else [value])})
+            rows: set[int] = set()
+            for part in _parts(values):
+                marks = ",".join("?" * len(part))
+                sql = f"SELECT item FROM postings WHERE ns = ? AND key = ? AND value IN ({marks})"  # noqa: S608  marks only
+                rows.update(row[0] for row in self._do(sql, (ns, key, *part)))
+            found = rows if found is None else found & rows
+            if not found:
+                return []
+        return sorted(found or ())
+
+    def documents(self, items: Sequence[int]) -> dict[int, Document]:
+        """The items that are still there."""
+        found = {}
+        for part in _parts(items):
+            marks = ",".join("?" * len(part))
+            sql = f"SELECT item, id, text, metadata, sequence FROM items WHERE item IN ({marks})"  # noqa: S608  marks only
+            for item, name, text, metadata, sequence in self._do(sql, tuple(part)):
+                found[item] = Document(name, text, orjson.loads(metadata), sequence)
+        return found
+
+    def document(self, namespace: str, name: str) -> Document | None:
+        """One item by its id."""
+        row = self._do(
+            "SELECT i.id, i.text, i.metadata, i.sequence FROM items i JOIN namespaces n ON n.ns = i.ns "
+            "WHERE n.name = ? AND i.id = ?",
+            (namespace, name),
+        ).fetchone()
+        return Document(row[0], row[1], orjson.loads(row[2]), row[3]) if row else None
+
+    def sequence(self) -> int:
+        """Number of the last change."""
+        row = self._do("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
+        return int(row[0]) if row else 0
+
+    def counts(self) -> dict[str, int]:
+        """Items by namespace."""
+        rows = self._do(
+            "SELECT n.name, (SELECT count(*) FROM items i WHERE i.ns = n.ns) FROM namespaces n ORDER BY 1"
+        )
+        return {name: count for name, count in rows if count}
+
+    def generations(self) -> list[Generation]:
+        """Every generation, oldest first."""
+        return [
+            Generation(*row) for row in self._do("SELECT gen, key, dimension FROM generations ORDER BY gen")
+        ]
+
+    def current_vectors(self, gen: int) -> int:
+        """Items a generation can find."""
+        row = self._do(
+            "SELECT count(*) FROM items i JOIN vectors v ON v.gen = ? AND v.item = i.item "
+            "AND v.sequence = i.sequence",
+            (gen,),
+        ).fetchone()
+        return int(row[0])
+
+    def lacking(self, gen: int) -> tuple[int, int]:
+        """(items with a text, items without one) that a generation has no current vector for."""
+        row = self._do(
+            "SELECT coalesce(sum(coalesce(i.text, '') <> ''), 0), "
+            "coalesce(sum(coalesce(i.text, '') = ''), 0) "
+            "FROM items i WHERE NOT EXISTS (SELECT 1 FROM vectors v WHERE v.gen = ? AND v.item = i.item "
+            "AND v.sequence = i.sequence)",
+            (gen,),
+        ).fetchone()
+        return int(row[0]), int(row[1])
+
+    def missing(self, gen: int, after: int, limit: int) -> list[Missing]:
+        """The next items to embed, by their number."""
+        rows = self._do(
+            "SELECT i.item, i.sequence, i.text FROM items i WHERE i.item > ? AND coalesce(i.text, '') <> '' "
+            "AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.gen = ? AND v.item = i.item "
+            "AND v.sequence = i.sequence) ORDER BY i.item LIMIT ?",
+            (after, gen, limit),
+        )
+        return [Missing(*row) for row in rows]
+
+    def newest_vector(self, gen: int, upto: int) -> tuple[int, bytes] | None:
+        """(ns, vector) of the last item written up to a sequence that a generation can find."""
+        row = self._do(
+            "SELECT i.ns, v.vector FROM items i JOIN vectors v ON v.gen = ? AND v.item = i.item "
+            "AND v.sequence = i.sequence WHERE i.sequence <= ? ORDER BY i.item DESC LIMIT 1",
+            (gen, upto),
+        ).fetchone()
+        return (int(row[0]), bytes(row[1])) if row else None
+
+    def database_bytes(self) -> int:
+        """Size of the database without its write-ahead log."""
+        pages = self._do("PRAGMA page_count").fetchone()[0]
+        return int(pages * self._do("PRAGMA page_size").fetchone()[0])
+
+
+def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), _PARAMETERS):
+        yield values[start : start + _PARAMETERS]

@@ -1,0 +1,81 @@
+"""Searches, single items and statistics."""
+
+import time
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gpuctl_serving.index import facts, queries
+from gpuctl_serving.index.core import Core
+from gpuctl_serving.index.metrics import IndexMetrics
+from gpuctl_serving.index.reader import Document
+from gpuctl_serving.index.requests import Search, check_item_name, check_search
+from gpuctl_serving.index.vectors import Vectors, mismatch
+from gpuctl_serving.index.writing import embed_texts
+from gpuctl_serving.kit.app import json_response, timings
+from gpuctl_serving.kit.body import read_json
+from gpuctl_serving.kit.errors import ServiceError
+
+
+class Reading:
+    """The handlers of `search`, `items` and `stats`."""
+
+    def __init__(self, core: Core, metrics: IndexMetrics, embedder_key: str, device: str) -> None:
+        self._core, self._metrics, self._key, self._device = core, metrics, embedder_key, device
+
+    async def search(self, request: Request) -> Response:
+        """`POST search`."""
+        body = await read_json(request, Search)
+        rows = check_search(body, self._core.settings.max_items)
+        if rows is None:
+            began = time.perf_counter()
+            rows = np.stack(await embed_texts(self._core, [body.text or ""], self._key))
+            timings(request)["embed"] = _ms(began)
+        began = time.perf_counter()
+        results = await self._search(body, rows)
+        timings(request)["search"] = _ms(began)
+        return json_response({"device": self._device, "indexType": "Flat", "results": results})
+
+    async def _search(self, body: Search, rows: Vectors) -> list[list[queries.Hit]]:
+        catalog, dimension = self._core.live.catalog, self._core.live.dimension
+        if dimension and rows.shape[1] != dimension:
+            raise mismatch("The query's vector", rows.shape[1], dimension, self._core.live.key)
+        if catalog is None:
+            return [[] for _ in rows]
+        with self._metrics.search_seconds.labels(self._device).time():
+            return await self._core.read(
+                lambda: queries.search(self._core, catalog, body.namespace, rows, body.k, body.filter or {})
+            )
+
+    async def item(self, request: Request) -> Response:
+        """`GET items/{id}`."""
+        namespace = request.query_params.get("namespace", "default")
+        name = request.path_params["id"]
+        check_item_name(namespace, name)
+        found = await self._core.read(lambda: self._document(namespace, name))
+        if found is None:
+            raise ServiceError(
+                404, "NotFound", f"There is no item {name!r} in namespace {namespace!r}.", param="id"
+            )
+        return json_response(
+            {
+                "namespace": namespace,
+                "id": found.id,
+                "text": found.text,
+                "metadata": found.metadata,
+                "sequence": found.sequence,
+            }
+        )
+
+    async def stats(self, _: Request) -> Response:
+        """`GET stats`."""
+        return json_response(await self._core.read(lambda: facts.stats(self._core, self._device)))
+
+    def _document(self, namespace: str, name: str) -> Document | None:
+        with self._core.readers.snapshot() as snapshot:
+            return snapshot.document(namespace, name)
+
+
+def _ms(began: float) -> float:
+    return (time.perf_counter() - began) * 1000

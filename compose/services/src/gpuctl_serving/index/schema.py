@@ -1,0 +1,201 @@
+"""The database: its tables, how a connection is opened, and what its errors mean to a client."""
+
+import json
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from gpuctl_serving.kit.errors import LoadFailed, ServiceError, unavailable
+
+DATABASE = "index.db"
+APPLICATION_ID = 0x67707531  # "gpu1"
+VERSION = 1
+
+#: Files above this are not checked page by page at start: reading them twice would double the load time.
+_CHECK_BYTES = 1 << 30
+_APPEARS_SECONDS = 10.0
+
+_TABLES = """
+CREATE TABLE namespaces (ns INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+-- AUTOINCREMENT: an item's number is never used again, so a copy in memory cannot mistake one for another.
+CREATE TABLE items (
+  item INTEGER PRIMARY KEY AUTOINCREMENT, ns INTEGER NOT NULL, id TEXT NOT NULL,
+  text TEXT, metadata TEXT NOT NULL, sequence INTEGER NOT NULL, UNIQUE (ns, id));
+-- One row for each scalar of an item's metadata: what a filter looks up.
+CREATE TABLE postings (
+  ns INTEGER NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, item INTEGER NOT NULL,
+  PRIMARY KEY (ns, key, value, item)) WITHOUT ROWID;
+CREATE INDEX postings_of_item ON postings (item);
+CREATE TABLE generations (
+  gen INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, dimension INTEGER NOT NULL);
+-- A vector counts only while its sequence is its item's: a later write makes it stale in other generations.
+CREATE TABLE vectors (
+  gen INTEGER NOT NULL, item INTEGER NOT NULL, sequence INTEGER NOT NULL, vector BLOB NOT NULL,
+  PRIMARY KEY (gen, item));
+CREATE INDEX vectors_state ON vectors (gen, item, sequence);
+CREATE INDEX vectors_of_item ON vectors (item);
+-- The append log: one row for each changed item. Followers and the writer's own memory follow it.
+CREATE TABLE log (sequence INTEGER PRIMARY KEY AUTOINCREMENT, op TEXT NOT NULL, item INTEGER, gen INTEGER);
+"""
+
+
+def connect(directory: Path, *, writable: bool) -> sqlite3.Connection:
+    """A connection in autocommit mode; one thread at a time may use it."""
+    connection = sqlite3.connect(
+        directory / DATABASE,
+        timeout=5.0,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA cache_size=-16384")
+    if not writable:
+        connection.execute("PRAGMA query_only=1")
+    return connection
+
+
+def open_database(directory: Path, *, create: bool) -> sqlite3.Connection:
+    """Opens the database, making it when it is not there and `create`. Raises LoadFailed with a next step."""
+    path = directory / DATABASE
+    try:
+        if not create:
+            _wait_for(path)
+        connection = connect(directory, writable=True)
+        if create:
+            _create(connection, directory)
+        _check(connection, path)
+        return connection
+    except sqlite3.Error as failure:
+        raise LoadFailed(_load_sentence(path, failure)) from failure
+    except OSError as failure:
+        raise LoadFailed(
+            f"The index directory {directory} cannot be used: {failure}. Check GPUCTL_INDEX_DIR."
+        ) from failure
+
+
+def _create(connection: sqlite3.Connection, directory: Path) -> None:
+    if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        return
+    connection.execute("PRAGMA page_size=8192")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in _TABLES.split(";\n"):
+            if statement.strip():
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    (directory / DATABASE).chmod(0o600)
+    # The new file's name must survive a power cut too.
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _wait_for(path: Path) -> None:
+    """Another instance holds the lock and may be making the database this moment."""
+    until = time.monotonic() + _APPEARS_SECONDS
+    while not _has_tables(path):
+        if time.monotonic() > until:
+            raise LoadFailed(
+                f"{path} does not exist, and the process that holds the writer lock does not make it. "
+                f"See {path.parent / 'writer.lock'} for who holds it, and restart that instance."
+            )
+        time.sleep(0.02)
+
+
+def _has_tables(path: Path) -> bool:
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    connection = connect(path.parent, writable=False)
+    try:
+        return bool(connection.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.OperationalError as failure:
+        if failure.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN):
+            return False
+        raise
+    finally:
+        connection.close()
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application != APPLICATION_ID:
+        raise LoadFailed(
+            f"{path} is a database of another program. Point GPUCTL_INDEX_DIR at a directory of its own."
+        )
+    if version > VERSION:
+        raise LoadFailed(
+            f"{path} was written by a newer version (format {version}; this one knows {VERSION}). "
+            "Deploy that version, or restore a backup made by this one."
+        )
+    connection.execute("PRAGMA journal_mode=WAL")
+    if path.stat().st_size <= _CHECK_BYTES:
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise LoadFailed(_corrupt(path, verdict))
+
+
+def _corrupt(path: Path, detail: str) -> str:
+    return (
+        f"The index database {path} is damaged ({detail}). Move it and its -wal and -shm files aside, "
+        "restore a backup, or index the documents again with `gpuctl index add`."
+    )
+
+
+def _load_sentence(path: Path, failure: sqlite3.Error) -> str:
+    code = getattr(failure, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _corrupt(path, str(failure))
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return (
+            f"The index database {path} cannot be written ({failure}). "
+            "Check that GPUCTL_INDEX_DIR is a writable directory on a local disk."
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return f"The disk of {path} is full. Free space on it, then start again."
+    return f"The index database {path} cannot be opened: {failure}."
+
+
+def request_error(failure: sqlite3.Error) -> ServiceError:
+    """What a client hears when the database refuses: nothing was stored."""
+    code = getattr(failure, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return ServiceError(
+            507,
+            "Unhealthy",
+            "The disk of the index is full: nothing of this request was stored. Free space, then send it "
+            "again.",
+            reason="unavailable",
+        )
+    if code == sqlite3.SQLITE_READONLY:
+        return unavailable("The index's disk is read-only now: nothing of this request was stored.", 30)
+    return unavailable(
+        f"The index's database refused ({failure}): nothing of this request was acknowledged.", 5
+    )
+
+
+def scalars(metadata: dict[str, object]) -> list[tuple[str, str]]:
+    """(key, value) pairs a filter can find this metadata by. A list counts as each of its scalars."""
+    found = set()
+    for key, value in metadata.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is None or isinstance(one, str | int | float | bool):
+                found.add((key, posting(one)))
+    return sorted(found)
+
+
+def posting(value: object) -> str:
+    """One text for equal values: 1 and 1.0 are equal, 1 and true and "1" are not."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, ensure_ascii=False)

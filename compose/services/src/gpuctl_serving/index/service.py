@@ -1,0 +1,172 @@
+"""The index as its runner sees it: settings in, an app and a lifecycle out."""
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from gpuctl_serving.index import facts
+from gpuctl_serving.index.core import Core
+from gpuctl_serving.index.lock import Holder
+from gpuctl_serving.index.metrics import IndexMetrics
+from gpuctl_serving.index.private_routes import PrivateIndex
+from gpuctl_serving.index.reading import Reading
+from gpuctl_serving.index.settings import IndexSettings, check, load_settings
+from gpuctl_serving.index.writing import Writing
+from gpuctl_serving.kit.app import Endpoint, create_base_app, public_paths
+from gpuctl_serving.kit.errors import unavailable
+from gpuctl_serving.kit.instance import LaunchedAs
+from gpuctl_serving.kit.service import ServiceBase
+from gpuctl_serving.kit.settings import Notes
+
+BASE = "/api/v1/vector-store"
+Method = Callable[[Request], Awaitable[Response]]
+
+
+class _Parts:
+    """The handlers, made once the core is loaded."""
+
+    def __init__(self, core: Core, metrics: IndexMetrics, embedder_key: str, device: str) -> None:
+        self.core = core
+        self.writing = Writing(core, metrics, embedder_key)
+        self.reading = Reading(core, metrics, embedder_key, device)
+        self.private = PrivateIndex(core)
+
+
+class IndexService(ServiceBase):
+    """The vector index."""
+
+    name = "index"
+
+    def __init__(self, settings: IndexSettings, notes: Notes | None = None) -> None:
+        super().__init__(settings, notes)
+        self._index = settings
+        self._parts: _Parts | None = None
+        endpoints = self._endpoints()
+        self._metrics = IndexMetrics(
+            public_paths([e for e in endpoints if not e.path.startswith("/private/")])
+        )
+        self._app = create_base_app(self, endpoints, self._metrics)
+
+    def _endpoints(self) -> list[Endpoint]:
+        def route(method: str, path: str, pick: Callable[[_Parts], Method]) -> Endpoint:
+            async def answer(request: Request) -> Response:
+                if self._parts is None:
+                    raise unavailable(f"The index is {self.state}.")
+                return await pick(self._parts)(request)
+
+            return Endpoint(method, path, answer)
+
+        return [
+            route("POST", f"{BASE}/add", lambda parts: parts.writing.add),
+            route("POST", f"{BASE}/delete", lambda parts: parts.writing.delete),
+            route("POST", f"{BASE}/search", lambda parts: parts.reading.search),
+            route("GET", f"{BASE}/items/{{id:path}}", lambda parts: parts.reading.item),
+            route("GET", f"{BASE}/stats", lambda parts: parts.reading.stats),
+            route("GET", "/private/index", lambda parts: parts.private.index),
+            route("POST", "/private/generations/ensure", lambda parts: parts.private.ensure),
+            route("POST", "/private/generations/prune", lambda parts: parts.private.prune),
+            route("POST", "/private/writer/hold", lambda parts: parts.private.hold),
+            route("POST", "/private/writer/take", lambda parts: parts.private.take),
+        ]
+
+    @property
+    def app(self) -> ASGIApp:
+        """See HostedService."""
+        return self._app
+
+    @property
+    def device(self) -> str | None:
+        """FAISS searches on the CPU here; proven by the canary at load."""
+        return "cpu" if self._parts else None
+
+    @property
+    def model(self) -> str | None:
+        """The embedding space the vectors belong to."""
+        return self._parts.core.live.key or None if self._parts else None
+
+    @property
+    def degraded(self) -> str | None:
+        """A wish for a GPU that is not met."""
+        wish = self.settings.device
+        if self._parts and wish in ("cuda", "mps"):
+            return f"GPUCTL_DEVICE={wish}, but {facts.gpu(wish)['reason']}"
+        return None
+
+    def load_parts(self) -> None:
+        """Opens the database and makes the copy in memory; proves the engine with the canary."""
+        check(self._index)
+        core = Core.open(self._index, self._holder(), lambda: self.instance.traffic == "open")
+        proven = facts.proof(core, "cpu")["canary"]
+        if not proven["ok"]:
+            core.worker.stop()
+            raise RuntimeError(f"the search engine gives wrong answers: {proven['detail']}")
+        self._metrics.recall_probe.set(1)
+        self._metrics.watch(core)
+        self._metrics.prove_device("cpu", "faiss", "float32", core.live.key or "none", "none")
+        self._parts = _Parts(core, self._metrics, self._embedder_key(), "cpu")
+
+    def _holder(self) -> Holder:
+        settings = self.settings
+        if settings.instance_file is not None:
+            launched = LaunchedAs.read(settings.instance_file)
+            return Holder(launched.id, os.getpid(), f"unix:{launched.private}")
+        address = f"http://{settings.host}:{settings.port}" if settings.port else ""
+        return Holder(f"plain-{os.getpid()}", os.getpid(), address)
+
+    def _embedder_key(self) -> str:
+        """The services of one environment share their keys, so the embedder knows the first of ours."""
+        file = self.settings.api_keys_file
+        if file is None or not self._index.embedder_url.startswith("http"):
+            return ""
+        lines = (line.strip() for line in file.read_text().splitlines())
+        return next((line for line in lines if line and not line.startswith("#")), "")
+
+    def info(self) -> dict[str, Any]:
+        """The body of `/info`."""
+        live = self._parts.core.live if self._parts else None
+        return {
+            "service": self.name,
+            "device": self.device,
+            "device_reason": self.degraded or facts.gpu(self.settings.device)["reason"],
+            "engine": "faiss",
+            "indexType": "Flat",
+            "metric": "cosine",
+            "dimension": live.dimension if live else self._index.known_dimension,
+            "generation": live.key if live else self._index.index_generation,
+            "writer": self._parts.core.is_writer if self._parts else False,
+            "max_items": self.settings.max_items,
+            "aliases": list(self.notes.aliases),
+            "warnings": list(self.notes.warnings),
+        }
+
+    async def warmup(self) -> dict[str, Any]:
+        """See ServiceBase."""
+        core = self._core
+        return await core.read(lambda: facts.warmup(core))
+
+    async def proof(self) -> dict[str, Any]:
+        """See ServiceBase."""
+        core = self._core
+        proven = await core.read(lambda: facts.proof(core, "cpu"))
+        self._metrics.recall_probe.set(1 if proven["canary"]["ok"] else 0)
+        return proven
+
+    @property
+    def _core(self) -> Core:
+        if self._parts is None:
+            raise unavailable(f"The index is {self.state}.")
+        return self._parts.core
+
+    async def close(self) -> None:
+        """See HostedService."""
+        if self._parts is not None:
+            await self._parts.core.close()
+
+
+def create_service(env: Mapping[str, str]) -> IndexService:
+    """The index of this environment. Raises SettingsError when the environment cannot be used."""
+    return IndexService(*load_settings(env))

@@ -1,0 +1,106 @@
+"""The index's settings, and the variables of other FAISS services it understands."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpuctl_serving.kit.errors import LoadFailed
+from gpuctl_serving.kit.settings import MIB, Alias, Notes, Settings
+
+#: The manifest's `generation` ends in the dimension.
+_DIMENSION_OF_GENERATION = re.compile(r"\|(\d{1,5})$")
+_FLAT = frozenset({"auto", "flat", "indexflat", "indexflatip", "indexflatl2"})
+_LATER = frozenset({"ivfflat", "indexivfflat", "ivfpq", "indexivfpq"})
+MAX_DIMENSION = 16_384
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexSettings(Settings):
+    """What the index reads on top of the settings every service has."""
+
+    max_body_bytes: int = field(default=32 * MIB, metadata={"min": 1024})
+    #: Holds the database, its write-ahead log and the writer's lock.
+    index_dir: Path
+    #: 0: from the generation, else from the first add.
+    index_dimension: int = field(default=0, metadata={"min": 0, "max": MAX_DIMENSION})
+    index_type: str = "auto"
+    #: Which embedding space the vectors belong to; empty: `dim:<dimension>`.
+    index_generation: str = ""
+    #: Whom to ask for the vectors of texts: `http://host:port` or `unix:/path`.
+    embedder_url: str = ""
+
+    @property
+    def known_dimension(self) -> int:
+        """The dimension as far as the settings alone tell it; 0 when they do not."""
+        found = _DIMENSION_OF_GENERATION.search(self.index_generation)
+        return self.index_dimension or (int(found.group(1)) if found else 0)
+
+
+def check(settings: IndexSettings) -> None:
+    """Refuses what this version cannot do. Raises LoadFailed."""
+    kind = settings.index_type.lower()
+    if kind in _LATER:
+        raise LoadFailed(
+            f"GPUCTL_INDEX_TYPE={settings.index_type} is not built yet: this version has the exact "
+            "Flat index only. Unset it, or set it to auto: later versions then choose by size."
+        )
+    if kind not in _FLAT:
+        raise LoadFailed(f"GPUCTL_INDEX_TYPE={settings.index_type} is unknown. Use auto or Flat.")
+    told = _DIMENSION_OF_GENERATION.search(settings.index_generation)
+    if told and settings.index_dimension and int(told.group(1)) != settings.index_dimension:
+        raise LoadFailed(
+            f"GPUCTL_INDEX_DIMENSION={settings.index_dimension} contradicts GPUCTL_INDEX_GENERATION, which "
+            f"ends in {told.group(1)}. Unset GPUCTL_INDEX_DIMENSION: the generation names the dimension."
+        )
+    url = settings.embedder_url
+    if url and not url.startswith(("http://", "unix:/")):
+        raise LoadFailed(
+            f"GPUCTL_EMBEDDER_URL={url} cannot be used. Give http://host:port or unix:/path/to/socket."
+        )
+
+
+def _device(text: str) -> str:
+    if text.lower() in {"1", "true", "yes", "on"}:
+        return "cuda"
+    if text.lower() in {"0", "false", "no", "off", ""}:
+        return "cpu"
+    raise ValueError("must be true or false")
+
+
+def _level(text: str) -> str:
+    names = {"warn": "warning", "critical": "error", "fatal": "error", "trace": "debug", "notset": "debug"}
+    return names.get(text.lower(), text.lower())
+
+
+ALIASES = (
+    Alias("FAISS_ENABLE_GPU", "device", _device),
+    Alias("VECTOR_STORE_DIMENSION", "index_dimension"),
+    Alias("VECTOR_STORE_INDEX_TYPE", "index_type"),
+    Alias("LOG_LEVEL", "log_level", _level),
+)
+
+#: Understood, but without an effect here, and why. Values are never repeated: one of them is a password.
+WITHOUT_EFFECT = {
+    "FAISS_GPU_ID": "this build searches on the CPU",
+    "CUDA_VISIBLE_DEVICES": "this build searches on the CPU",
+    "GPU_MEMORY_LIMIT": "this build searches on the CPU",
+    "VECTOR_STORE_BATCH_SIZE": "commits are grouped anyway, and a request may carry GPUCTL_MAX_ITEMS items",
+    "REDIS_PASSWORD": "the index keeps everything in its own database and asks no Redis",
+}
+
+
+def load_settings(env: Mapping[str, str]) -> tuple[IndexSettings, Notes]:
+    """Reads the settings with their aliases. Raises SettingsError naming every variable that is wrong."""
+    settings, notes = IndexSettings.load(env, ALIASES)
+    said = list(notes.aliases)
+    said += [f"{name} has no effect here: {why}" for name, why in WITHOUT_EFFECT.items() if name in env]
+    kind = env.get("VECTOR_STORE_TYPE")
+    if kind is not None:
+        known = kind.lower() in {"faiss", "faiss-cpu", "faiss_cpu", "faiss-gpu", "faiss_gpu"}
+        tail = "FAISS is the only store" if known else f"this is a FAISS store, not {kind!r}"
+        said.append(f"VECTOR_STORE_TYPE has no effect here: {tail}")
+    if settings.index_type.lower() == "indexflatl2":
+        said.append("IndexFlatL2 is served by Flat: on normalised vectors both orders are the same")
+    return settings, dataclasses.replace(notes, aliases=tuple(said))

@@ -1,0 +1,54 @@
+"""Vectors of requests: decoded, checked, and scaled to length one, so that inner product is cosine."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuctl_serving.kit.errors import ServiceError, invalid
+
+Vectors = NDArray[np.float32]
+
+
+def from_base64(text: str, name: str) -> Vectors:
+    """Little-endian float32 in base64, as one vector."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as wrong:
+        raise invalid(f"{name} is not base64: {wrong}. Encode little-endian float32 values.", name) from wrong
+    if not raw or len(raw) % 4:
+        raise invalid(
+            f"{name} holds {len(raw)} bytes, which is not a whole number of float32 values (4 bytes each).",
+            name,
+        )
+    return np.frombuffer(raw, dtype="<f4")
+
+
+def from_numbers(values: Sequence[float], name: str) -> Vectors:
+    """A JSON array of numbers, as one vector."""
+    if not values:
+        raise invalid(f"{name} is empty. Send one number for each dimension.", name)
+    with np.errstate(over="ignore"):
+        return np.asarray(values, dtype=np.float64).astype(np.float32)
+
+
+def unit(vector: Vectors, name: str) -> Vectors:
+    """The vector scaled to length one. 422 when it has no direction."""
+    wide = vector.astype(np.float64)
+    if not np.isfinite(wide).all():
+        raise invalid(f"{name} holds a value that is not a finite float32 (NaN or infinity).", name)
+    length = float(np.sqrt(np.dot(wide, wide)))
+    if length == 0.0:
+        raise invalid(f"{name} is all zeros: it has no direction, so nothing is near it.", name)
+    return (wide / length).astype(np.float32)
+
+
+def mismatch(name: str, got: int, want: int, generation: str) -> ServiceError:
+    """422: a vector of another model, most likely."""
+    return invalid(
+        f"{name} has {got} dimensions, but this index holds {want} (generation {generation!r}). "
+        "Embed with the model the index was built for; `GET /api/v1/vector-store/stats` names it.",
+        name,
+    )
