@@ -1,0 +1,95 @@
+"""One HTTP connection: uvicorn's httptools protocol, and what draining without a lost request needs."""
+
+import asyncio
+import fcntl
+import struct
+import termios
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+#: A request line and headers longer than this are refused.
+MAX_HEAD_BYTES = 64 * 1024
+_REASON = b'{"message":"The headers of a request are limited to 64 KiB."}'
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_REASON), _REASON)
+)
+
+
+class Connection(HttpToolsProtocol):
+    """Knows whether it is idle, and never closes on a request that the kernel already holds for it."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.last_used = self.loop.time()
+        self._in_head = False
+        self._in_message = False
+        self._head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Feeds the parser; refuses endless headers."""
+        self.last_used = self.loop.time()
+        super().data_received(data)
+        self._head_bytes = self._head_bytes + len(data) if self._in_head else 0
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """First byte of a request."""
+        self._in_head = self._in_message = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """From here on the app has the request."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request was read to its end."""
+        self._in_message = False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer was written."""
+        self.last_used = self.loop.time()
+        super().on_response_complete()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Idle for too long: closed, unless a request arrived this very moment."""
+        if not self._unread():
+            super().timeout_keep_alive_handler()
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is being made or written."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def receiving(self, patience: float) -> bool:
+        """Whether a request is arriving, and did move within the last `patience` seconds."""
+        return self._in_message and self.loop.time() - self.last_used < patience
+
+    def close_if_idle(self, since: float) -> None:
+        """Closes it when nothing happened on it since that loop time."""
+        if self.transport is None or self.answering or self.last_used > since or self._unread():
+            return
+        self.transport.close()
+
+    def _unread(self) -> bool:
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or self.transport.is_closing():
+            return False
+        try:
+            waiting = fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0")
+        except OSError:
+            return False
+        return bool(struct.unpack("i", waiting)[0])

@@ -1,0 +1,109 @@
+"""What `python -m gpuctl_serving.<service>` does: an instance under the keeper, elsewhere a plain server."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+import uvloop
+
+from gpuctl_serving.kit.errors import LoadFailed
+from gpuctl_serving.kit.instance import DRAIN_SECONDS, Instance, LaunchedAs, inherited_listener, load_or_end
+from gpuctl_serving.kit.logs import Log, configure_logging
+from gpuctl_serving.kit.service import HostedService
+from gpuctl_serving.kit.settings import Settings, SettingsError
+from gpuctl_serving.kit.traffic import BACKLOG, HttpServer
+
+log = Log(__name__)
+
+#: Ports of plain servers that are not told one.
+DEFAULT_PORTS: Mapping[str, int] = {"embedder": 8001, "reranker": 8002, "index": 8003}
+
+
+def main(create_service: Callable[[Mapping[str, str]], HostedService]) -> NoReturn:
+    """Runs the service made from the environment until asked to end; exits with 1 when it cannot serve."""
+    configure_logging("starting", "info")
+    status, reason = 1, ""
+    try:
+        service = create_service(os.environ)
+        configure_logging(service.name, service.settings.log_level)
+        status = uvloop.run(_run(service))
+    except (SettingsError, LoadFailed) as failure:
+        reason = str(failure)
+    except Exception as failure:
+        log.error("load-failed", reason=f"{type(failure).__name__}: {failure}")
+    if reason:
+        # Said outside the handler: the trace of an expected failure would hide its sentence.
+        log.error("load-failed", reason=reason)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads that hang in native code (a load that never ends) and their exit handlers must not keep us.
+    os._exit(status)
+
+
+async def _run(service: HostedService) -> int:
+    settings = service.settings
+    if settings.instance_file is None:
+        return await serve_plain(service)
+    if settings.listen_fd is None:
+        raise LoadFailed(
+            "GPUCTL_INSTANCE_FILE is set without GPUCTL_LISTEN_FD: only the keeper sets the two, together"
+        )
+    launched = LaunchedAs.read(settings.instance_file)
+    return await Instance(service, launched, inherited_listener(settings.listen_fd)).run()
+
+
+async def serve_plain(service: HostedService) -> int:
+    """Serves GPUCTL_HOST and GPUCTL_PORT from the start, loading or not. SIGTERM drains, a second one cuts."""
+    public = HttpServer(service.app, _bind(service.name, service.settings), private=False)
+    loop = asyncio.get_running_loop()
+    ending, cut = asyncio.Event(), asyncio.Event()
+
+    def asked_to_end() -> None:
+        (cut if ending.is_set() else ending).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_end)
+    ticking = loop.create_task(_tick(public))
+    await public.accept()
+    host, port = public.listener.getsockname()[:2]
+    log.info("listening", host=host, port=port)
+    try:
+        if await load_or_end(service, ending):
+            log.info("ready")
+        await ending.wait()
+        finishing = loop.create_task(public.finish(DRAIN_SECONDS))
+        await asyncio.wait({finishing, loop.create_task(cut.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        finishing.cancel()
+        if service.state == "ready":
+            await service.close()
+        return 0
+    finally:
+        ticking.cancel()
+        await public.close()
+
+
+async def _tick(server: HttpServer) -> None:
+    while True:
+        await asyncio.sleep(1)
+        server.stamp()
+
+
+def _bind(name: str, settings: Settings) -> socket.socket:
+    port = settings.port or DEFAULT_PORTS.get(name, 0)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as failure:
+        listener.close()
+        raise LoadFailed(
+            f"cannot listen on {settings.host}:{port}: {failure.strerror or failure}"
+        ) from failure
+    return listener
