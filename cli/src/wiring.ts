@@ -86,7 +86,7 @@ async function processContext(config: EnvironmentConfig, request: ToolsRequest):
   return {
     ...tools,
     config,
-    driver: new ProcessDriver({ config, directories, env: request.env, clock, http, models, code, processes }),
+    driver: new ProcessDriver({ directories, env: request.env, clock, http, models, code, processes }),
     releases: new FileReleaseStore(state),
     leases: new FileLeaseStore({
       state,

@@ -14,6 +14,8 @@ export interface ProcessTable {
   readonly bootId: string;
   /** Null when there is no such process; a zombie has ended and counts as gone. */
   startTime(pid: number): number | null;
+  /** Milliseconds since boot, suspended time included: the clock of the keeper's timers. */
+  bootMs(): number;
 }
 
 /** Whether exactly this process, not a later one with the same number, runs. */
@@ -37,6 +39,10 @@ export class LinuxProcessTable implements ProcessTable {
     } catch {
       return null;
     }
+  }
+
+  bootMs(): number {
+    return Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]) * 1000;
   }
 }
 

@@ -11,6 +11,8 @@ export interface DesiredInstance {
   /** On the boot clock. */
   stopAtMs: number | null;
   lastExit: { code: number | null; signal: string | number | null } | null;
+  /** Its process ended with a boot of the machine, and nobody asked for another since. */
+  stoppedByReboot?: boolean;
 }
 
 export interface Desired {

@@ -28,8 +28,6 @@ export interface Placement {
   python: string;
   /** Null for the index. */
   modelDirectory: string | null;
-  /** Public address of the embedder, for an index whose spec does not name one. */
-  embedderUrl: string | null;
   secretNames: readonly string[];
 }
 
@@ -54,12 +52,9 @@ export function launchDocument(instance: InstanceSpec, placement: Placement): La
 }
 
 function environment({ id, service, spec }: InstanceSpec, placement: Placement): Record<string, string> {
-  const { layout, modelDirectory, embedderUrl, secretNames } = placement;
+  const { layout, modelDirectory, secretNames } = placement;
   const secrets = layout.secretsOf(id);
   return {
-    GPUCTL_DEVICE: spec.device.prefer,
-    GPUCTL_REQUIRE: spec.device.require ?? "",
-    ...(service === "index" && embedderUrl !== null ? { GPUCTL_EMBEDDER_URL: embedderUrl } : {}),
     ...spec.env,
     // From here on nothing may be overridden: these are what the record pins.
     PYTHONPATH: layout.wheel(spec.code.wheel),
@@ -68,10 +63,4 @@ function environment({ id, service, spec }: InstanceSpec, placement: Placement):
     ...(secretNames.length === 0 ? {} : { GPUCTL_SECRETS_DIR: secrets }),
     ...(secretNames.includes("API_KEYS") ? { GPUCTL_API_KEYS_FILE: join(secrets, "API_KEYS") } : {}),
   };
-}
-
-/** An address to connect to, for one that was bound to: nobody connects to 0.0.0.0. */
-export function reachableUrl(host: string, port: number): string {
-  const reachable = host === "0.0.0.0" || host === "" ? "127.0.0.1" : host === "::" ? "::1" : host;
-  return `http://${reachable.includes(":") ? `[${reachable}]` : reachable}:${port.toString()}`;
 }

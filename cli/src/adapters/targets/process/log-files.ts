@@ -36,19 +36,19 @@ export async function instanceLogs(directory: string): Promise<readonly Instance
 
 const chunkBytes = 64 * 1024;
 
-/** The last lines of a log, reaching into the rotated file when the current one is short. */
-export async function lastLines(file: string, count: number): Promise<string[]> {
-  const newest = await tailOf(file, count);
+/** The last lines of a log before `end`, reaching into the rotated file when the current one is short. */
+export async function lastLines(file: string, count: number, end = Number.POSITIVE_INFINITY): Promise<string[]> {
+  const newest = await tailOf(file, count, end);
   if (newest.length >= count) return newest;
-  return [...(await tailOf(`${file}.1`, count - newest.length)), ...newest];
+  return [...(await tailOf(`${file}.1`, count - newest.length, Number.POSITIVE_INFINITY)), ...newest];
 }
 
-async function tailOf(path: string, count: number): Promise<string[]> {
+async function tailOf(path: string, count: number, end: number): Promise<string[]> {
   if (count <= 0) return [];
   const file = await openIfThere(path);
   if (file === null) return [];
   try {
-    let position = (await file.stat()).size;
+    let position = Math.min(end, (await file.stat()).size);
     let text = Buffer.alloc(0);
     while (position > 0 && newlines(text) <= count) {
       const length = Math.min(chunkBytes, position);
@@ -73,64 +73,69 @@ async function openIfThere(path: string): Promise<FileHandle | null> {
   });
 }
 
-/** Reads what is added to a log, through rotations: the old file is read to its end before the new one is begun. */
+/** Reads what is added to a log, through rotations. The keeper rotates by copying a log to `.1` and truncating it. */
 export class LogFollower {
   readonly #path: string;
-  #file: FileHandle | null = null;
-  #inode = 0;
-  #position = 0;
+  #position: number;
   #rest = Buffer.alloc(0);
 
-  constructor(path: string) {
+  private constructor(path: string, position: number) {
     this.#path = path;
+    this.#position = position;
   }
 
-  /** Starts at the present end, so that only what comes is read. */
-  async skipToEnd(): Promise<void> {
-    await this.#open();
-    if (this.#file !== null) this.#position = (await this.#file.stat()).size;
+  /** From the beginning: a log that was not there before. */
+  static fromStart(path: string): LogFollower {
+    return new LogFollower(path, 0);
+  }
+
+  /** From the present end, so that only what comes is read. */
+  static async fromEnd(path: string): Promise<LogFollower> {
+    return new LogFollower(path, await sizeOf(path));
+  }
+
+  /** Bytes of the current file that were read or skipped. */
+  get position(): number {
+    return this.#position;
   }
 
   /** The complete lines added since the last call. */
   async read(): Promise<string[]> {
-    if (this.#file === null) await this.#open();
-    if (this.#file === null) return [];
-    const lines = await this.#drain(this.#file);
-    const now = await stat(this.#path).catch(() => null);
-    if (now === null || now.ino === this.#inode) return lines;
-    lines.push(...(await this.#drain(this.#file)));
-    await this.close();
-    return [...lines, ...(await this.read())];
-  }
-
-  async close(): Promise<void> {
-    await this.#file?.close();
-    this.#file = null;
+    if ((await sizeOf(this.#path)) >= this.#position) return this.#drain(this.#path);
+    // Truncated: what was not yet read of it is in the copy.
+    const before = await this.#drain(`${this.#path}.1`);
     this.#position = 0;
+    return [...before, ...(await this.#drain(this.#path))];
   }
 
-  async #open(): Promise<void> {
-    this.#file = await openIfThere(this.#path);
-    this.#inode = this.#file === null ? 0 : (await this.#file.stat()).ino;
-    this.#position = 0;
-  }
-
-  async #drain(file: FileHandle): Promise<string[]> {
-    const { size } = await file.stat();
-    // A log that was truncated in place starts over.
-    if (size < this.#position) this.#position = 0;
-    const lines: string[] = [];
-    while (this.#position < size) {
-      const length = Math.min(chunkBytes, size - this.#position);
-      const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, this.#position);
-      if (bytesRead === 0) break;
-      this.#position += bytesRead;
-      this.#rest = Buffer.concat([this.#rest, buffer.subarray(0, bytesRead)]);
-      const end = this.#rest.lastIndexOf(0x0a);
-      if (end < 0) continue;
-      lines.push(...this.#rest.subarray(0, end).toString("utf8").split("\n"));
-      this.#rest = Buffer.from(this.#rest.subarray(end + 1));
+  async #drain(path: string): Promise<string[]> {
+    const file = await openIfThere(path);
+    if (file === null) return [];
+    try {
+      const lines: string[] = [];
+      for (;;) {
+        const { buffer, bytesRead } = await file.read(Buffer.alloc(chunkBytes), 0, chunkBytes, this.#position);
+        if (bytesRead === 0) return lines;
+        this.#position += bytesRead;
+        lines.push(...this.#complete(buffer.subarray(0, bytesRead)));
+      }
+    } finally {
+      await file.close();
     }
+  }
+
+  #complete(chunk: Buffer): string[] {
+    this.#rest = Buffer.concat([this.#rest, chunk]);
+    const end = this.#rest.lastIndexOf(0x0a);
+    if (end < 0) return [];
+    const lines = this.#rest.subarray(0, end).toString("utf8").split("\n");
+    this.#rest = Buffer.from(this.#rest.subarray(end + 1));
     return lines;
   }
 }
+
+const sizeOf = (path: string): Promise<number> =>
+  stat(path).then(
+    (found) => found.size,
+    () => 0,
+  );

@@ -17,27 +17,20 @@ const pollMs = ms(150);
 /** The last lines of the instances that matter now and, when followed, everything they and later instances write. */
 export async function* logLines(request: LogRequest, clock: Clock, signal: AbortSignal): AsyncGenerator<LogLine> {
   const followers = new Map<string, LogFollower>();
-  try {
-    const logs = await wanted(request);
-    const shown = new Set(relevant(logs, request.running));
-    for (const log of logs) {
-      if (request.follow) {
-        const follower = new LogFollower(log.file);
-        followers.set(log.instance, follower);
-        await follower.skipToEnd();
-      }
-      if (shown.has(log)) yield* asLines(log, await lastLines(log.file, request.lines));
+  const logs = await wanted(request);
+  const shown = new Set(relevant(logs, request.running));
+  for (const log of logs) {
+    const follower = await LogFollower.fromEnd(log.file);
+    followers.set(log.instance, follower);
+    if (shown.has(log)) yield* asLines(log, await lastLines(log.file, request.lines, follower.position));
+  }
+  while (request.follow && !signal.aborted) {
+    for (const log of await wanted(request)) {
+      const follower = followers.get(log.instance) ?? LogFollower.fromStart(log.file);
+      followers.set(log.instance, follower);
+      yield* asLines(log, await follower.read());
     }
-    while (request.follow && !signal.aborted) {
-      for (const log of await wanted(request)) {
-        const follower = followers.get(log.instance) ?? new LogFollower(log.file);
-        followers.set(log.instance, follower);
-        yield* asLines(log, await follower.read());
-      }
-      await clock.sleep(pollMs, signal).catch(() => undefined);
-    }
-  } finally {
-    for (const follower of followers.values()) await follower.close();
+    await clock.sleep(pollMs, signal).catch(() => undefined);
   }
 }
 

@@ -1,6 +1,6 @@
 import type { ReleaseId, Slot } from "../../../domain/names.js";
 import { ms } from "../../../domain/units.js";
-import type { Clock, InstanceObservation, InstanceProcess, Observation } from "../../../ports.js";
+import type { InstanceObservation, InstanceProcess, Observation } from "../../../ports.js";
 import { isRunning, type ProcessTable } from "../../state/process-identity.js";
 import { type Desired, type DesiredInstance, readDesired, readKeeperIdentity } from "./desired-file.js";
 import type { InstanceFiles } from "./instance-files.js";
@@ -15,7 +15,6 @@ export interface Observer {
   keeper: KeeperClient;
   files: InstanceFiles;
   processes: ProcessTable;
-  clock: Clock;
 }
 
 /** Reading must stay fast when something hangs. */
@@ -62,7 +61,7 @@ function kept(instance: KeptInstance): InstanceObservation {
 function keptProcess({ process, lastExit, desired }: KeptInstance): InstanceProcess {
   if (process.state === "running" && typeof process.pid === "number") return { state: "running", pid: process.pid };
   if (process.state === "stopped-by-reboot") return { state: "stopped-by-reboot" };
-  return desired === "stopped" && process.state !== "exited" ? { state: "stopped" } : exited(lastExit);
+  return desired === "stopped" ? { state: "stopped" } : exited(lastExit);
 }
 
 function exited(last: { code: number | null; signal: string | number | null } | null): InstanceProcess {
@@ -104,7 +103,7 @@ async function lookAt(observer: Observer, document: LaunchDocument, desired: Des
     traffic: running ? trafficOf(answer["traffic"], entry?.desired ?? "started") : "closed",
     restarts: entry?.restarts ?? 0,
     inflight: running && typeof answer["inflight"] === "number" ? answer["inflight"] : null,
-    stopsInMs: running && typeof entry?.stopAtMs === "number" ? Math.max(0, entry.stopAtMs - observer.clock.monotonic()) : null,
+    stopsInMs: running && typeof entry?.stopAtMs === "number" ? Math.max(0, entry.stopAtMs - observer.processes.bootMs()) : null,
   };
 }
 
@@ -121,7 +120,7 @@ function processOf(
   }
   if (entry === null) return null;
   if (entry.desired === "stopped") return { state: "stopped" };
-  if (bootId !== processes.bootId) return { state: "stopped-by-reboot" };
+  if (bootId !== processes.bootId || entry.stoppedByReboot === true) return { state: "stopped-by-reboot" };
   const { pid, startTime } = entry;
   if (pid !== null && startTime !== null && isRunning(processes, { pid, startTime })) return { state: "running", pid };
   return exited(entry.lastExit);

@@ -1,4 +1,3 @@
-import type { EnvironmentConfig } from "../../../domain/config/resolved.js";
 import { TargetUnreachable } from "../../../domain/errors.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
 import type { ServiceSpec } from "../../../domain/release.js";
@@ -26,7 +25,7 @@ import { healthOf, notRunning } from "./instance-health.js";
 import { InstanceFiles } from "./instance-files.js";
 import { KeeperClient } from "./keeper-client.js";
 import { ensureKeeper, type KeeperCode } from "./keeper-process.js";
-import { launchDocument, reachableUrl } from "./launch-document.js";
+import { launchDocument } from "./launch-document.js";
 import { NoAnswer } from "./line-socket.js";
 import { lastLines } from "./log-files.js";
 import { logLines } from "./log-stream.js";
@@ -49,7 +48,6 @@ import { StateLayout } from "./state-layout.js";
 import { usedCode } from "./used-code.js";
 
 export interface ProcessDriverOptions {
-  config: EnvironmentConfig;
   directories: Directories;
   env: Environment;
   clock: Clock;
@@ -97,8 +95,7 @@ export class ProcessDriver implements TargetDriver {
   }
 
   observe(): Promise<Observation> {
-    const { processes, clock } = this.#options;
-    return observe({ layout: this.#layout, keeper: this.#keeper, files: this.#files, processes, clock });
+    return observe({ layout: this.#layout, keeper: this.#keeper, files: this.#files, processes: this.#options.processes });
   }
 
   async ensureManager(lease: Lease, signal: AbortSignal): Promise<void> {
@@ -117,7 +114,6 @@ export class ProcessDriver implements TargetDriver {
       layout: this.#layout,
       python,
       modelDirectory: model?.directory ?? null,
-      embedderUrl: this.#embedderUrl(),
       secretNames: Object.keys(secrets),
     });
     await lease.check();
@@ -226,11 +222,6 @@ export class ProcessDriver implements TargetDriver {
     const current = await this.#options.code.current();
     const wheel = await stageWheel(this.#staging, current.wheel);
     return { python: await pythonFor(this.#staging, current.lock), wheel, version: current.version };
-  }
-
-  #embedderUrl(): string | null {
-    const { services, bind } = this.#options.config;
-    return services.embedder === undefined ? null : reachableUrl(bind, services.embedder.port);
   }
 
   /** Processes of the instances that run, or of one of them. */
