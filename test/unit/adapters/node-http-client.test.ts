@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -19,7 +20,9 @@ afterEach(() => {
 
 async function serve(listener: RequestListener, at: string | number = 0): Promise<string> {
   server = createServer(listener);
-  await new Promise<void>((resolve) => server?.listen(at, ...(typeof at === "number" ? ["127.0.0.1"] : []), resolve));
+  if (typeof at === "string") server.listen(at);
+  else server.listen(at, "127.0.0.1");
+  await once(server, "listening");
   return typeof at === "string" ? `unix:${at}` : `http://127.0.0.1:${(server.address() as AddressInfo).port.toString()}`;
 }
 
