@@ -73,3 +73,19 @@ describe("privacy", () => {
     },
   );
 });
+
+describe("a Node that is too old", () => {
+  it("is refused in one sentence that says what to do, before anything else happens", () => {
+    const pretend = `Object.defineProperty(process, "versions", { value: { ...process.versions, node: "20.20.2" } });`;
+    const args = [
+      "--import",
+      `data:text/javascript,${encodeURIComponent(pretend)}`,
+      join(packageRoot, "cli/bin/run.js"),
+      "status",
+    ];
+    const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
+    expect(status).not.toBe(0);
+    expect(stdout).toBe("");
+    expect(stderr).toMatch(/^gpuctl needs Node 22\.19 or newer and this is Node 20\.20\.2: install Node 24 .*\n$/);
+  });
+});
