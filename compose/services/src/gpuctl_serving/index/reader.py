@@ -90,6 +90,15 @@ class Snapshot:
                 return []
         return sorted(found or ())
 
+    def numbers(self, ns: int, names: Sequence[str]) -> list[int]:
+        """Numbers of the items that are there under these ids."""
+        found: list[int] = []
+        for part in _parts(sorted(set(names))):
+            marks = ",".join("?" * len(part))
+            sql = f"SELECT item FROM items WHERE ns = ? AND id IN ({marks})"  # noqa: S608  marks only
+            found.extend(row[0] for row in self._do(sql, (ns, *part)))
+        return found
+
     def documents(self, items: Sequence[int]) -> dict[int, Document]:
         """The items that are still there."""
         found = {}

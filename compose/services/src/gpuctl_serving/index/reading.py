@@ -10,7 +10,13 @@ from gpuctl_serving.index import facts, queries
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.metrics import IndexMetrics
 from gpuctl_serving.index.reader import Document
-from gpuctl_serving.index.requests import Search, check_item_name, check_search
+from gpuctl_serving.index.requests import (
+    Lookup,
+    Search,
+    check_item_name,
+    check_lookup,
+    check_search,
+)
 from gpuctl_serving.index.vectors import Vectors, mismatch
 from gpuctl_serving.index.writing import embed_texts
 from gpuctl_serving.kit.app import json_response, timings
@@ -68,6 +74,13 @@ class Reading:
             }
         )
 
+    async def lookup(self, request: Request) -> Response:
+        """`POST items/lookup`: which items are there, with their metadata, by ids or by a filter."""
+        body = await read_json(request, Lookup)
+        check_lookup(body)
+        found = await self._core.read(lambda: self._documents(body))
+        return json_response({"items": {one.id: {"metadata": one.metadata} for one in found}})
+
     async def stats(self, _: Request) -> Response:
         """`GET stats`."""
         return json_response(await self._core.read(lambda: facts.stats(self._core, self._device)))
@@ -75,6 +88,17 @@ class Reading:
     def _document(self, namespace: str, name: str) -> Document | None:
         with self._core.readers.snapshot() as snapshot:
             return snapshot.document(namespace, name)
+
+    def _documents(self, wanted: Lookup) -> list[Document]:
+        with self._core.readers.snapshot() as snapshot:
+            ns = snapshot.namespace(wanted.namespace)
+            if ns is None:
+                return []
+            if wanted.ids is None:
+                items = snapshot.matching(ns, wanted.filter or {})
+            else:
+                items = snapshot.numbers(ns, wanted.ids)
+            return sorted(snapshot.documents(items).values(), key=lambda one: one.id)
 
 
 def _ms(began: float) -> float:

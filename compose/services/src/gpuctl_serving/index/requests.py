@@ -17,6 +17,8 @@ MAX_METADATA = 64 * 1024
 MAX_K = 2048
 #: Results of one search request, over all its queries.
 MAX_RESULTS = 100_000
+#: Ids one look-up may name.
+MAX_LOOKUP = 10_000
 #: Values one key of a filter may list.
 MAX_ANY_OF = 1000
 
@@ -56,6 +58,14 @@ class Delete(msgspec.Struct, forbid_unknown_fields=True):
 
     ids: list[str]
     namespace: str = "default"
+
+
+class Lookup(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST items/lookup`."""
+
+    namespace: str = "default"
+    ids: list[str] | None = None
+    filter: dict[str, Any] | None = None
 
 
 class Ensure(msgspec.Struct, forbid_unknown_fields=True):
@@ -170,6 +180,18 @@ def check_delete(delete: Delete, max_items: int) -> None:
     _count(delete.ids, "ids", max_items)
     for at, one in enumerate(delete.ids):
         _id(one, f"ids[{at}]")
+
+
+def check_lookup(lookup: Lookup) -> None:
+    """Raises what is wrong with a look-up."""
+    _namespace(lookup.namespace)
+    if (lookup.ids is None) == (lookup.filter is None):
+        raise invalid("Send either `ids` or `filter`.")
+    if lookup.filter is not None:
+        if not lookup.filter:
+            raise empty("filter is empty. Name at least one key of the metadata.", "filter")
+        _filter(lookup.filter)
+    _count(lookup.ids or [""], "ids", MAX_LOOKUP)
 
 
 def check_item_name(namespace: str, name: str) -> None:

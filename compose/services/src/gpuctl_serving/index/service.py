@@ -64,6 +64,7 @@ class IndexService(ServiceBase):
             route("POST", f"{BASE}/add", lambda parts: parts.writing.add),
             route("POST", f"{BASE}/delete", lambda parts: parts.writing.delete),
             route("POST", f"{BASE}/search", lambda parts: parts.reading.search),
+            route("POST", f"{BASE}/items/lookup", lambda parts: parts.reading.lookup),
             route("GET", f"{BASE}/items/{{id:path}}", lambda parts: parts.reading.item),
             route("GET", f"{BASE}/stats", lambda parts: parts.reading.stats),
             route("GET", "/private/index", lambda parts: parts.private.index),
@@ -145,18 +146,19 @@ class IndexService(ServiceBase):
 
     async def warmup(self) -> dict[str, Any]:
         """See ServiceBase."""
-        core = self._core
+        core = self.core
         return await core.read(lambda: facts.warmup(core))
 
     async def proof(self) -> dict[str, Any]:
         """See ServiceBase."""
-        core = self._core
+        core = self.core
         proven = await core.read(lambda: facts.proof(core, "cpu"))
         self._metrics.recall_probe.set(1 if proven["canary"]["ok"] else 0)
         return proven
 
     @property
-    def _core(self) -> Core:
+    def core(self) -> Core:
+        """What was loaded; 503 before."""
         if self._parts is None:
             raise unavailable(f"The index is {self.state}.")
         return self._parts.core
