@@ -16,7 +16,7 @@ import type {
   TargetDriver,
 } from "../../cli/src/ports.js";
 import { answerIndex } from "./index-behaviour.js";
-import type { FakeInstance, Machine } from "./machine.js";
+import { memoryOfOneMiB, type FakeInstance, type Machine } from "./machine.js";
 import { embed, faultOf, rerank, tokensOf, type Fault } from "./service-behaviour.js";
 
 const loadMs = 300;
@@ -201,7 +201,7 @@ export class InMemoryDriver implements TargetDriver {
     const { spec } = instance.is;
     switch (request.path) {
       case "/private/warmup":
-        return { shapes: [{ texts: 1, tokens: 16, ms: 4 }], peakRssMiB: 300 };
+        return { shapes: [{ texts: 1, tokens: 16, ms: 4 }], peakRssMiB: memoryOfOneMiB };
       case "/private/proof": {
         const device = fault === "wrong-device" ? "mps" : "cpu";
         return {

@@ -86,7 +86,7 @@ export class Interference {
 }
 
 /** Ports answer with promises, but for these. */
-const answersLater = (name: string): boolean => !/\.(privateAddress|logs|now|monotonic|setBack|pass)$/.test(name);
+const answersLater = (name: string): boolean => !/\.(privateAddress|logs|now|monotonic|setBack|pass)( |$)/.test(name);
 
 const pathOf = (given: readonly unknown[]): string => {
   const request = given[1] as { path?: unknown } | undefined;

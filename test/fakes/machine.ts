@@ -18,6 +18,9 @@ export interface StoredItem {
   text: string | null;
 }
 
+/** Peak memory of every fake service. */
+export const memoryOfOneMiB = 300;
+
 /** The machine that outlives every gpuctl process: what runs, what is staged, who writes to the index. */
 export class Machine {
   readonly instances = new Map<InstanceId, FakeInstance>();
@@ -28,13 +31,18 @@ export class Machine {
   readonly generations = new Map<string, Set<string>>();
   writer: InstanceId | null = null;
   managerRuns = false;
-  freeMiB = 8000;
+  memoryMiB = 8000;
   highestToken = 0;
   nextPid = 100;
 
   running(id: InstanceId): FakeInstance | null {
     const instance = this.instances.get(id);
     return instance?.process.state === "running" ? instance : null;
+  }
+
+  /** What running instances leave: each holds what its warm-up measures. */
+  get freeMiB(): number {
+    return this.memoryMiB - this.runningIds().length * memoryOfOneMiB;
   }
 
   /** Ids of the instances that answer public traffic. */

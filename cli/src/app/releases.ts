@@ -5,7 +5,7 @@ import type { ReleaseId, ServiceName } from "../domain/names.js";
 import { expectedTime, readinessOf, slowestOf, type Readiness } from "../domain/rollback.js";
 import type { ReleaseRecord, ReleaseState } from "../domain/release.js";
 import type { Context } from "../ports.js";
-import { lookAround, type Facts } from "./lifecycle/observe.js";
+import { isStaged, lookAround, type Facts } from "./lifecycle/observe.js";
 
 export interface ReleaseRow {
   id: ReleaseId;
@@ -69,6 +69,6 @@ async function slowestReadiness(
 ): Promise<Readiness> {
   const each: Readiness[] = [];
   for (const [service, release] of inOrder(record.services))
-    each.push(readinessOf(release, current?.services[service], facts.observed, await ctx.driver.staged(release.spec)));
+    each.push(readinessOf(release, current?.services[service], facts.observed, await isStaged(ctx, release.spec)));
   return slowestOf(each);
 }

@@ -9,6 +9,7 @@ import type { Context } from "../ports.js";
 import { sayWhatServes } from "./deploy.js";
 import type { SecretValues } from "./lifecycle/desired.js";
 import { mend } from "./lifecycle/mend.js";
+import { isStaged } from "./lifecycle/observe.js";
 import { rollOut } from "./lifecycle/rollout.js";
 import { phase, step, withLease, type Session } from "./lifecycle/session.js";
 import { stageEverything } from "./lifecycle/staging.js";
@@ -142,7 +143,7 @@ async function refuseCold(ctx: Context, seen: Survey & { wish: Return }, only: S
   const nextSteps = new Set<string>();
   for (const [service, earlier] of inOrder(target.services)) {
     if (only !== null && service !== only) continue;
-    const staged = await ctx.driver.staged(earlier.spec);
+    const staged = await isStaged(ctx, earlier.spec);
     const one = readinessOf(earlier, seen.current?.services[service], seen.facts.observed, staged);
     readiness.push(one);
     if (one !== "cold") continue;

@@ -194,7 +194,7 @@ function rolloutOperations(
     if (old !== undefined && oldRuns && !(placed !== undefined && strategy.kind === "stop-first"))
       closes.push({ kind: "close", service, id: instanceOf(old), keepWarmMs: placed === undefined ? 0 : input.keepWarm });
   }
-  return [...freed, ...stops, ...starts, ...indexOperations(input, current, changes, services), ...opens, ...closes];
+  return [...freed, ...stops, ...starts, ...indexOperations(input, current, changes, services, strategy), ...opens, ...closes];
 }
 
 function plannedInstance(placed: ServiceRelease): PlannedInstance {
@@ -214,11 +214,14 @@ function indexOperations(
   current: ReleaseRecord | null,
   changes: readonly ServiceChange[],
   services: PerService<ServiceRelease>,
+  strategy: Strategy,
 ): readonly RolloutOperation[] {
   const placed = services.index;
   if (placed === undefined || !changes.some((change) => change.service === "index")) return [];
   const old = current?.services.index;
-  const from = old !== undefined && runs(input.observed, instanceOf(old)) ? instanceOf(old) : null;
+  // Stopped first, the old index has already given up its lock; its candidate builds what is missing after it took over.
+  const runsThen = old !== undefined && strategy.kind !== "stop-first" && runs(input.observed, instanceOf(old));
+  const from = runsThen ? instanceOf(old) : null;
   const space = indexSpace(placed.spec);
   const embedder = services.embedder;
   const operations: RolloutOperation[] = [];

@@ -2,7 +2,7 @@ import { instanceOf, type Observed, type ObservedInstance } from "../../domain/d
 import { inOrder } from "../../domain/fingerprint.js";
 import { currentRelease } from "../../domain/history.js";
 import type { InstanceId, ServiceName } from "../../domain/names.js";
-import type { ReleaseRecord } from "../../domain/release.js";
+import type { ReleaseRecord, ServiceSpec } from "../../domain/release.js";
 import { applySettlements, danglingRecords, settleDangling, type SeenInstance } from "../../domain/settle.js";
 import { ms } from "../../domain/units.js";
 import type { Context, InstanceObservation, InstanceProcess, Observation } from "../../ports.js";
@@ -111,10 +111,11 @@ export async function writes(ctx: Context, id: InstanceId): Promise<boolean | nu
 
 async function findUnstaged(ctx: Context, current: ReleaseRecord | null): Promise<readonly ServiceName[]> {
   const services = inOrder(current?.services ?? {});
-  const staged = await Promise.all(
-    services.map(([service, { spec }]) =>
-      within(ctx.clock, ms(budgets.gates), `checking the files of ${service}`, () => ctx.driver.staged(spec)),
-    ),
-  );
+  const staged = await Promise.all(services.map(([, { spec }]) => isStaged(ctx, spec)));
   return services.filter((_, i) => staged[i] === false).map(([service]) => service);
+}
+
+/** Whether a spec could be started without fetching anything, with a deadline: it may hash gigabytes. */
+export function isStaged(ctx: Context, spec: ServiceSpec): Promise<boolean> {
+  return within(ctx.clock, ms(budgets.gates), `checking the files of ${spec.service}`, () => ctx.driver.staged(spec));
 }
