@@ -11,27 +11,23 @@ import { root, say, SetUpFailed, show } from "./setup/run.mjs";
 
 const usage = "Usage: node scripts/bootstrap.mjs quickstart | test [step ...] | build | python";
 
-/** @type {Readonly<Record<string, (tools: Tools, args: readonly string[]) => Promise<number>>>} */
+/**
+ * What follows the set-up. `runtime` is the Python that runs the services.
+ * @typedef {{ node: string, python: { executable: string, tag: string }, runtime: string }} Tools
+ * @type {Readonly<Record<string, (tools: Tools, args: readonly string[]) => Promise<number>>>}
+ */
 const tasks = {
-  async quickstart({ node, python }, args) {
-    await ensureEnvironment(python, runtimeEnvironment(python.tag), ["runtime.txt"]);
-    return show(node, [join(root, "scripts/quickstart.mjs"), ...args], { cwd: root });
-  },
-  async test({ node, python }, args) {
-    const runtime = await ensureEnvironment(python, runtimeEnvironment(python.tag), ["runtime.txt"]);
-    const development = await ensureEnvironment(python, developmentEnvironment(python.tag), ["runtime.txt", "dev.txt"]);
+  quickstart: ({ node }, args) => show(node, [join(root, "scripts/quickstart.mjs"), ...args], { cwd: root }),
+  async test(tools, args) {
     const { runChecks } = await import("./setup/checks.mjs");
-    return runChecks({ node, runtime, development }, args);
+    return runChecks({ ...tools, development: await developmentPython(tools) }, args);
   },
   build: () => Promise.resolve(0),
-  async python({ python }) {
-    process.stdout.write(`${await ensureEnvironment(python, runtimeEnvironment(python.tag), ["runtime.txt"])}\n`);
-    process.stdout.write(`${await ensureEnvironment(python, developmentEnvironment(python.tag), ["runtime.txt", "dev.txt"])}\n`);
+  async python(tools) {
+    process.stdout.write(`${tools.runtime}\n${await developmentPython(tools)}\n`);
     return 0;
   },
 };
-
-/** @typedef {{ node: string, python: { executable: string, tag: string } }} Tools */
 
 async function main([name = "", ...args]) {
   const task = tasks[name];
@@ -40,8 +36,13 @@ async function main([name = "", ...args]) {
   await installPackages();
   const node = await projectNode();
   if (realpathSync(node) !== realpathSync(process.execPath)) return respawn(node, [name, ...args]);
-  if (name !== "python") await build({ node, python });
-  return task({ node, python }, args);
+  const runtime = await ensureEnvironment(python, runtimeEnvironment(python.tag), ["runtime.txt"]);
+  await build({ node, python: runtime });
+  return task({ node, python, runtime }, args);
+}
+
+function developmentPython({ python }) {
+  return ensureEnvironment(python, developmentEnvironment(python.tag), ["runtime.txt", "dev.txt"]);
 }
 
 /** Starts over on the checkout's own Node; it comes first on PATH, so that everything below uses it too. */

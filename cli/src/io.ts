@@ -1,3 +1,4 @@
+import { isatty } from "node:tty";
 import type { Readable, Writable } from "node:stream";
 
 /** The process's edges as one value, so that a test can hand a command its own. */
@@ -17,18 +18,21 @@ export interface Io {
   setExitCode(code: number): void;
 }
 
-/** The real process. Colour was decided by the bin before anything was imported; see `colour` in cli/bin/run.js. */
+/** The real process. Colour was decided by the bin before anything was imported (cli/bin/run.js). */
 export function processIo(): Io {
   return {
-    stdin: process.stdin,
+    // Reading it opens it: only for those who want it.
+    get stdin() {
+      return process.stdin;
+    },
     stdout: process.stdout,
     stderr: process.stderr,
     env: process.env,
     cwd: process.cwd(),
-    stdinIsTTY: process.stdin.isTTY,
-    stdoutIsTTY: process.stdout.isTTY,
-    stderrIsTTY: process.stderr.isTTY,
-    columns: process.stderr.columns,
+    stdinIsTTY: isatty(0),
+    stdoutIsTTY: isatty(1),
+    stderrIsTTY: isatty(2),
+    columns: (process.stderr as { columns?: number }).columns ?? 80,
     setExitCode(code) {
       process.exitCode = code;
     },

@@ -8,7 +8,7 @@ import { buildWheel } from "./wheel.mjs";
 const dist = join(root, "dist");
 const made = [join(dist, "help.txt"), join(dist, "main.js"), join(root, "oclif.manifest.json")];
 
-/** @param {{ node: string, python: { executable: string } }} tools */
+/** @param {{ node: string, python: string }} tools */
 export async function build({ node, python }) {
   const stamp = new Stamp("cli", hashOf(["cli/src", "package.json", "tsconfig.json", "scripts/build"]));
   if (!stamp.fresh() || !made.every(existsSync)) {

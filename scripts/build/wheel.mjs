@@ -11,7 +11,7 @@ const description = join(target, "wheel.json");
 
 /**
  * Builds the wheel when its sources have changed. The same sources give the same bytes, and so the same release.
- * @param {{ executable: string }} python any Python with pip
+ * @param {string} python one with pip, which the system's may lack
  */
 export async function buildWheel(python) {
   const stamp = new Stamp(
@@ -35,7 +35,7 @@ export async function buildWheel(python) {
       scratch,
       join(root, "compose/services"),
     ];
-    await capture(python.executable, args, { env });
+    await capture(python, args, { env });
     publish(scratch);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
