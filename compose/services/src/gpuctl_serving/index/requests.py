@@ -191,7 +191,8 @@ def check_lookup(lookup: Lookup) -> None:
         if not lookup.filter:
             raise empty("filter is empty. Name at least one key of the metadata.", "filter")
         _filter(lookup.filter)
-    _count(lookup.ids or [""], "ids", MAX_LOOKUP)
+    if lookup.ids is not None:
+        _count(lookup.ids, "ids", MAX_LOOKUP)
 
 
 def check_item_name(namespace: str, name: str) -> None:
