@@ -12,8 +12,8 @@ BASE = "/api/v1/vector-store"
 class Load:
     """Clients of an index's public port between `with` and its end."""
 
-    def __init__(self, port: int, *, writers: int = 2, searchers: int = 1) -> None:
-        self._port = port
+    def __init__(self, port: int, *, writers: int = 2, searchers: int = 1, texts: bool = False) -> None:
+        self._port, self._texts = port, texts
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(writers)]
         self._threads += [threading.Thread(target=self._search) for _ in range(searchers)]
@@ -39,17 +39,19 @@ class Load:
         with httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=20) as client:
             while not self._stop.is_set():
                 name, number = f"w{writer}n{number}", number + 1
-                body = {"items": [{"id": name, "vector": [1.0, number, writer], "text": name}]}
+                item: dict[str, object] = {"id": name, "text": name}
+                if not self._texts:
+                    item["vector"] = [1.0, number, writer]
+                body = {"items": [item]}
                 if self._exchange(client, "add", body, name) is not None:
                     self.acknowledged.append(name)
                 self._stop.wait(0.002)
 
     def _search(self) -> None:
+        query = {"text": "w0n3"} if self._texts else {"vector": [1, 2, 3]}
         with httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=20) as client:
             while not self._stop.is_set():
-                self.searched += (
-                    self._exchange(client, "search", {"vector": [1, 2, 3], "k": 3}, "search") is not None
-                )
+                self.searched += self._exchange(client, "search", {**query, "k": 3}, "search") is not None
                 self._stop.wait(0.002)
 
     def _exchange(self, client: httpx.Client, route: str, body: object, name: str) -> object:

@@ -7,7 +7,6 @@ operator never leaves the index without a writer.
 """
 
 import queue
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -31,6 +30,8 @@ _FOLLOW = 0.03
 _HANDOVER = 0.002
 _IDLE = 0.5
 _GROUP = 64
+#: Between rounds that fail, seconds.
+_LONGEST_PAUSE = 1.0
 MAX_WAITING = 1024
 
 
@@ -93,14 +94,17 @@ class Worker(threading.Thread):
 
     def run(self) -> None:
         """Serves the inbox and looks after the role until stopped."""
+        failures = 0
         while not self._stopping:
             try:
                 self._serve(self._next(self._patience()))
                 self._look_after_role()
+                failures = 0
             except Exception as failure:
                 # Whatever it was, the next round may pass; without this thread nothing would ever again.
                 log.error("index-round-failed", reason=str(failure))
-                time.sleep(_FOLLOW)
+                failures += 1
+                time.sleep(min(_LONGEST_PAUSE, _FOLLOW * 2**failures))
         for write in self._waiting:
             write.outcome.set_exception(unavailable("The index is stopping. Send it again."))
         self.lock.close()
@@ -138,7 +142,11 @@ class Worker(threading.Thread):
     def _admit(self, group: list[Write]) -> None:
         """Commits, keeps waiting or sends elsewhere, by role."""
         if group and self.role == "follower" and not self._take:
-            self._promote_if_free()
+            try:
+                self._promote_if_free()
+            except Exception as failure:
+                # These writes are still answered; the next round tries again.
+                log.error("promotion-failed", reason=str(failure))
         now = []
         for write in group:
             if self.role == "writer" or (self.role == "holding" and write.internal):
@@ -202,7 +210,7 @@ class Worker(threading.Thread):
     def _become_writer(self, why: str) -> None:
         try:
             self.live.catch_up()
-        except sqlite3.Error:
+        except Exception:
             if self.role in ("follower", "released"):
                 self.lock.release()
             raise
@@ -265,7 +273,7 @@ class Worker(threading.Thread):
             self._take = None
             try:
                 self._become_writer("the predecessor released the lock")
-            except sqlite3.Error as failure:
+            except Exception as failure:
                 take.outcome.set_exception(unavailable(f"The log could not be drained: {failure}."))
                 raise
             take.outcome.set_result(
