@@ -93,10 +93,12 @@ function sortOut(instance: ObservedInstance, known: ReadonlySet<InstanceId>): re
   const running = instance.process === "running";
   const open = traffic === "open";
   if (!running && !(open && instance.process === "exited")) return [];
+  // Told when to stop, it was a good release's; retention may have let go of its record since.
+  if (running && traffic === "paused" && instance.stopsInMs !== null) return [];
   if (!known.has(id) || !running || traffic === "closed") {
     const because = known.has(id) ? "left over from an unfinished change" : "no kept release runs it";
     return [{ kind: "discard", service, id, open, because }];
   }
   if (open) return [{ kind: "retire", service, id, open, because: "another release is the current one" }];
-  return instance.stopsInMs === null ? [{ kind: "retire", service, id, open, because: "warm without an end" }] : [];
+  return [{ kind: "retire", service, id, open, because: "warm without an end" }];
 }

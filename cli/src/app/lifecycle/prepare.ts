@@ -158,7 +158,7 @@ async function gatePhase(
     if (!verdict.passed) await giveUp(session, instance, at, `the ${gate} gate failed: ${verdict.detail}`);
     return verdict;
   };
-  await phase(session.ctx, at, instance.service, run, (verdict) => `${gate}: ${verdict.detail}`);
+  await phase(session.ctx, at, instance.service, run, (verdict) => (gate === at ? verdict.detail : `${gate}: ${verdict.detail}`));
 }
 
 /** An instance that answers a gate with an error has failed the gate; one that does not answer is in trouble. */
