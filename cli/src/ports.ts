@@ -1,6 +1,7 @@
 /** Every interface to the outside. Use cases see only these; `wiring.ts` picks the adapters. */
 import type { EnvironmentConfig, SecretSource } from "./domain/config/resolved.js";
 import type { SourceDocument } from "./domain/config/source.js";
+import type { HostFacts } from "./domain/doctor/facts.js";
 import type { Device, InstanceId, ProofLevel, ReleaseId, ServiceName, Sha256, Slot, TargetKind } from "./domain/names.js";
 import type { ModelRef, ReleaseRecord, ServiceSpec } from "./domain/release.js";
 import type { LoadMode, Window } from "./domain/schedule.js";
@@ -359,6 +360,13 @@ export interface ConfigFiles {
   read(path: string): Promise<{ realPath: string; document: SourceDocument } | null>;
   /** Creates a file that must not exist yet; false when something is already there. */
   create(path: string, text: string): Promise<boolean>;
+}
+
+/** The machine this command runs on, looked at without changing anything. */
+export interface HostInspector {
+  inspect(signal: AbortSignal): Promise<HostFacts>;
+  /** For each public address: free, held by this environment's keeper or instances, or taken. */
+  ports(config: EnvironmentConfig, instancePids: readonly number[]): Promise<readonly Finding[]>;
 }
 
 export interface SecretReader {

@@ -1,5 +1,6 @@
 /** The only file that picks adapters. Everything is imported on use: a command pays for what it touches. */
 import { hostname, userInfo } from "node:os";
+import type { DoctorProject } from "./app/doctor.js";
 import type { EnvironmentConfig } from "./domain/config/resolved.js";
 import { ConfigInvalid } from "./domain/errors.js";
 import type { Io } from "./io.js";
@@ -9,6 +10,7 @@ import type {
   Context,
   DocumentReader,
   Executor,
+  HostInspector,
   HttpClient,
   LoadGenerator,
   LoadHost,
@@ -151,6 +153,46 @@ export async function createModelTools(config: EnvironmentConfig, request: Tools
   };
 }
 
+/** What `gpuctl doctor` looks with: this machine always, the project when there is one. */
+export async function createDoctor(
+  request: ToolsRequest,
+): Promise<{ host: HostInspector; forProject: (config: EnvironmentConfig) => Promise<DoctorProject> }> {
+  const [
+    { executor },
+    { LocalHost },
+    { PythonEnvironments, pythonOf },
+    { PackageCodeSource },
+    { cacheHome, directoriesOf },
+    { StateLayout },
+  ] = await Promise.all([
+    createTools(request),
+    import("./adapters/host/local-host.js"),
+    import("./adapters/targets/process/python-environment.js"),
+    import("./adapters/code/packaged-code.js"),
+    import("./adapters/state/directories.js"),
+    import("./adapters/targets/process/state-layout.js"),
+  ]);
+  const { env } = request;
+  const { readKeeperIdentity } = await import("./adapters/targets/process/desired-file.js");
+  const host = new LocalHost({
+    executor,
+    env,
+    pythonEnvironment: async () => {
+      const code = await new PackageCodeSource(request.packageRoot, env).current().catch(() => null);
+      const found = code === null ? null : await new PythonEnvironments(cacheHome(env)).find(code.lock);
+      return found === null ? null : pythonOf(found);
+    },
+    keeperPid: async (config) => (await readKeeperIdentity(new StateLayout(directoriesOf(config, env)).keeperFile))?.pid ?? null,
+  });
+  const forProject = async (config: EnvironmentConfig): Promise<DoctorProject> => {
+    const { models } = await localStores(config, request);
+    const driver = config.target === "process" ? (await createContext(config, request)).driver : null;
+    const store = { resolve: models.resolve.bind(models), verify: models.verifyQuickly.bind(models) };
+    return { config, models: store, driver };
+  };
+  return { host, forProject };
+}
+
 /** gpuctl.yaml and the user file. */
 export async function configFiles(cwd: string): Promise<ConfigFiles> {
   const { DiskConfigFiles } = await import("./adapters/config/disk-config-files.js");
@@ -166,10 +208,10 @@ export async function createLoadTools(): Promise<{ load: LoadGenerator; host: Lo
   return { load: new UndiciLoadGenerator(), host: loadHost() };
 }
 
-/** Reads documents below paths that count from `cwd`. */
-export async function createDocumentReader(cwd: string): Promise<DocumentReader> {
+/** Reads documents; paths count from `cwd`, the names of sources from `base`. */
+export async function createDocumentReader(cwd: string, base: string): Promise<DocumentReader> {
   const { DiskDocuments } = await import("./adapters/documents/disk-documents.js");
-  return new DiskDocuments(cwd);
+  return new DiskDocuments(cwd, base);
 }
 
 /** Writes a result to a file that the user named. */

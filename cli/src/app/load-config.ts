@@ -128,6 +128,7 @@ async function projectPath({ files, configPath, env, cwd }: LoadRequest): Promis
   const search = await files.find(cwd);
   if (search.found !== null) return { path: search.found, named: false };
   throw new ConfigInvalid("there is no gpuctl.yaml here or above", {
+    data: { missing: true },
     because: search.nearMiss
       ? `only ${search.nearMiss} was found, and the name is gpuctl.yaml`
       : `looked in ${search.searched.join(", ")}`,

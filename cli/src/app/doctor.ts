@@ -1,0 +1,94 @@
+import type { EnvironmentConfig } from "../domain/config/resolved.js";
+import { diagnose, tally, type ProjectState } from "../domain/doctor/diagnose.js";
+import type { HostFacts, ProjectFacts } from "../domain/doctor/facts.js";
+import type { DoctorFinding } from "../domain/doctor/finding.js";
+import { GpuctlError } from "../domain/errors.js";
+import type { Finding, HostInspector, ModelStore, TargetDriver } from "../ports.js";
+
+/** What doctor needs of a project whose configuration could be loaded. */
+export interface DoctorProject {
+  config: EnvironmentConfig;
+  models: Pick<ModelStore, "resolve" | "verify">;
+  /** Null for a target that has no driver yet. */
+  driver: Pick<TargetDriver, "observe"> | null;
+}
+
+/** `broken` is why the project could not be loaded; null when there is no project file. */
+export type DoctorRequest = { host: HostInspector; signal: AbortSignal } & (
+  { project: DoctorProject } | { project: null; broken: GpuctlError | null }
+);
+
+export interface DoctorReport {
+  findings: readonly DoctorFinding[];
+  blockers: number;
+  warnings: number;
+  /** What was seen, for bug reports and scripts. */
+  facts: HostFacts;
+}
+
+/** Looks at everything a deploy depends on, without changing anything and without a network. */
+export async function doctor(request: DoctorRequest): Promise<DoctorReport> {
+  const [facts, project] = await Promise.all([request.host.inspect(request.signal), projectState(request)]);
+  const findings = diagnose(facts, project);
+  return { findings, ...tally(findings), facts };
+}
+
+async function projectState(request: DoctorRequest): Promise<ProjectState> {
+  if (request.project === null) {
+    if (request.broken === null) return { state: "absent" };
+    const { message, nextSteps } = request.broken;
+    return { state: "unusable", message, nextSteps: nextSteps.length > 0 ? nextSteps : ["gpuctl config validate"] };
+  }
+  const { host, signal, project } = request;
+  const [models, ports] = await Promise.all([modelFacts(project, signal), portFacts(host, project)]);
+  return { state: "usable", facts: projectFacts(project.config, models), ports };
+}
+
+function projectFacts(config: EnvironmentConfig, models: ProjectFacts["models"]): ProjectFacts {
+  const services = Object.values(config.services).map(({ service, device }) => ({
+    name: service,
+    prefersCuda: device.prefer === "cuda",
+    requiresCuda: device.require === "cuda",
+    proof: device.proof,
+  }));
+  return { file: config.projectFile, environment: config.environment, target: config.target, services, models };
+}
+
+/** Ports matter only where this machine serves. */
+async function portFacts(host: HostInspector, { config, driver }: DoctorProject): Promise<DoctorFinding[]> {
+  if (config.target !== "process") return [];
+  const instances = await (driver?.observe() ?? null)?.then(
+    (seen) => seen.instances,
+    (error: unknown) => {
+      if (error instanceof GpuctlError) return [];
+      throw error;
+    },
+  );
+  const pids = (instances ?? []).flatMap(({ process }) => (process.state === "running" ? [process.pid] : []));
+  return (await host.ports(config, pids)).map((finding: Finding) => ({ group: "ports", ...finding }));
+}
+
+/** Every model that a service uses: fetched, pinned and whole. */
+async function modelFacts({ config, models }: DoctorProject, signal: AbortSignal): Promise<ProjectFacts["models"]> {
+  const names = new Set(
+    Object.values(config.services).flatMap(({ model, fallback }) => [model, fallback?.kind === "model" ? fallback.model : null]),
+  );
+  const found: ProjectFacts["models"][number][] = [];
+  for (const name of names) {
+    if (name === null) continue;
+    try {
+      const model = await models.resolve(name, config);
+      const [damage] = await models.verify(model, signal);
+      const problem =
+        damage === undefined
+          ? null
+          : { because: `${damage.file}: ${damage.because}`, nextSteps: ["gpuctl models fetch, which repairs it"] };
+      found.push({ name, bytes: model.bytes, problem });
+    } catch (error) {
+      if (!(error instanceof GpuctlError)) throw error;
+      const nextSteps = error.nextSteps.length > 0 ? error.nextSteps : ["gpuctl models fetch"];
+      found.push({ name, bytes: null, problem: { because: error.because ?? error.message, nextSteps } });
+    }
+  }
+  return found;
+}

@@ -1,0 +1,39 @@
+import type { DoctorReport } from "../app/doctor.js";
+import { BaseCommand } from "../base-command.js";
+import { doctorText } from "../domain/doctor/diagnose.js";
+import type { EnvironmentConfig } from "../domain/config/resolved.js";
+import { ConfigInvalid, GpuctlError, UsageError, type ExitCodeName } from "../domain/errors.js";
+
+export default class Doctor extends BaseCommand<typeof Doctor> {
+  static override summary = "Look at this machine and say what is missing, why, and what to type.";
+  static override description = `Looks at Node, Python, CPU features, memory, disks, ports, GPU and driver, Docker, WSL2 and the model store.
+Changes nothing and uses no network. Exits with 5 when something would stop a deploy.`;
+  static override examples = ["<%= config.bin %> doctor", "<%= config.bin %> doctor --json"];
+
+  async execute(): Promise<DoctorReport> {
+    const [{ doctor }, { createDoctor }] = await Promise.all([import("../app/doctor.js"), import("../wiring.js")]);
+    const project = await this.#project();
+    const { host, forProject } = await createDoctor(this.toolsRequest());
+    const { signal } = this;
+    if (project instanceof GpuctlError || project === null) return doctor({ host, signal, project: null, broken: project });
+    return doctor({ host, signal, project: await forProject(project) });
+  }
+
+  override render(report: DoctorReport): string {
+    return doctorText(report.findings);
+  }
+
+  override successExit({ blockers }: DoctorReport): ExitCodeName {
+    return blockers > 0 ? "preflightRefused" : "ok";
+  }
+
+  /** The project, why it cannot be used, or null when there is none. */
+  async #project(): Promise<EnvironmentConfig | GpuctlError | null> {
+    try {
+      return await this.loadConfig();
+    } catch (error) {
+      if (!(error instanceof ConfigInvalid || error instanceof UsageError)) throw error;
+      return error.data?.["missing"] === true ? null : error;
+    }
+  }
+}
