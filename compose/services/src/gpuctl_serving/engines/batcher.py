@@ -92,9 +92,10 @@ class Batcher:
         return Ran(rows, job.queue_ms, job.inference_ms)
 
     def close(self) -> None:
-        """Fails what waits and ends the engine."""
+        """Fails what waits and ends the engine. From any thread."""
         for job in self._queue.close():
-            _settle(job, unavailable("The service is stopping."))
+            if not job.loop.is_closed():
+                job.loop.call_soon_threadsafe(_settle, job, unavailable("The service is stopping."))
         self.engine.close()
 
     def _admit(self, tokens: int) -> None:

@@ -51,6 +51,8 @@ async def read_json(request: Request, shape: type[T]) -> T:
         decoder = _decoders[shape] = msgspec.json.Decoder(shape)
     try:
         return decoder.decode(data)  # type: ignore[return-value]
+    except RecursionError as wrong:
+        raise malformed("The body is nested too deeply.") from wrong
     except msgspec.ValidationError as wrong:
         raise invalid(f"The request does not have the right shape: {wrong}.") from wrong
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:

@@ -55,4 +55,4 @@ def parse_spec(text: str) -> Spec:
 def _path(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str):
         return Path(value)
-    raise NotImplementedError
+    raise ValueError("a path is written as a string")

@@ -1,0 +1,225 @@
+"""Admission, delivery, deadlines, cancellation and faults between requests and the engine."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+from tests.support.engines import NarrowEngine, PoisonedEngine, SummingEngine
+
+from gpuctl_serving.engines.batcher import Batcher, Ran
+from gpuctl_serving.engines.inference_metrics import InferenceMetrics
+from gpuctl_serving.engines.protocol import DeviceLost, Rows, TokenBatch, Tokens
+from gpuctl_serving.kit.errors import ServiceError
+
+
+def row(*ids: int) -> Tokens:
+    return Tokens(np.array(ids, np.int32), None, truncated=False)
+
+
+def rows(count: int, length: int = 4, start: int = 1) -> list[Tokens]:
+    return [row(*range(start + n, start + n + length)) for n in range(count)]
+
+
+def drive(
+    engine: SummingEngine,
+    work: Callable[[Batcher], Awaitable[None]],
+    *,
+    queue: int = 10_000,
+    deadline: int = 5000,
+) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    batcher = Batcher(
+        engine, InferenceMetrics(registry), batch_tokens=256, queue_tokens=queue, deadline_ms=deadline
+    )
+    batcher.engine.start()
+
+    async def run() -> None:
+        try:
+            await work(batcher)
+        finally:
+            engine.go.set()
+            await asyncio.to_thread(batcher.close)
+
+    asyncio.run(run())
+    return registry
+
+
+async def engine_busy(engine: SummingEngine, batcher: Batcher) -> "asyncio.Task[Ran]":
+    """Starts a batch and waits until the engine is inside it."""
+    engine.go.clear()
+    first = asyncio.ensure_future(batcher.run([row(7, 7, 7)]))
+    await asyncio.to_thread(engine.running.wait, 5)
+    return first
+
+
+def test_every_text_gets_its_own_answer_whatever_batch_it_was_in() -> None:
+    async def work(batcher: Batcher) -> None:
+        many = [
+            rows(n, length, start)
+            for n, length, start in ((1, 3, 5), (40, 9, 50), (7, 200, 1), (100, 2, 900))
+        ]
+        for sequences, ran in zip(many, await asyncio.gather(*map(batcher.run, many)), strict=True):
+            wanted = [[tokens.ids.sum(), len(tokens)] for tokens in sequences]
+            assert ran.rows.tolist() == wanted
+
+    engine = SummingEngine()
+    drive(engine, work)
+    assert all(count * width <= 256 or count == 1 for count, width in engine.batches)
+
+
+def test_equal_texts_in_flight_run_once() -> None:
+    async def work(batcher: Batcher) -> None:
+        first = await engine_busy(engine, batcher)
+        waiting = [asyncio.ensure_future(batcher.run([row(7, 7, 7), row(1, 2)])) for _ in range(3)]
+        await asyncio.sleep(0)
+        engine.go.set()
+        answers = await asyncio.gather(first, *waiting)
+        assert all(a.rows[-1].tolist() == [3, 2] for a in answers[1:])
+
+    engine = SummingEngine()
+    registry = drive(engine, work)
+    assert sum(count for count, _ in engine.batches) == 2
+    assert registry.get_sample_value("gpuctl_coalesced_total") == 5
+
+
+def test_a_full_queue_answers_429_with_the_seconds_to_wait() -> None:
+    async def work(batcher: Batcher) -> None:
+        first = await engine_busy(engine, batcher)
+        queued = asyncio.ensure_future(batcher.run(rows(10)))
+        await asyncio.sleep(0)
+        with pytest.raises(ServiceError) as refused:
+            await batcher.run(rows(10, start=500))
+        assert (refused.value.status, refused.value.error_type) == (429, "Overloaded")
+        assert refused.value.retry_after is not None
+        assert refused.value.retry_after >= 1
+        with pytest.raises(ServiceError):
+            batcher.reserve(["x" * 400], 512)
+        engine.go.set()
+        await asyncio.gather(first, queued)
+
+    engine = SummingEngine()
+    drive(engine, work, queue=45)
+
+
+def test_a_request_larger_than_the_queue_runs_when_nothing_waits() -> None:
+    async def work(batcher: Batcher) -> None:
+        assert len((await batcher.run(rows(100))).rows) == 100
+
+    drive(SummingEngine(), work, queue=20)
+
+
+def test_an_engine_that_hangs_gives_504_and_the_queue_forgets_the_work() -> None:
+    async def work(batcher: Batcher) -> None:
+        engine.go.clear()
+        with pytest.raises(ServiceError) as late:
+            await asyncio.gather(batcher.run([row(1)]), batcher.run([row(2)] * 3))
+        assert late.value.status == 504
+        await asyncio.sleep(0.05)
+        assert batcher._queue.tokens == 0
+
+    engine = SummingEngine()
+    drive(engine, work, deadline=100)
+
+
+def test_work_of_a_client_that_left_is_never_run() -> None:
+    async def work(batcher: Batcher) -> None:
+        first = await engine_busy(engine, batcher)
+        gone = asyncio.ensure_future(batcher.run(rows(5, start=100)))
+        shared = asyncio.ensure_future(batcher.run(rows(1, start=100)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        engine.go.set()
+        await first
+        assert (await shared).rows[0].tolist() == [100 + 101 + 102 + 103, 4]
+
+    engine = SummingEngine()
+    drive(engine, work)
+    assert sum(count for count, _ in engine.batches) == 2
+
+
+def test_out_of_memory_halves_the_batch_until_it_passes() -> None:
+    async def work(batcher: Batcher) -> None:
+        ran = await batcher.run(rows(20))
+        assert ran.rows.tolist() == [[r.ids.sum(), 4] for r in rows(20)]
+        assert batcher.batch_tokens < 256
+
+    drive(NarrowEngine(3), work)
+
+
+def test_a_text_that_alone_is_too_much_fails_alone() -> None:
+    async def work(batcher: Batcher) -> None:
+        with pytest.raises(ServiceError) as failed:
+            await batcher.run(rows(1))
+        assert failed.value.status == 503
+        assert batcher.engine.fault is not None
+
+    drive(NarrowEngine(0), work)
+
+
+def test_a_row_that_is_not_finite_is_held_back_and_its_neighbours_are_answered() -> None:
+    async def work(batcher: Batcher) -> None:
+        first = await engine_busy(engine, batcher)
+        bad = asyncio.ensure_future(batcher.run([row(666, 1, 2)]))
+        good = asyncio.ensure_future(batcher.run([row(5, 1, 2)]))
+        await asyncio.sleep(0)
+        engine.go.set()
+        await first
+        with pytest.raises(ServiceError) as held:
+            await bad
+        assert (held.value.status, held.value.error_type) == (503, "Backend")
+        assert (await good).rows.tolist() == [[8, 3]]
+        assert (await batcher.run([row(9)])).rows.tolist() == [[9, 1]]
+        assert batcher.engine.fault is None
+
+    engine = PoisonedEngine(666)
+    registry = drive(engine, work)
+    assert registry.get_sample_value("gpuctl_nonfinite_total") == 1
+
+
+def test_a_lost_device_answers_503_from_then_on() -> None:
+    class Lost(SummingEngine):
+        def infer(self, batch: TokenBatch) -> Rows:
+            raise DeviceLost("it fell off the bus")
+
+    async def work(batcher: Batcher) -> None:
+        for _ in range(2):
+            with pytest.raises(ServiceError) as lost:
+                await batcher.run([row(1)])
+            assert lost.value.status == 503
+            assert "bus" in lost.value.message
+
+    drive(Lost(), work)
+
+
+def test_a_small_request_overtakes_the_rest_of_a_large_one() -> None:
+    async def work(batcher: Batcher) -> None:
+        first = await engine_busy(engine, batcher)
+        large = asyncio.ensure_future(batcher.run(rows(60, 60, 1000)))
+        small = asyncio.ensure_future(batcher.run([row(1, 2)]))
+        await asyncio.sleep(0)
+        engine.go.set()
+        await asyncio.gather(first, small, large)
+
+    engine = SummingEngine()
+    drive(engine, work)
+    served = next(n for n, firsts in enumerate(engine.firsts) if 1 in firsts)
+    assert served <= 2 < len(engine.firsts) - 1
+
+
+def test_closing_answers_what_still_waits() -> None:
+    async def work(batcher: Batcher) -> None:
+        first = await engine_busy(engine, batcher)
+        waiting = asyncio.ensure_future(batcher.run(rows(3)))
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(asyncio.to_thread(batcher.close))
+        with pytest.raises(ServiceError) as stopped:
+            await waiting
+        assert stopped.value.status == 503
+        engine.go.set()
+        await asyncio.gather(first, closing)
+
+    engine = SummingEngine()
+    drive(engine, work)
