@@ -11,6 +11,17 @@ class ExamplesFirst extends CommandHelp {
     const [usage, ...others] = sections.filter((section) => section.header !== "EXAMPLES");
     return usage === undefined ? examples : [usage, ...examples, ...others];
   }
+
+  /** oclif repeats the summary here, which stands at the top already. */
+  protected override description(): string | undefined {
+    const { description } = this.command;
+    return description === undefined || description === "" ? undefined : this.wrap(paragraphs(this.render(description)));
+  }
+}
+
+/** Lines broken for the source's width are joined again, so that the terminal's width decides; lists and examples stay. */
+function paragraphs(text: string): string {
+  return text.trim().replaceAll(/(?<=\S)\n(?=[^\s*-])/g, " ");
 }
 
 /** What `COMMAND --help` and `gpuctl help COMMAND` print. */
