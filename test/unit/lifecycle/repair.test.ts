@@ -1,0 +1,169 @@
+import { describe, expect, test } from "vitest";
+import { destroy } from "../../../cli/src/app/destroy.js";
+import { status } from "../../../cli/src/app/status.js";
+import { lockRelease } from "../../../cli/src/app/lock-release.js";
+import { Failed, PreflightRefused, UsageError } from "../../../cli/src/domain/errors.js";
+import type { ReleaseRecord, ReleaseState } from "../../../cli/src/domain/release.js";
+import { ms } from "../../../cli/src/domain/units.js";
+import { Environment } from "../../fakes/environment.js";
+import {
+  current,
+  expectAtRest,
+  expectExactlyOneServes,
+  failureOf,
+  instancesOf,
+  runDeploy,
+  runPlan,
+  runRepair,
+} from "../../support/lifecycle.js";
+
+async function running(): Promise<Environment> {
+  const environment = new Environment();
+  await runDeploy(environment);
+  return environment;
+}
+
+/** A release whose deploy was killed in this state, with its instances as they are. */
+async function killedWith(state: ReleaseState): Promise<Environment> {
+  const environment = await running();
+  environment.code.wheel = "wheel-two";
+  await runDeploy(environment);
+  const record = current(environment) as ReleaseRecord;
+  environment.releases.records.set(record.id, { ...record, state, finishedAt: null });
+  return environment;
+}
+
+describe("what differs from the release", () => {
+  test("nothing: repair says so", async () => {
+    expect((await runRepair(await running())).mended).toEqual([]);
+  });
+
+  test("a killed instance shows in status and plan, and repair starts it", async () => {
+    const environment = await running();
+    const [victim = ""] = environment.machine.serving();
+    environment.machine.kill(victim);
+    const report = await status(environment.cli().ctx);
+    expect(report).toMatchObject({ healthy: false, problems: ["embedder does not run"] });
+    expect((await runPlan(environment)).drift).toEqual([`restart   ${victim} (killed by SIGKILL)`]);
+    await runRepair(environment);
+    await expectAtRest(environment);
+  });
+
+  test("a killed index gets its writer lock back", async () => {
+    const environment = await running();
+    environment.machine.kill(environment.machine.writer ?? "");
+    await runRepair(environment);
+    await expectAtRest(environment);
+  });
+
+  test("a paused instance of the current release is opened", async () => {
+    const environment = await running();
+    const [id = ""] = environment.machine.serving();
+    const instance = environment.machine.instances.get(id);
+    if (instance !== undefined) instance.traffic = "paused";
+    expect((await runPlan(environment)).drift).toEqual([`open      ${id} (paused, though it is the current release)`]);
+    await runRepair(environment);
+    await expectAtRest(environment);
+  });
+
+  test("an edited file is staged again", async () => {
+    const environment = await running();
+    environment.machine.wheels.clear();
+    expect((await runPlan(environment)).drift[0]).toMatch(/^stage {5}embedder again/);
+    await runRepair(environment);
+    await expectAtRest(environment);
+  });
+
+  test("an instance nobody knows is stopped, after what should serve serves", async () => {
+    const environment = await running();
+    const [known] = environment.machine.instances.values();
+    if (known === undefined) throw new Error("nothing runs");
+    const id = "embedder-r9-00000000-b";
+    environment.machine.instances.set(id, { ...known, is: { ...known.is, id, release: "r9-00000000", slot: "b" } });
+    expect((await runPlan(environment)).drift).toEqual([`stop      ${id} (no kept release runs it)`]);
+    await runRepair(environment);
+    await expectAtRest(environment);
+  });
+
+  test("a reboot is called by its name, and deploy starts everything again", async () => {
+    const environment = await running();
+    environment.machine.reboot();
+    const report = await status(environment.cli().ctx);
+    expect(report.problems).toContain("embedder was stopped by reboot");
+    expect(await runDeploy(environment)).toMatchObject({ outcome: "mended" });
+    await expectAtRest(environment);
+    expect(environment.releases.records.size).toBe(1);
+  });
+
+  test("a release that cannot be started again is no success, and says which service", async () => {
+    const environment = await running();
+    const [id = ""] = environment.machine.serving();
+    const instance = environment.machine.instances.get(id);
+    environment.machine.kill(id);
+    environment.machine.missingModels.add("small");
+    const failure = await failureOf(runRepair(environment));
+    expect(failure).toBeInstanceOf(Failed);
+    expect(failure.message).toMatch(/^embedder of r1-\w+ could not be brought back/);
+    expect(instance?.process.state).toBe("exited");
+  });
+});
+
+describe("a deploy that was killed", () => {
+  test("after the switch, with everything healthy, is finished", async () => {
+    const environment = await killedWith("switched");
+    const killed = instancesOf([...environment.releases.records.values()].at(-1) ?? null);
+    await runRepair(environment);
+    expect(environment.machine.serving()).toEqual(killed);
+    await expectAtRest(environment);
+    expect(current(environment)?.number).toBe(2);
+  });
+
+  test("after the switch, with an instance that died since, is given up for the old release", async () => {
+    const environment = await killedWith("switched");
+    environment.machine.kill(environment.machine.serving().find((id) => id.startsWith("reranker")) ?? "");
+    await runRepair(environment);
+    expectExactlyOneServes(environment);
+    expect(current(environment)?.number).toBe(1);
+  });
+
+  test("in the middle of the switch is given up for the old release, writer included", async () => {
+    const environment = await killedWith("candidate");
+    await runRepair(environment);
+    expectExactlyOneServes(environment);
+    expect(current(environment)?.number).toBe(1);
+    expect([...environment.releases.records.values()].at(-1)).toMatchObject({
+      state: "failed",
+      failure: "its deploy ended before traffic was moved to it",
+    });
+  });
+
+  test("shows in status as unfinished, and what will become of it in plan", async () => {
+    const environment = await killedWith("candidate");
+    const report = await status(environment.cli().ctx);
+    expect(report.unfinished).toMatchObject([{ state: "candidate", underWay: false }]);
+    expect(report.healthy).toBe(false);
+    expect((await runPlan(environment)).drift[0]).toMatch(/^settle {4}r2-\w+: give it up/);
+  });
+});
+
+describe("other commands", () => {
+  test("destroy wants the environment's name, then stops everything and keeps the releases", async () => {
+    const environment = await running();
+    const refused = await failureOf(destroy(environment.cli().ctx, { confirm: undefined, lockWait: ms(0) }));
+    expect(refused).toBeInstanceOf(UsageError);
+    expect(refused.nextSteps).toEqual(["gpuctl destroy --confirm local"]);
+    await destroy(environment.cli().ctx, { confirm: "local", lockWait: ms(0) });
+    expect(environment.machine.serving()).toEqual([]);
+    await runDeploy(environment);
+    await expectAtRest(environment);
+    expect(environment.releases.records.size).toBe(1);
+  });
+
+  test("a live lease is broken only by force, with a line in the audit", async () => {
+    const environment = await running();
+    await environment.leases.of(() => true).acquire("deploy", ms(0), new AbortController().signal);
+    expect(await failureOf(lockRelease(environment.cli().ctx, { force: false }))).toBeInstanceOf(PreflightRefused);
+    expect(await lockRelease(environment.cli().ctx, { force: true })).toMatchObject({ broken: { command: "deploy" } });
+    expect(environment.audit.entries.at(-1)?.action).toBe("lock-release");
+  });
+});
