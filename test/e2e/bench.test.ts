@@ -74,8 +74,7 @@ describe("a frozen service", () => {
   });
 });
 
-// What is counted here does not depend on how busy the machine is, so these run beside each other.
-describe.concurrent("faults are counted and make the verdict INVALID", () => {
+describe("faults are counted and make the verdict INVALID", () => {
   const faults = [
     ["http-503", { "http 503": 10 }, "10 of 100 requests failed: http 503 x10"],
     ["reset", { "connection reset": 10 }, "10 of 100 requests failed: connection reset x10"],

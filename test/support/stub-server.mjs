@@ -119,3 +119,6 @@ const server = createServer((request, response) => {
 });
 server.keepAliveTimeout = 60_000;
 server.listen(0, "127.0.0.1", 2048, () => process.stdout.write(`${JSON.stringify({ port: server.address().port })}\n`));
+
+// Ends with whoever started it, however that one ended.
+process.stdin.on("end", () => process.exit(0)).resume();

@@ -40,7 +40,7 @@ export class StubServer {
 
   static async start(options: StubOptions = {}): Promise<StubServer> {
     const file = fileURLToPath(new URL("stub-server.mjs", import.meta.url));
-    const child = spawn(process.execPath, [file, JSON.stringify(options)], { stdio: ["ignore", "pipe", "inherit"] });
+    const child = spawn(process.execPath, [file, JSON.stringify(options)], { stdio: ["pipe", "pipe", "inherit"] });
     const lines = createInterface({ input: child.stdout });
     const [first] = (await once(lines, "line")) as [string];
     const { port } = JSON.parse(first) as { port: number };
