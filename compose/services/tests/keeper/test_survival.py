@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_kill_of_the_only_instance_fails_what_is_in_it_and_refuses_nobody(world:
     pid = world.pid("only")
     with Load(world.port, clients=8, per_second=200) as load:
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: world.see("only")["traffic"] == "open" and world.pid("only") != pid, "it is back")
+        eventually(lambda: world.is_back("only", pid), "it is back")
         load.more(50)
     assert load.tally.refused == []
     assert len(load.tally.failed) <= 8
@@ -59,7 +60,7 @@ def test_an_adopted_instance_is_put_back_when_it_dies(world: World) -> None:
     world.start_keeper()
     with Load(world.port, clients=8, per_second=100) as load:
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: world.see("only")["traffic"] == "open" and world.pid("only") != pid, "it is back")
+        eventually(lambda: world.is_back("only", pid), "it is back")
     assert load.tally.refused == []
     assert world.see("only")["lastExit"] == {"code": None, "signal": None}
 
@@ -234,12 +235,7 @@ def test_an_instance_that_was_never_opened_is_not_restarted(world: World) -> Non
 
 def test_logs_are_rotated_while_the_instance_goes_on_writing(world: World) -> None:
     world.kill_keeper()
-    program = (
-        "import sys, asyncio; from pathlib import Path; "
-        "from gpuctl_serving.keeper import __main__ as m; from gpuctl_serving.keeper.keeper import Options; "
-        "sys.exit(m._keep(m.Paths.of(Path(sys.argv[2])), Options(rotate_bytes=2000)))"
-    )
-    world.start_keeper(program=program)
+    world.start_keeper(options="Options(rotate_bytes=2000)")
     world.listen()
     world.start("chatty", GPUCTL_LOG_LEVEL="info")
     for _ in range(20):
@@ -257,7 +253,7 @@ def test_an_instance_gets_exactly_its_environment(world: World) -> None:
     world.serve("only")
     environment = dict(
         line.split("=", 1)
-        for line in open(f"/proc/{world.pid('only')}/environ").read().split("\0")
+        for line in Path(f"/proc/{world.pid('only')}/environ").read_text().split("\0")
         if "=" in line
     )
     inherited = {name for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}

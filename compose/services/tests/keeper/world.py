@@ -19,6 +19,12 @@ from gpuctl_serving.kit.process import ProcessIdentity, is_running, start_time
 
 SERVICES = Path(__file__).parents[2]
 DEADLINE_SECONDS = 20.0
+_WITH_OPTIONS = """
+import sys
+from gpuctl_serving.keeper.__main__ import Path, Paths, keep
+from gpuctl_serving.keeper.keeper import Options, Patience
+sys.exit(keep(Paths.of(Path(sys.argv[2])), {}))
+"""
 Json = dict[str, Any]
 T = TypeVar("T")
 
@@ -68,9 +74,9 @@ class World:
 
     # ------------------------------------------------------------ the keeper
 
-    def start_keeper(self, *arguments: str, program: str | None = None) -> int:
-        """Starts one and waits until it answers; its pid."""
-        command = ["-c", program] if program else ["-m", "gpuctl_serving.keeper"]
+    def start_keeper(self, *arguments: str, options: str | None = None) -> int:
+        """Starts one and waits until it answers; its pid. `options` is Python: no command line sets them."""
+        command = ["-c", _WITH_OPTIONS.format(options)] if options else ["-m", "gpuctl_serving.keeper"]
         self.keeper = subprocess.Popen(
             [sys.executable, *command, "--state", str(self.state), *arguments],
             env={**os.environ, "PYTHONPATH": str(SERVICES / "src"), "STRANGER": "must not be inherited"},
@@ -169,6 +175,11 @@ class World:
     def pid(self, name: str) -> int:
         """Of a running instance."""
         return int(self.see(name)["process"]["pid"])
+
+    def is_back(self, name: str, old_pid: int) -> bool:
+        """Whether another process than that one answers public requests."""
+        seen = self.see(name)
+        return seen["traffic"] == "open" and seen["process"].get("pid") not in (None, old_pid)
 
     def log(self, name: str) -> str:
         """An instance's log."""

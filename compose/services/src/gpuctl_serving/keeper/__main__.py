@@ -31,10 +31,11 @@ def main(arguments: list[str]) -> int:
     if options.print_unit:
         sys.stdout.write(unit(state, os.environ.get("PYTHONPATH")))
         return 0
-    return _keep(Paths.of(state), Options(restore=options.restore))
+    return keep(Paths.of(state), Options(restore=options.restore))
 
 
-def _keep(paths: Paths, options: Options) -> int:
+def keep(paths: Paths, options: Options) -> int:
+    """Becomes the one keeper of the environment, until told to end; returns the exit status."""
     os.umask(0o077)
     try:
         paths.make()

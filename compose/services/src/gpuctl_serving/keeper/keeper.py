@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import signal
+import traceback
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpuctl_serving import __version__
 from gpuctl_serving.keeper import PROTOCOL
 from gpuctl_serving.keeper.adoption import Adoption, read_or_set_aside
 from gpuctl_serving.keeper.desired import Wanted
-from gpuctl_serving.keeper.kept import KILL_AFTER_SECONDS, Kept, Premises
-from gpuctl_serving.keeper.launch import checked_id
+from gpuctl_serving.keeper.kept import Kept, Patience, Premises
+from gpuctl_serving.keeper.launch import Launch, checked_id
 from gpuctl_serving.keeper.ledger import Ledger
 from gpuctl_serving.keeper.listeners import checked_address
 from gpuctl_serving.keeper.logs import ROTATE_BYTES, note, rotate_all
@@ -35,6 +36,7 @@ class Options:
     restore: bool = False
     boot_id: str | None = None
     rotate_bytes: int = ROTATE_BYTES
+    patience: Patience = field(default_factory=Patience)
 
 
 class Keeper:
@@ -51,7 +53,7 @@ class Keeper:
         self._ledger = Ledger(left.after_boot(self._boot_id), paths.desired)
         #: After a boot nothing is bound either: a client is better refused than kept waiting for nobody.
         self._rebooted = left.boot_id != self._boot_id and not self._options.restore
-        self._premises = Premises(paths, self._ledger, self._sockets)
+        self._premises = Premises(paths, self._ledger, self._sockets, self._options.patience)
         self._ending = asyncio.Event()
         self._ops: dict[str, tuple[float, Callable[[Json], Awaitable[Json]]]] = {
             "hello": (5, self._hello),
@@ -67,7 +69,11 @@ class Keeper:
 
     async def run(self) -> None:
         """Adopts, restores, answers until it is told to end."""
-        write_atomically(self._paths.identity, self._who())
+        try:
+            write_atomically(self._paths.identity, self._who())
+        except OSError as failure:
+            # A full disk must not keep a new keeper from adopting what serves.
+            note("identity-unwritable", reason=str(failure))
         if self._rebooted:
             note("rebooted", reason="everything was stopped by a reboot: `gpuctl deploy` starts it again")
         else:
@@ -124,8 +130,14 @@ class Keeper:
             seconds += _milliseconds(request, "drainMs", _DEFAULT_DRAIN_MS) / 1000
         if request["op"] not in ("hello", "list"):
             self._admit(request)
-        async with asyncio.timeout(seconds):
-            return Answer({"ok": True, **await operation(request)})
+        try:
+            async with asyncio.timeout(seconds):
+                return Answer({"ok": True, **await operation(request)})
+        except (Refused, TimeoutError):
+            raise
+        except Exception:
+            note("request-failed", op=request["op"], trace=traceback.format_exc())
+            raise
 
     def _admit(self, request: Json) -> None:
         token = request.get("token")
@@ -139,7 +151,7 @@ class Keeper:
                 "stale-token",
                 f"token {token} is of an older lease, {desired.token} was seen: run the command again",
             )
-        self._ledger.commit(desired.with_token(token))
+        self._ledger.record(desired.with_token(token))
 
     def _known(self, request: Json) -> Kept:
         instance = checked_id(request.get("id"))
@@ -168,11 +180,10 @@ class Keeper:
 
     async def _start(self, request: Json) -> Json:
         instance = checked_id(request.get("id"))
-        kept = self._instance(instance)
-        kept.read_launch()
+        Launch.read(self._paths.launch(instance), instance)  # refused before anything is written down
         if instance not in self._ledger.desired.instances:
             self._ledger.commit(self._ledger.desired.with_instance(Wanted(instance, "started")))
-        return {"pid": await kept.start()}
+        return {"pid": await self._instance(instance).start()}
 
     async def _open(self, request: Json) -> Json:
         await self._known(request).open()
@@ -203,7 +214,7 @@ class Keeper:
     def _drop_idle_listeners(self) -> None:
         used = {
             kept.listener
-            for kept in self._kept.values()
+            for kept in self._supervised()
             if kept.listener is not None and (kept.watched is not None or kept.wanted.desired == "open")
         }
         self._ledger.record(self._ledger.desired.without_idle_listeners(used))
@@ -243,7 +254,9 @@ class Keeper:
 
     async def _shutdown(self, request: Json) -> Json:
         if request.get("keepInstances") is not True:
-            results = await asyncio.gather(*(each.stop() for each in self._running()), return_exceptions=True)
+            results = await asyncio.gather(
+                *(each.stop() for each in self._supervised()), return_exceptions=True
+            )
             for failure in (each for each in results if isinstance(each, BaseException)):
                 raise failure
         # Given a moment, the answer is read before the connection ends.
@@ -252,13 +265,10 @@ class Keeper:
 
     async def _end_all(self) -> None:
         """SIGINT: ends the instances, and leaves the wishes: the next keeper puts everything back."""
-        await asyncio.wait_for(
-            asyncio.gather(*(each.end_process() for each in self._running()), return_exceptions=True),
-            KILL_AFTER_SECONDS * 3,
-        )
+        await asyncio.gather(*(each.end_process() for each in self._supervised()), return_exceptions=True)
         self._ending.set()
 
-    def _running(self) -> list[Kept]:
+    def _supervised(self) -> list[Kept]:
         return [kept for kept in self._kept.values() if kept.id in self._ledger.desired.instances]
 
 

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Any
 
 from gpuctl_serving.keeper.backoff import BackOff
 from gpuctl_serving.keeper.desired import Exit, Listener, Wanted, closed, exited, opened, started, stopped
@@ -15,14 +13,22 @@ from gpuctl_serving.keeper.listeners import numeric
 from gpuctl_serving.keeper.logs import note
 from gpuctl_serving.keeper.paths import Paths
 from gpuctl_serving.keeper.sockets import PublicSockets
+from gpuctl_serving.keeper.tasks import cancel, run_beside
 from gpuctl_serving.keeper.watched import Watched
 from gpuctl_serving.kit.control import Json, Refused, ask
 from gpuctl_serving.kit.process import ProcessIdentity, boot_ms
 
 CONTROL_SECONDS = 5.0
-TERM_AFTER_SECONDS = 5.0
-KILL_AFTER_SECONDS = 10.0
 _READY_POLL_SECONDS = 0.05
+_KILLED_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds after `exit` at which an instance gets SIGTERM and SIGKILL."""
+
+    term: float = 5.0
+    kill: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Premises:
     paths: Paths
     ledger: Ledger
     sockets: PublicSockets
+    patience: Patience
 
 
 class Kept:
@@ -96,7 +103,7 @@ class Kept:
         if self.watched is None:
             raise Refused("not-running", f"{self.id} does not run: start it first")
         before = self.wanted
-        self._ledger.change(self.id, opened)
+        self._ledger.record_change(self.id, opened)
         try:
             await self.ask({"op": "accept"})
         except Refused:
@@ -108,7 +115,7 @@ class Kept:
 
     async def close(self, drain_ms: float) -> Json:
         """Pauses it and keeps it from being restarted. Raises Refused."""
-        self._ledger.change(self.id, closed)
+        self._ledger.record_change(self.id, closed)
         await self._end_maintaining()
         if self.watched is None:
             return {"drained": True, "waitedMs": 0}
@@ -119,14 +126,14 @@ class Kept:
 
     async def stop(self) -> None:
         """Ends it, gently at first. Raises Refused when it cannot be ended."""
-        self._ledger.change(self.id, stopped)
+        self._ledger.record_change(self.id, stopped)
         await self._end_maintaining()
         self._disarm()
         await self.end_process()
 
     def stop_later(self, after_ms: int) -> None:
         """Arms a timer on the boot clock, which the next keeper finds and continues."""
-        self._ledger.change(self.id, lambda now: replace(now, stop_at_ms=boot_ms() + after_ms))
+        self._ledger.record_change(self.id, lambda now: replace(now, stop_at_ms=boot_ms() + after_ms))
         self.arm()
 
     # ------------------------------------------------------------ what a new keeper does
@@ -147,12 +154,12 @@ class Kept:
         """Waits for the time at which it shall be stopped, if there is one."""
         self._disarm()
         if self.wanted.stop_at_ms is not None:
-            self._timer = _task(self._stop_at(self.wanted.stop_at_ms), f"{self.id} timer")
+            self._timer = run_beside(self._stop_at(self.wanted.stop_at_ms), f"{self.id} timer")
 
     def maintain(self) -> None:
         """Opens it, and starts it again whenever it dies, for as long as it shall be open."""
         if self._maintaining is None or self._maintaining.done():
-            self._maintaining = _task(self._maintain(), f"{self.id} maintenance")
+            self._maintaining = run_beside(self._maintain(), f"{self.id} maintenance")
 
     async def release(self) -> None:
         """Lets go of it without touching it."""
@@ -170,13 +177,14 @@ class Kept:
             return
         with contextlib.suppress(Refused):
             await self.ask({"op": "exit"}, 1.0)
-        if await watched.wait(TERM_AFTER_SECONDS):
+        patience = self._premises.patience
+        if await watched.wait(patience.term):
             return
         watched.signal(signal.SIGTERM)
-        if await watched.wait(KILL_AFTER_SECONDS - TERM_AFTER_SECONDS):
+        if await watched.wait(patience.kill - patience.term):
             return
         watched.signal(signal.SIGKILL)
-        if not await watched.wait(KILL_AFTER_SECONDS):
+        if not await watched.wait(_KILLED_SECONDS):
             raise Refused(
                 "unkillable",
                 f"pid {watched.identity.pid} ignores SIGKILL: it waits in the kernel or a driver",
@@ -261,7 +269,7 @@ class Kept:
             return
 
     async def _end_maintaining(self) -> None:
-        await _cancel(self._maintaining)
+        await cancel(self._maintaining)
         self._maintaining = None
 
     def _disarm(self) -> None:
@@ -279,20 +287,3 @@ class Kept:
                     await never.wait()
         note("stopping", instance=self.id, reason="its time to stay warm is over")
         await self.stop()
-
-
-def _task(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
-    task = asyncio.get_running_loop().create_task(work, name=name)
-    task.add_done_callback(_report)
-    return task
-
-
-def _report(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (failure := task.exception()) is not None:
-        note("failed", task=task.get_name(), reason=f"{type(failure).__name__}: {failure}")
-
-
-async def _cancel(task: Awaitable[None] | None) -> None:
-    if isinstance(task, asyncio.Task) and not task.done():
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

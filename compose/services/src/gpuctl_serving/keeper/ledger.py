@@ -10,7 +10,11 @@ from gpuctl_serving.kit.control import Refused
 
 
 class Ledger:
-    """What the next keeper will read, and this one acts on."""
+    """What the next keeper will read, and this one acts on.
+
+    `commit` is for what adds something, and refuses when it cannot be written down. `record` is for what
+    has already happened, and for opening, closing and stopping: a full disk must not bar the way back.
+    """
 
     def __init__(self, desired: Desired, file: Path) -> None:
         self.desired = desired
@@ -30,7 +34,7 @@ class Ledger:
         self.desired = desired
 
     def record(self, desired: Desired) -> None:
-        """Remembers what has already happened; a disk that refuses must not stop the supervision."""
+        """Writes it when that is possible, and acts on it in any case."""
         try:
             self.commit(desired)
         except Refused as refused:
@@ -45,10 +49,6 @@ class Ledger:
                 "unknown-instance", f"{instance} was never started here; `gpuctl status` lists what was"
             )
         return wanted
-
-    def change(self, instance: str, by: Callable[[Wanted], Wanted]) -> None:
-        """Commits a change of one instance."""
-        self.commit(self.desired.with_instance(by(self.wanted(instance))))
 
     def record_change(self, instance: str, by: Callable[[Wanted], Wanted]) -> None:
         """Records a change of one instance."""

@@ -64,6 +64,8 @@ def rotate(log: Path, limit: int = ROTATE_BYTES) -> bool:
     except FileNotFoundError:
         return False
     except OSError as failure:
+        with contextlib.suppress(OSError):
+            log.with_name(f"{log.name}.rotating").unlink()
         note("rotation-failed", log=log, reason=str(failure))
         return False
     return True

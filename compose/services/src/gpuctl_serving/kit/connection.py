@@ -10,6 +10,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+#: A client gets so long to send the headers of a request, and may be silent so long within its body.
+STALLED_SECONDS = 30.0
 #: A request line and headers longer than this are refused.
 MAX_HEAD_BYTES = 64 * 1024
 _REASON = b'{"message":"The headers of a request are limited to 64 KiB."}'
@@ -31,7 +33,8 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.last_used = self.loop.time()
-        self._in_head = False
+        #: Since when the headers of a request are awaited; None between requests and from the body on.
+        self._head_since: float | None = self.last_used
         self._in_message = False
         self._head_bytes = 0
 
@@ -39,19 +42,20 @@ class Connection(HttpToolsProtocol):
         """Feeds the parser; refuses endless headers."""
         self.last_used = self.loop.time()
         super().data_received(data)
-        self._head_bytes = self._head_bytes + len(data) if self._in_head else 0
+        self._head_bytes = self._head_bytes + len(data) if self._in_message and self._head_since else 0
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.transport.write(_TOO_LARGE)
             self.transport.close()
 
     def on_message_begin(self) -> None:
         """First byte of a request."""
-        self._in_head = self._in_message = True
+        self._in_message = True
+        self._head_since = self.loop.time()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """From here on the app has the request."""
-        self._in_head = False
+        self._head_since = None
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -83,6 +87,17 @@ class Connection(HttpToolsProtocol):
         if self.transport is None or self.answering or self.last_used > since or self._unread():
             return
         self.transport.close()
+
+    def close_if_stalled(self) -> None:
+        """Drops a client that takes for ever to send what it began, and would keep a pause from ending."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        before = self.loop.time() - STALLED_SECONDS
+        in_head = self._head_since is not None and self._head_since < before
+        in_body = self._in_message and self._head_since is None and self.last_used < before
+        # While reading is paused it is the app that is slow.
+        if (in_head and not self.answering) or (in_body and not self.flow.read_paused):
+            self.transport.abort()
 
     def _unread(self) -> bool:
         sock = self.transport.get_extra_info("socket")

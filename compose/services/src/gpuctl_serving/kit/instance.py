@@ -98,9 +98,9 @@ class Instance:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(1)
-            self._public.stamp()
+            self._public.tend()
             if self._private is not None:
-                self._private.stamp()
+                self._private.tend()
 
     async def _finish(self) -> None:
         if self._service.instance.traffic == "open":

@@ -57,7 +57,7 @@ async def _run(service: HostedService) -> int:
 
 
 async def serve_plain(service: HostedService) -> int:
-    """Serves GPUCTL_HOST and GPUCTL_PORT from the start, loading or not. SIGTERM drains, a second one cuts."""
+    """Serves GPUCTL_HOST and GPUCTL_PORT from the start, loading or not. SIGTERM drains, a second cuts."""
     public = HttpServer(service.app, _bind(service.name, service.settings), private=False)
     loop = asyncio.get_running_loop()
     ending, cut = asyncio.Event(), asyncio.Event()
@@ -89,7 +89,7 @@ async def serve_plain(service: HostedService) -> int:
 async def _tick(server: HttpServer) -> None:
     while True:
         await asyncio.sleep(1)
-        server.stamp()
+        server.tend()
 
 
 def _bind(name: str, settings: Settings) -> socket.socket:

@@ -48,10 +48,12 @@ class HttpServer:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         self._config.load()
-        self.stamp()
+        self.tend()
 
-    def stamp(self) -> None:
-        """Sets the Date header of the answers to come; to be called every second."""
+    def tend(self) -> None:
+        """Sets the Date header of answers to come, drops stalled clients; to be called every second."""
+        for connection in list(self.connections):
+            connection.close_if_stalled()
         self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
 
     @property
