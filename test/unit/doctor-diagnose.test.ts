@@ -71,7 +71,7 @@ const machines: Record<string, [HostFacts, ProjectState]> = {
         runtimes: ["runc"],
       },
     },
-    usable({ services: requiring }),
+    usable({ services: requiring, target: "compose" }),
   ],
   "wsl2-laptop": [
     {
@@ -167,7 +167,7 @@ test.each([
 ] as const)("a driver in the state %s blocks only those who require cuda", (_, smi) => {
   const gpu = { smi, pciDevices: 0, kernelModule: null };
   const blockers = (services: ProjectFacts["services"]): number =>
-    tally(diagnose({ ...host, gpu }, usable({ services })).filter(({ group }) => group === "GPU")).blockers;
+    tally(diagnose({ ...host, gpu }, usable({ services, target: "compose" })).filter(({ group }) => group === "GPU")).blockers;
   expect(blockers(facts.services)).toBe(0);
   expect(blockers(requiring)).toBe(1);
 });
@@ -248,4 +248,25 @@ test("Docker's answers: reachable with CDI, older with a specification file, wit
     detail: "Cannot connect to the Docker daemon at unix:///var/run/docker.sock",
   });
   expect(readDocker({ code: 0, stdout: "<html>", stderr: "" }, null, [])).toMatchObject({ state: "unreachable" });
+});
+
+test("the process target never lets a card pass for a device: its engine runs on the CPU", () => {
+  const gpu = { smi: smiOf("t4"), pciDevices: 1, kernelModule: "580.95.05" };
+  const found = (services: ProjectFacts["services"]): unknown =>
+    diagnose({ ...host, gpu }, usable({ services })).find(({ code }) => code === "engine-without-cuda")?.level;
+  expect(found(requiring)).toBe("blocker");
+  expect(found([{ name: "embedder", prefersCuda: true, requiresCuda: false, proof: "self" }])).toBe("warning");
+  expect(found(facts.services)).toBe("ok");
+});
+
+test("a full disk stops only what has still to be written", () => {
+  const full = { ...host, disks: host.disks.map((disk) => ({ ...disk, freeBytes: 1e6 })) };
+  const levels = (facts: HostFacts, project: ProjectState): unknown[] =>
+    diagnose(facts, project)
+      .filter(({ group }) => group === "storage")
+      .map(({ level }) => level);
+  expect(levels(full, usable())).toEqual(["blocker", "warning", "warning"]);
+  const missing = [{ name: "m", bytes: null, problem: { because: "absent", nextSteps: ["gpuctl models fetch"] } }];
+  const bare = { ...full, python: { ...full.python, environment: null } };
+  expect(levels(bare, usable({ models: missing }))).toEqual(["blocker", "blocker", "blocker"]);
 });

@@ -100,12 +100,13 @@ function aliasProblems(document: Document): Problem[] {
   const anchors = new Set<string>();
   const problems: Problem[] = [];
   visit(document, {
-    Node(_, node) {
-      if (!isAlias(node)) {
-        if ("anchor" in node && node.anchor !== undefined) anchors.add(node.anchor);
-      } else if (!anchors.has(node.source)) {
-        problems.push(problemAt("unknown-alias", `the alias *${node.source} names no anchor before it`, rangeOf(node, Infinity)));
-      }
+    Value(_, node) {
+      if (node.anchor !== undefined) anchors.add(node.anchor);
+    },
+    Alias(_, { source, range }) {
+      if (anchors.has(source)) return;
+      const span = range ? { start: range[0], end: range[1] } : null;
+      problems.push(problemAt("unknown-alias", `the alias *${source} names no anchor before it`, span));
     },
   });
   return problems;
@@ -131,7 +132,9 @@ const friendly: Readonly<Record<string, { message: string; hint: string | null }
   NON_STRING_KEY: { message: "a key must be plain text", hint: null },
 };
 
-function syntaxProblem(error: YAMLParseError | YAMLWarning, text: string, severity: Problem["severity"]): Problem {
+type Complaint = Pick<YAMLParseError | YAMLWarning, "code" | "message" | "pos">;
+
+function syntaxProblem(error: Complaint, text: string, severity: Problem["severity"]): Problem {
   const known = friendly[error.code];
   const [start, end] = error.pos.map((offset) => Math.max(0, Math.min(offset, text.length))) as [number, number];
   const message = (known?.message ?? error.message).replaceAll(/\s+/g, " ").trim();

@@ -163,5 +163,6 @@ export function describe(value: unknown): string {
   if (Array.isArray(value)) return "a list";
   if (typeof value === "object") return "a map";
   if (typeof value === "string") return value.length > 40 ? `text of ${value.length} characters` : JSON.stringify(value);
-  return `the ${typeof value === "number" ? "number" : "word"} ${JSON.stringify(value) ?? "?"}`;
+  if (typeof value === "number") return `the number ${value}`;
+  return typeof value === "boolean" ? `the word ${value}` : `a ${typeof value}`;
 }

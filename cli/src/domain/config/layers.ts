@@ -1,5 +1,5 @@
 import type { ServiceName } from "../names.js";
-import type { ServiceSettings, ServicesSettings } from "./schema-services.js";
+import type { ServiceSettings } from "./schema-services.js";
 import type { SharedEnvironmentSettings } from "./schema-targets.js";
 import type { Path } from "./source.js";
 
@@ -26,7 +26,7 @@ export interface Traced {
 
 /** What a layer says about a service, or undefined. */
 export function serviceIn(layer: Layer, service: ServiceName): ServiceSettings | undefined {
-  return (layer.settings.services as ServicesSettings | undefined)?.[service];
+  return layer.settings.services?.[service];
 }
 
 /** `--bind`, `GPUCTL_BIND`, `gpuctl.yaml:12:5`, `default`. */

@@ -97,7 +97,7 @@ ${timings("60s")}`,
   production:
     target: kubernetes
     context: my-cluster
-    namespace: ${"retrieval"}
+    namespace: retrieval
     # nodeSelector: { nvidia.com/gpu.present: "true" }
     # tolerations: [{ key: nvidia.com/gpu, operator: Exists, effect: NoSchedule }]
     # runtimeClass: nvidia

@@ -1,6 +1,6 @@
-import type { HostFacts, ProjectFacts } from "./facts.js";
+import type { DiskFacts, HostFacts, ProjectFacts } from "./facts.js";
 import { blocker, doctorGroups, ok, warning, type DoctorFinding } from "./finding.js";
-import { checkGpu } from "./gpu.js";
+import { checkEngine, checkGpu } from "./gpu.js";
 import { checkCpu, checkDisk, checkMemory, checkSystem } from "./machine.js";
 import { checkDocker, checkNode, checkPython } from "./software.js";
 
@@ -20,14 +20,21 @@ export function diagnose(host: HostFacts, project: ProjectState): DoctorFinding[
     ...checkSystem(host.system),
     ...checkCpu(host.cpu, host.system.architecture),
     checkMemory(host.memory),
-    ...host.disks.map(checkDisk),
+    ...host.disks.map((disk) => checkDisk(disk, isNeeded(disk.purpose, host, facts))),
     ...checkGpu(host.gpu, host.system, facts?.services ?? []),
+    ...checkEngine(facts, gpus),
     ...checkDocker(host.docker, facts?.target ?? null, gpus),
     checkProject(project),
     ...(project.state === "usable" ? project.ports : []),
     ...checkModels(facts),
   ];
   return findings.sort((left, right) => doctorGroups.indexOf(left.group) - doctorGroups.indexOf(right.group));
+}
+
+/** State is always written; models and the Python environment only until they are complete. */
+function isNeeded(purpose: DiskFacts["purpose"], host: HostFacts, facts: ProjectFacts | null): boolean {
+  if (purpose === "models") return facts === null || facts.models.some(({ problem }) => problem !== null);
+  return purpose === "state" || host.python.environment === null;
 }
 
 function checkProject(project: ProjectState): DoctorFinding {

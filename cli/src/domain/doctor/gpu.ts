@@ -1,5 +1,5 @@
 import { driverMajor, type Gpu, type NvidiaSmi } from "../nvidia-smi.js";
-import type { GpuFacts, ProjectService, SystemFacts } from "./facts.js";
+import type { GpuFacts, ProjectFacts, ProjectService, SystemFacts } from "./facts.js";
 import { blocker, ok, warning, type DoctorFinding } from "./finding.js";
 
 /** The driver branch that hosts are prepared with and images are built for. */
@@ -176,4 +176,25 @@ function checkProof(system: SystemFacts, services: readonly ProjectService[]): D
       ["in gpuctl.yaml: device: { proof: vram }"],
     ),
   ];
+}
+
+/** The truth about the device: the engine of the process target runs on the CPU, whatever cards the machine has. */
+export function checkEngine(project: ProjectFacts | null, gpus: number): DoctorFinding[] {
+  if (project?.target !== "process") return [];
+  const because = "the engine of the process target is ONNX Runtime on the CPU in this version";
+  const named = (services: readonly ProjectService[]): string => services.map(({ name }) => name).join(" and ");
+  const requiring = project.services.filter(({ requiresCuda }) => requiresCuda);
+  if (requiring.length > 0) {
+    const next = ["in gpuctl.yaml: device: auto"];
+    return [blocker("GPU", "engine-without-cuda", `${named(requiring)} requires cuda and would answer 503`, because, next)];
+  }
+  const preferring = project.services.filter(({ prefersCuda }) => prefersCuda);
+  if (preferring.length > 0) {
+    return [
+      warning("GPU", "engine-without-cuda", `${named(preferring)} prefers cuda and will run on the CPU`, because, [
+        "in gpuctl.yaml: device: auto",
+      ]),
+    ];
+  }
+  return gpus > 0 ? [ok("GPU", "engine-without-cuda", "the process target leaves the GPU unused in this version")] : [];
 }

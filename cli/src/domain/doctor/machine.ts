@@ -67,13 +67,9 @@ export function checkMemory({ totalMiB, availableMiB, machineMiB }: HostFacts["m
   const what = `${gib(availableMiB)} of ${gib(totalMiB)} memory available${limited}`;
   const next = ["free -h, then end what is not needed", "or raise the memory limit of the container"];
   if (availableMiB < leastMemoryMiB) {
-    return blocker(
-      "machine",
-      "memory-low",
-      what,
-      `three services with the default model need about ${gib(leastMemoryMiB)}`,
-      next,
-    );
+    // What runs already may be the stack itself; whether another instance fits is decided exactly before a deploy.
+    const level = totalMiB < leastMemoryMiB ? blocker : warning;
+    return level("machine", "memory-low", what, `three services with the default model need about ${gib(leastMemoryMiB)}`, next);
   }
   if (availableMiB < goodMemoryMiB) {
     return warning("machine", "memory-tight", what, "an upgrade runs old and new instances side by side for a while", next);
@@ -81,13 +77,15 @@ export function checkMemory({ totalMiB, availableMiB, machineMiB }: HostFacts["m
   return ok("machine", "memory", what);
 }
 
-export function checkDisk({ purpose, path, freeBytes, writable, detail }: DiskFacts): DoctorFinding {
+/** `needed`: something has still to be written there before a deploy; what is complete needs no room. */
+export function checkDisk({ purpose, path, freeBytes, writable, detail }: DiskFacts, needed: boolean): DoctorFinding {
   const label = { state: "state", models: "model store", cache: "cache" }[purpose];
   const variable = { state: "GPUCTL_STATE_HOME", models: "GPUCTL_MODEL_STORE", cache: "GPUCTL_CACHE_DIR" }[purpose];
   const elsewhere = `or keep it elsewhere: ${variable}=/a/folder`;
+  const level = needed ? blocker : warning;
   if (!writable) {
     const because = detail ?? "it is not this user's to write";
-    return blocker("storage", `${purpose}-not-writable`, `the ${label} ${path} cannot be written`, because, [
+    return level("storage", `${purpose}-not-writable`, `the ${label} ${path} cannot be written`, because, [
       `ls -ld ${path}`,
       elsewhere,
     ]);
@@ -102,16 +100,12 @@ export function checkDisk({ purpose, path, freeBytes, writable, detail }: DiskFa
     );
   }
   const what = `${label} ${path}: ${gigabytes(freeBytes)} free`;
+  const next = [`df -h ${path}`, ...(purpose === "models" ? [] : ["gpuctl prune"]), elsewhere];
   if (freeBytes < leastDiskBytes[purpose]) {
-    const because = `at least ${gigabytes(leastDiskBytes[purpose])} are needed`;
-    return blocker("storage", `${purpose}-disk-full`, what, because, [`df -h ${path}`, "gpuctl prune", elsewhere]);
+    return level("storage", `${purpose}-disk-full`, what, `at least ${gigabytes(leastDiskBytes[purpose])} are needed`, next);
   }
   if (freeBytes < goodDiskBytes[purpose]) {
-    return warning("storage", `${purpose}-disk-low`, what, "models, logs and kept releases grow", [
-      `df -h ${path}`,
-      "gpuctl prune",
-      elsewhere,
-    ]);
+    return warning("storage", `${purpose}-disk-low`, what, "models, logs and kept releases grow", next);
   }
   return ok("storage", `${purpose}-disk`, what);
 }
