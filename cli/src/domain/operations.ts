@@ -31,7 +31,8 @@ export type RolloutOperation =
   | { kind: "build-generation"; service: "index"; writer: InstanceId | null; embedder: InstanceId; space: VectorSpace }
   | { kind: "hand-over"; service: "index"; from: InstanceId | null; to: InstanceId }
   | { kind: "open"; service: ServiceName; id: InstanceId }
-  | { kind: "close"; service: ServiceName; id: InstanceId; keepWarmMs: number };
+  | { kind: "close"; service: ServiceName; id: InstanceId; keepWarmMs: number }
+  | { kind: "stop-dead"; service: ServiceName; id: InstanceId };
 
 export type Operation = DriftOperation | RolloutOperation;
 
@@ -74,5 +75,7 @@ export function describeOperation(operation: Operation): string {
       return operation.keepWarmMs > 0
         ? `close     ${operation.id}, warm for ${Math.round(operation.keepWarmMs / 1000)} s after the soak`
         : `close     ${operation.id}, then stop it`;
+    case "stop-dead":
+      return `stop      ${operation.id} (it had ended; it must not come back)`;
   }
 }

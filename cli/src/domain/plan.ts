@@ -191,6 +191,9 @@ function rolloutOperations(
       starts.push({ kind: warm ? "reuse" : "start", service, instance, because });
       opens.push({ kind: "open", service, id: instance.id });
     }
+    // Open when it ended: its manager is trying to bring it back, beside the new one.
+    if (old !== undefined && !oldRuns && observed.instances.some(({ id, traffic }) => id === instanceOf(old) && traffic === "open"))
+      closes.push({ kind: "stop-dead", service, id: instanceOf(old) });
     if (old !== undefined && oldRuns && !(placed !== undefined && strategy.kind === "stop-first"))
       closes.push({ kind: "close", service, id: instanceOf(old), keepWarmMs: placed === undefined ? 0 : input.keepWarm });
   }

@@ -80,5 +80,6 @@ export async function drain(session: Session, release: PlannedRelease): Promise<
         text: `${operation.id} still had requests after ${seconds(ctx.config.timings.drain)} of draining`,
       });
   }
+  for (const { id } of operationsOf(release, "stop-dead")) await target.stop(id, null);
   return `longest wait ${seconds(longest)}`;
 }
