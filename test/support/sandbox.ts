@@ -85,6 +85,8 @@ export class Sandbox {
   ): Promise<Sandbox> {
     const sandbox = new Sandbox(mkdtempSync(join(tmpdir(), "gpuctl-e2e-")), await freePorts(3));
     sandbox.writeConfig(settings);
+    // Pins the model in this project's own lock; the store has its files already.
+    await sandbox.result(["models", "fetch"]);
     return sandbox;
   }
 
