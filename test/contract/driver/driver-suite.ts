@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { Failed, GpuctlError } from "../../../cli/src/domain/errors.js";
+import type { GpuctlError } from "../../../cli/src/domain/errors.js";
+import { Failed } from "../../../cli/src/domain/errors.js";
 import { ms } from "../../../cli/src/domain/units.js";
 import type { InstanceObservation, InstanceSpec, Lease } from "../../../cli/src/ports.js";
 import { until } from "../../support/until.js";
@@ -105,9 +106,9 @@ export function describeDriver(target: string, makeWorld: () => Promise<DriverWo
       await world.driver.open(old.id, lease);
       const next = await started(2, "b");
       let answered = 0;
-      let going = true;
+      const stopping = new AbortController();
       const load = (async () => {
-        while (going) {
+        while (!stopping.signal.aborted) {
           expect(await publicStatus(old)).toBe(200);
           answered += 1;
         }
@@ -117,7 +118,7 @@ export function describeDriver(target: string, makeWorld: () => Promise<DriverWo
       await world.driver.close(old.id, ms(5000), lease);
       const before = answered;
       await until(() => answered > before + 5, "load goes on");
-      going = false;
+      stopping.abort();
       await load;
       expect((await observed(next.id))?.traffic).toBe("open");
       expect((await observed(old.id))?.traffic).toBe("paused");
