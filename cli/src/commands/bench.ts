@@ -10,14 +10,11 @@ export default class Bench extends BaseCommand<typeof Bench> {
   static override summary = "Measure services under load, and say whether the figures can be trusted.";
   static override description = `Without a word every service of the environment is measured, one after the other.
 An open loop (--rate) sends on schedule whatever the answers do: the question an SLO asks. A closed loop (--concurrency,
-the default) sends when an answer came: the question of capacity. Their figures cannot be compared.
-The verdict is INVALID, with every reason, when the load generator was late, the load was not kept up with, requests failed
-or answers were wrong.`;
+the default) sends when an answer came: the question of capacity. Their figures cannot be compared.`;
   static override examples = [
     "<%= config.bin %> bench --quick",
     "<%= config.bin %> bench embed --rate 50 --duration 2m --json --out embed.json",
     "<%= config.bin %> bench rerank --concurrency 8 --batch 50 --gate",
-    "<%= config.bin %> bench embed --url http://10.0.0.5:8001 --rate 20 --arrival constant",
   ];
   static override args = {
     workload: Args.string({ description: "What to measure; none: every service.", options: ["embed", "rerank", "index"] }),
@@ -25,7 +22,7 @@ or answers were wrong.`;
   static override flags = {
     rate: Flags.string({ description: "Open loop: requests a second.", helpValue: "R", exclusive: ["concurrency"] }),
     arrival: Flags.option({ options: ["poisson", "constant"] as const })({
-      description: "How an open loop's requests are spread.",
+      description: "Spread of an open loop.",
       default: "poisson",
     }),
     concurrency: Flags.integer({

@@ -37,7 +37,7 @@ function joined(parts: readonly string[], limit: number): string[] {
   for (const part of parts) {
     const tokens = estimateTokens(part);
     if (out.length > 0 && size + tokens <= limit) {
-      out[out.length - 1] += part;
+      out.push((out.pop() ?? "") + part);
       size += tokens;
     } else {
       out.push(part);

@@ -68,10 +68,10 @@ export function summarize(samples: Iterable<number>): LatencySummary {
 }
 
 /** Null without samples. */
-export function mean(samples: ArrayLike<number>): number | null {
+export function mean(samples: readonly number[] | Float64Array): number | null {
   if (samples.length === 0) return null;
   let sum = 0;
-  for (let i = 0; i < samples.length; i += 1) sum += samples[i] ?? 0;
+  for (const sample of samples) sum += sample;
   return sum / samples.length;
 }
 
