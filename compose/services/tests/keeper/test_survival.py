@@ -208,6 +208,34 @@ def test_opening_an_instance_calls_its_planned_stop_off(world: World) -> None:
         time.sleep(0.05)
 
 
+def test_a_planned_stop_does_not_hit_the_process_that_was_started_anew(world: World) -> None:
+    world.serve("old")
+    world.ask("close", id="old", drainMs=1000)
+    pid = world.pid("old")
+    world.ask("stop", id="old", afterMs=1000)
+    until = time.monotonic() + 1.3
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: world.see("old")["process"]["state"] == "exited", "it is gone")
+    world.ask("start", id="old")
+    world.when_ready("old")
+    while time.monotonic() < until:
+        assert world.see("old")["process"]["state"] == "running"
+        time.sleep(0.05)
+
+
+def test_a_hanging_instance_is_adopted_and_gives_its_socket_once_it_moves_again(world: World) -> None:
+    world.serve("only")
+    pid = world.pid("only")
+    world.kill_keeper()
+    os.kill(pid, signal.SIGSTOP)
+    world.start_keeper()
+    assert world.pid("only") == pid
+    assert world.ask("list")["listeners"][0]["bound"] is False
+    os.kill(pid, signal.SIGCONT)
+    eventually(lambda: world.ask("list")["listeners"][0]["bound"], "the listener is back")
+    eventually(lambda: world.see("only")["traffic"] == "open", "it is open")
+
+
 def test_an_instance_that_dies_again_and_again_waits_twice_as_long_each_time(world: World) -> None:
     world.serve("only")
     world.document("only", TINY_LOAD="exit")

@@ -107,7 +107,9 @@ class Kept:
         try:
             await self.ask({"op": "accept"})
         except Refused:
-            self._ledger.record_change(self.id, lambda now: replace(before, process=now.process))
+            self._ledger.record_change(
+                self.id, lambda now: replace(now, desired=before.desired, stop_at_ms=before.stop_at_ms)
+            )
             raise
         self._disarm()
         self.is_open()
@@ -285,5 +287,7 @@ class Kept:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left / 1000, 5.0)):
                     await never.wait()
+        if self.wanted.stop_at_ms != at_ms:
+            return  # it ended by itself in the meantime, and may have been started anew
         note("stopping", instance=self.id, reason="its time to stay warm is over")
         await self.stop()

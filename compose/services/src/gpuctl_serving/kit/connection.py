@@ -10,8 +10,6 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-#: A client gets so long to send the headers of a request, and may be silent so long within its body.
-STALLED_SECONDS = 30.0
 #: A request line and headers longer than this are refused.
 MAX_HEAD_BYTES = 64 * 1024
 _REASON = b'{"message":"The headers of a request are limited to 64 KiB."}'
@@ -42,7 +40,9 @@ class Connection(HttpToolsProtocol):
         """Feeds the parser; refuses endless headers."""
         self.last_used = self.loop.time()
         super().data_received(data)
-        self._head_bytes = self._head_bytes + len(data) if self._in_message and self._head_since else 0
+        self._head_bytes = (
+            self._head_bytes + len(data) if self._in_message and self._head_since is not None else 0
+        )
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.transport.write(_TOO_LARGE)
             self.transport.close()
@@ -88,13 +88,15 @@ class Connection(HttpToolsProtocol):
             return
         self.transport.close()
 
-    def close_if_stalled(self) -> None:
-        """Drops a client that takes for ever to send what it began, and would keep a pause from ending."""
+    def close_if_stalled(self, since: float) -> None:
+        """Drops a client that has not sent what it began, or anything, since that loop time.
+
+        Otherwise it would keep its connection for ever, and a pause from ending.
+        """
         if self.transport is None or self.transport.is_closing():
             return
-        before = self.loop.time() - STALLED_SECONDS
-        in_head = self._head_since is not None and self._head_since < before
-        in_body = self._in_message and self._head_since is None and self.last_used < before
+        in_head = self._head_since is not None and self._head_since < since
+        in_body = self._in_message and self._head_since is None and self.last_used < since
         # While reading is paused it is the app that is slow.
         if (in_head and not self.answering) or (in_body and not self.flow.read_paused):
             self.transport.abort()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import sys
@@ -21,11 +22,13 @@ log = Log(__name__)
 
 #: Ports of plain servers that are not told one.
 DEFAULT_PORTS: Mapping[str, int] = {"embedder": 8001, "reranker": 8002, "index": 8003}
+_DESCRIPTORS = 65_536
 
 
 def main(create_service: Callable[[Mapping[str, str]], HostedService]) -> NoReturn:
     """Runs the service made from the environment until asked to end; exits with 1 when it cannot serve."""
     configure_logging("starting", "info")
+    _allow_many_connections()
     status, reason = 1, ""
     try:
         service = create_service(os.environ)
@@ -42,6 +45,13 @@ def main(create_service: Callable[[Mapping[str, str]], HostedService]) -> NoRetu
     sys.stderr.flush()
     # Threads that hang in native code (a load that never ends) and their exit handlers must not keep us.
     os._exit(status)
+
+
+def _allow_many_connections() -> None:
+    # Every connection is a descriptor, and the usual soft limit is 1024.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _run(service: HostedService) -> int:

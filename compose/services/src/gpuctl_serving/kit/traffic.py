@@ -21,6 +21,8 @@ BACKLOG = 1024
 IDLE_GRACE_SECONDS = 2.0
 #: Clients keep connections for seconds to a minute: outlasting them leaves the closing to the client.
 KEEP_ALIVE_SECONDS = 75
+#: A client gets so long to send the headers of a request, and may be silent so long within its body.
+STALLED_SECONDS = 30.0
 _POLL_SECONDS = 0.01
 _CLOSE = (b"connection", b"close")
 
@@ -53,7 +55,7 @@ class HttpServer:
     def tend(self) -> None:
         """Sets the Date header of answers to come, drops stalled clients; to be called every second."""
         for connection in list(self.connections):
-            connection.close_if_stalled()
+            connection.close_if_stalled(connection.loop.time() - STALLED_SECONDS)
         self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
 
     @property
