@@ -2,7 +2,7 @@
 import { hostname, userInfo } from "node:os";
 import type { DoctorProject } from "./app/doctor.js";
 import type { EnvironmentConfig } from "./domain/config/resolved.js";
-import { ConfigInvalid } from "./domain/errors.js";
+import { requireDriver } from "./domain/drivers.js";
 import type { Io } from "./io.js";
 import type {
   Clock,
@@ -60,12 +60,7 @@ export async function createTools(request: ToolsRequest): Promise<Tools> {
 
 /** Everything a use case of one environment may touch. */
 export async function createContext(config: EnvironmentConfig, request: ToolsRequest): Promise<Context> {
-  if (config.target !== "process") {
-    throw new ConfigInvalid(`the target ${config.target} of environment ${config.environment} has no driver in this version`, {
-      because: "its configuration is understood and validated, but only the process target can be planned and deployed yet",
-      nextSteps: ["gpuctl init --target process", "or set `target: process` for this environment in gpuctl.yaml"],
-    });
-  }
+  requireDriver(config.target, config.environment);
   return processContext(config, request);
 }
 
@@ -173,7 +168,10 @@ export async function createDoctor(
     import("./adapters/targets/process/state-layout.js"),
   ]);
   const { env } = request;
-  const { readKeeperIdentity } = await import("./adapters/targets/process/desired-file.js");
+  const [{ readKeeperIdentity }, { isRunning, LinuxProcessTable }] = await Promise.all([
+    import("./adapters/targets/process/desired-file.js"),
+    import("./adapters/state/process-identity.js"),
+  ]);
   const host = new LocalHost({
     executor,
     env,
@@ -182,7 +180,11 @@ export async function createDoctor(
       const found = code === null ? null : await new PythonEnvironments(cacheHome(env)).find(code.lock);
       return found === null ? null : pythonOf(found);
     },
-    keeperPid: async (config) => (await readKeeperIdentity(new StateLayout(directoriesOf(config, env)).keeperFile))?.pid ?? null,
+    keeperPid: async (config) => {
+      const keeper = await readKeeperIdentity(new StateLayout(directoriesOf(config, env)).keeperFile);
+      const processes = new LinuxProcessTable();
+      return keeper !== null && keeper.bootId === processes.bootId && isRunning(processes, keeper) ? keeper.pid : null;
+    },
   });
   const forProject = async (config: EnvironmentConfig): Promise<DoctorProject> => {
     const { models } = await localStores(config, request);

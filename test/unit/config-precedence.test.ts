@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { parseYaml } from "../../cli/src/adapters/config/yaml-source.js";
 import { configTable, viewConfig } from "../../cli/src/app/config-view.js";
-import { loadEnvironment, requireDriver, type LoadRequest } from "../../cli/src/app/load-config.js";
+import { loadEnvironment, type LoadRequest } from "../../cli/src/app/load-config.js";
+import { requireDriver } from "../../cli/src/domain/drivers.js";
 import { settings } from "../../cli/src/domain/config/settings-table.js";
 import { ConfigInvalid, UsageError } from "../../cli/src/domain/errors.js";
 import { MemoryConfigFiles } from "../fakes/memory-config-files.js";
@@ -113,6 +114,16 @@ test("a target without a driver is understood, and refused only where it would b
   expect(() => {
     requireDriver("process", "local");
   }).not.toThrow();
+});
+
+test("settings of one target are shown as they are written", async () => {
+  const view = await viewConfig(request({ environment: "other" }, { "/p/gpuctl.yaml": two }));
+  expect(view.values).toContainEqual({
+    path: "nodes.n.host",
+    value: "h",
+    origin: { kind: "project-file", file: "/p/gpuctl.yaml", line: 8, column: 49 },
+    from: "/p/gpuctl.yaml:8:49",
+  });
 });
 
 test("the user file is checked like the project file", async () => {

@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { LocalExecutor } from "../../cli/src/adapters/exec/local-executor.js";
+import { directoriesOf } from "../../cli/src/adapters/state/directories.js";
+import { LinuxProcessTable } from "../../cli/src/adapters/state/process-identity.js";
 import { inspectGpu } from "../../cli/src/adapters/host/gpu-facts.js";
 import { inspectPython } from "../../cli/src/adapters/host/python-facts.js";
 import { inspectDisk } from "../../cli/src/adapters/host/disk-facts.js";
@@ -87,6 +89,27 @@ test("a port that a stranger holds and a model that was never fetched are blocke
     expect(codes(run)).toEqual(expect.arrayContaining(["project", "port-taken", "model-missing"]));
   } finally {
     await new Promise((resolve) => stranger.close(resolve));
+  }
+});
+
+test("a port that this environment's own keeper holds is fine, unless the keeper is another process by now", async () => {
+  const keeper = createServer();
+  await new Promise<void>((resolve) => void keeper.listen(0, "127.0.0.1", resolve));
+  try {
+    const address = keeper.address();
+    const file = join(folder, "gpuctl.yaml");
+    writeFileSync(file, project(typeof address === "object" && address ? address.port : 0));
+    const env = { GPUCTL_STATE_HOME: join(folder, "state") };
+    const { state } = directoriesOf({ project: "shop", projectFile: file, environment: "local" }, env);
+    const table = new LinuxProcessTable();
+    const identity = { pid: process.pid, startTime: table.startTime(process.pid), bootId: table.bootId };
+    mkdirSync(join(state, "keeper"), { recursive: true, mode: 0o700 });
+    writeFileSync(join(state, "keeper/keeper.json"), JSON.stringify(identity));
+    expect(codes(await doctor(["--json"], env))).toContain("port-ours");
+    writeFileSync(join(state, "keeper/keeper.json"), JSON.stringify({ ...identity, startTime: 1 }));
+    expect(codes(await doctor(["--json"], env))).toContain("port-taken");
+  } finally {
+    await new Promise((resolve) => keeper.close(resolve));
   }
 });
 

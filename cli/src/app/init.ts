@@ -46,9 +46,11 @@ export async function init(request: InitRequest): Promise<InitResult> {
       nextSteps: ["gpuctl config validate", "or write to another folder: gpuctl init --path FOLDER"],
     });
   }
-  const first =
-    target === "process" ? ["gpuctl doctor", "gpuctl models fetch", "gpuctl deploy"] : ["edit the nodes or the cluster in it"];
-  return { file, project, target, environment: templateEnvironment[target], nextSteps: [...first, "gpuctl config validate"] };
+  const nextSteps =
+    target === "process"
+      ? ["gpuctl doctor", "gpuctl models fetch", "gpuctl deploy"]
+      : ["put your own hosts or cluster into it", "gpuctl config validate"];
+  return { file, project, target, environment: templateEnvironment[target], nextSteps };
 }
 
 /**

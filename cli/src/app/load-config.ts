@@ -5,11 +5,12 @@ import { flagOverrides, overrideLayer, variableOverrides, type Override } from "
 import { resolveEnvironment, type Resolution } from "../domain/config/resolve.js";
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
 import type { ProjectFile } from "../domain/config/schema.js";
+import { targetValues } from "../domain/config/target-values.js";
 import { dotted, lineAndColumn, type Path, type Problem, type SourceDocument } from "../domain/config/source.js";
 import { nearest } from "../domain/config/suggest.js";
 import { validateProject, validateUser, type Validated } from "../domain/config/validate.js";
 import { ConfigInvalid, UsageError } from "../domain/errors.js";
-import { serviceNames, type TargetKind } from "../domain/names.js";
+import { serviceNames } from "../domain/names.js";
 import type { ConfigFiles } from "../ports.js";
 
 export interface LoadRequest {
@@ -61,21 +62,25 @@ export async function loadWithOrigins(request: LoadRequest): Promise<Resolution>
     layers,
   });
   checkOverridden(resolution.config);
-  const trace = [...identity(request, project.document, file, environment), ...resolution.trace];
+  const trace = [
+    ...identity(request, project.document, file, environment),
+    ...targetValues(project.document, environment),
+    ...resolution.trace,
+  ];
   return { trace, config: { ...resolution.config, targetSettings: own } };
 }
 
 /** What is decided before any layer: the project, its models, and which environment is meant. */
 function identity(request: LoadRequest, document: SourceDocument, file: ProjectFile, environment: string): Traced[] {
-  const inFile = (path: Path): Origin => ({
+  const inFile = (path: Path, part: "key" | "value" = "value"): Origin => ({
     kind: "project-file",
     file: document.file,
-    ...lineAndColumn(document.text, document.locate(path, "value")?.start ?? 0),
+    ...lineAndColumn(document.text, document.locate(path, part)?.start ?? 0),
   });
   const chosenBy = (): Origin => {
     if (request.environment !== undefined) return { kind: "flag", name: "--environment" };
     if (request.env["GPUCTL_ENVIRONMENT"]) return { kind: "variable", name: "GPUCTL_ENVIRONMENT" };
-    return inFile(file.defaultEnvironment === undefined ? ["environments", environment] : ["defaultEnvironment"]);
+    return file.defaultEnvironment === undefined ? inFile(["environments", environment], "key") : inFile(["defaultEnvironment"]);
   };
   return [
     { path: "project", value: file.project, origin: inFile(["project"]) },
@@ -88,7 +93,7 @@ function identity(request: LoadRequest, document: SourceDocument, file: ProjectF
     ...Object.entries(file.models ?? {}).map(([name, { source, ...rest }]): Traced => ({
       path: dotted(["models", name]),
       value: [source, ...Object.values(rest)].join(" "),
-      origin: inFile(["models", name]),
+      origin: inFile(["models", name], "key"),
     })),
   ];
 }
@@ -208,13 +213,4 @@ function checkOverridden(config: EnvironmentConfig): void {
       });
     }
   }
-}
-
-/** Refuses a target whose driver is not there yet: its configuration is understood, but nothing could be done with it. */
-export function requireDriver(target: TargetKind, environment: string): void {
-  if (target === "process") return;
-  throw new ConfigInvalid(`the target ${target} of environment ${environment} has no driver in this version`, {
-    because: "its configuration is understood and validated, but only the process target can be planned and deployed yet",
-    nextSteps: ["gpuctl init --target process", "or set `target: process` for this environment in gpuctl.yaml"],
-  });
 }

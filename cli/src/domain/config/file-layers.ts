@@ -19,7 +19,8 @@ export function userLayers(file: UserFile, document: SourceDocument, environment
   return [...layer(file.environments?.[environment], ["environments", environment]), ...layer(file.defaults, ["defaults"])];
 }
 
-const originIn =
+/** Origin of a value by its path below a prefix of the file. */
+export const originIn =
   (document: SourceDocument, kind: "project-file" | "user-file", prefix: Path) =>
   (path: Path): Origin => ({
     kind,
