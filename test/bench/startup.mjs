@@ -33,5 +33,7 @@ console.log(`node ${process.version}, ${rounds} interleaved rounds, ms`);
 for (const [name, values] of Object.entries(times)) {
   const own = median(values);
   const range = `${Math.min(...values).toFixed(0)} to ${Math.max(...values).toFixed(0)}`;
-  console.log(`${name.padEnd(22)} median ${own.toFixed(0).padStart(4)}  range ${range.padEnd(12)} above floor ${(own - floor).toFixed(0).padStart(4)}  ratio ${(own / floor).toFixed(2)}`);
+  console.log(
+    `${name.padEnd(22)} median ${own.toFixed(0).padStart(4)}  range ${range.padEnd(12)} above floor ${(own - floor).toFixed(0).padStart(4)}  ratio ${(own / floor).toFixed(2)}`,
+  );
 }
