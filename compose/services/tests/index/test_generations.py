@@ -1,10 +1,13 @@
 """A new embedding model gets a generation of its own; the old one stays, and can come back."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from gpuctl_serving.index import writing
+from tests.index.instances import wait_until
 from tests.index.stub_embedder import StubEmbedder
 from tests.index.support import Index, index
 
@@ -125,7 +128,7 @@ def test_an_embedder_that_fails_or_answers_another_dimension_stores_nothing(
         status, answer = made.control(
             "generations/ensure", {"key": TWO, "dimension": 7, "embedder": two.address}
         )
-        assert status == 422 and "6 dimensions" in answer["message"]
+        assert status == 503 and "6 dimensions" in answer["message"]
         status, answer = made.control(
             "generations/ensure", {"key": ONE, "dimension": 6, "embedder": one.address}
         )
@@ -140,13 +143,36 @@ def test_an_embedder_that_fails_or_answers_another_dimension_stores_nothing(
         assert made.stats()["items"] == 1
 
 
-def test_an_embedder_of_another_generation_is_not_believed(tmp_path: Path, one: StubEmbedder) -> None:
+def test_an_embedder_of_another_generation_is_not_believed(
+    tmp_path: Path, one: StubEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "SWITCH_SECONDS", 0.1)
     one.generation = "model-zero|8"
     with index(tmp_path / "i", index_generation=ONE, embedder_url=one.address) as made:
         status, message = made.refused("add", {"items": [{"id": "b", "text": "b"}]})
         assert status == 503 and "model-zero|8" in message
         one.generation = ONE
         texts(made, "a")
+
+
+def test_an_index_that_is_ahead_of_its_embedder_waits_for_it(
+    tmp_path: Path, one: StubEmbedder, two: StubEmbedder
+) -> None:
+    with index(tmp_path / "i", index_generation=ONE, embedder_url=one.address) as old:
+        texts(old, "a")
+        ensure(old, TWO, two)
+    shared = tmp_path / "public.sock"
+    shared.symlink_to(tmp_path / "one.sock")
+    with (
+        index(tmp_path / "i", index_generation=TWO, embedder_url=f"unix:{shared}") as new,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        asked = len(one.asked)
+        answer = pool.submit(first, new, "text of a")
+        wait_until(lambda: len(one.asked) > asked, "the old embedder was asked")
+        shared.unlink()
+        shared.symlink_to(tmp_path / "two.sock")
+        assert answer.result() == "a"
 
 
 def test_only_the_writer_builds_generations(tmp_path: Path, one: StubEmbedder) -> None:
@@ -229,6 +255,4 @@ def test_a_hold_whose_embedder_is_gone_is_given_up_and_the_writer_writes_on(
 
 def assert_follows(writer: Index, follower: Index) -> None:
     """Waits until the follower has what the writer has."""
-    from tests.index.instances import wait_until
-
     wait_until(lambda: follower.stats()["sequence"] == writer.stats()["sequence"], "the follower follows", 2)

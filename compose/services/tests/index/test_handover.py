@@ -174,6 +174,30 @@ def test_a_new_embedding_model_takes_over_and_is_rolled_back_under_load(stage: S
         assert (own["vectors"], own["missing"]) == (len(load.acknowledged), 0)
 
 
+def test_a_follower_whose_embedder_moved_on_passes_a_search_to_its_successor(
+    stage: Stage, tmp_path: Path
+) -> None:
+    with (
+        StubEmbedder(tmp_path / "one.sock", model="one", dimension=8) as one,
+        StubEmbedder(tmp_path / "two.sock", model="two", dimension=6) as two,
+    ):
+        public = tmp_path / "public.sock"
+        public.symlink_to(tmp_path / "one.sock")
+        old = stage.start("old-a", opened=True, index_generation="one|8", embedder_url=f"unix:{public}")
+        assert stage.post("add", {"items": [{"id": "x", "text": "words"}]}).status_code == 200
+        new = stage.start("new-b", index_generation="two|6", embedder_url=f"unix:{public}")
+        to_two = {"key": "two|6", "dimension": 6, "embedder": two.address}
+        hold = {"holdMs": 1000, "successor": new.address, "ensure": to_two}
+        assert old.private("POST", "writer/hold", hold)[0] == 200
+        assert new.private("POST", "writer/take", {"deadlineMs": 1000})[0] == 200
+        assert one.asked == ["words"]
+        public.unlink()
+        public.symlink_to(tmp_path / "two.sock")
+        found = stage.post("search", {"text": "words"})
+        assert found.status_code == 200, found.text
+        assert found.json()["results"][0][0] == {"id": "x", "score": 1.0, "text": "words", "metadata": {}}
+
+
 def test_the_predecessor_takes_back_the_lock_of_a_successor_that_dies_before_it_was_opened(
     stage: Stage,
 ) -> None:

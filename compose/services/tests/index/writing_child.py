@@ -2,8 +2,10 @@
 
 import itertools
 import os
+import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 from gpuctl_serving.index.core import Core
@@ -32,11 +34,25 @@ def keep_writing(core: Core, writer: int, round_number: int) -> None:
             say(f"deleted {name}")
 
 
-def main(directory: Path, round_number: int) -> None:
-    """Never returns by itself."""
+def die_before_commit(core: Core, number: int) -> None:
+    """Kills this process before its n-th COMMIT, after a pause in which it could say too much."""
+    seen = itertools.count(1)
+
+    def look(statement: str) -> None:
+        if statement == "COMMIT" and next(seen) == number:
+            time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    core.live.store.connection.set_trace_callback(look)
+
+
+def main(directory: Path, round_number: int, dies_at: int) -> None:
+    """Never returns by itself; `dies_at` 0 means that it is killed from outside."""
     core = direct.open_core(directory)
     assert core.is_writer
     say("ready")
+    if dies_at:
+        die_before_commit(core, dies_at)
     threads = [
         threading.Thread(target=keep_writing, args=(core, writer, round_number)) for writer in range(WRITERS)
     ]
@@ -47,4 +63,4 @@ def main(directory: Path, round_number: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -15,13 +15,24 @@ BATCH = 32
 #: What an embedder of ours says about its model; others are silent, and then only the dimension is checked.
 GENERATION_HEADER = "x-gpuctl-generation"
 
+
+class OtherSpace(ServiceError):
+    """503: the embedder that answered serves another generation; during a switch the next may be right."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(503, "Unhealthy", message, retry_after=1, reason="unavailable")
+
+
 _rows = msgspec.json.Decoder(list[list[float]])
 
 
 async def embed(
-    address: str, texts: Sequence[str], generation: str, timeout_s: float, key: str = ""
+    address: str, texts: Sequence[str], space: tuple[str, int], timeout_s: float, key: str = ""
 ) -> list[Vectors]:
-    """Unit vectors of the texts, in order. ServiceError says what the embedder said."""
+    """Unit vectors of the texts, in order, in the space (generation key, dimension; "" and 0: any).
+
+    ServiceError says what the embedder said, OtherSpace that its vectors are of no use here.
+    """
     made: list[Vectors] = []
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
     for start in range(0, len(texts), BATCH):
@@ -31,16 +42,17 @@ async def embed(
             answer = await exchange(address, "POST", "/embed", headers, body, timeout_s)
         except (Unreachable, ExchangeFailed) as failure:
             raise unavailable(f"The embedder cannot be asked for vectors: {failure}.") from failure
-        made += _vectors(address, answer, len(part), generation)
+        made += _vectors(address, answer, len(part), space)
     return made
 
 
-def _vectors(address: str, answer: Answer, count: int, generation: str) -> list[Vectors]:
+def _vectors(address: str, answer: Answer, count: int, space: tuple[str, int]) -> list[Vectors]:
     if answer.status != 200:
         raise _refused(address, answer)
-    said = answer.headers.get(GENERATION_HEADER)
-    if generation and said and said != generation and not generation.startswith("dim:"):
-        raise unavailable(
+    generation, dimension = space
+    said = answer.headers.get(GENERATION_HEADER, "").encode("latin-1").decode("utf-8", "replace")
+    if said and generation and not generation.startswith("dim:") and said != generation:
+        raise OtherSpace(
             f"The embedder at {address} serves generation {said!r}, but this index serves {generation!r}. "
             "Wait for the deploy to finish, or point GPUCTL_EMBEDDER_URL at the matching embedder."
         )
@@ -50,6 +62,11 @@ def _vectors(address: str, answer: Answer, count: int, generation: str) -> list[
         raise unavailable(f"The embedder at {address} did not answer with vectors: {wrong}.") from wrong
     if len(rows) != count or len({len(row) for row in rows}) > 1:
         raise unavailable(f"The embedder at {address} answered {len(rows)} vectors for {count} texts.")
+    if dimension and rows and len(rows[0]) != dimension:
+        raise OtherSpace(
+            f"The embedder at {address} answers vectors of {len(rows[0])} dimensions, but generation "
+            f"{generation!r} has {dimension}. Point GPUCTL_EMBEDDER_URL at the model the index was built for."
+        )
     try:
         return [unit(np.asarray(row, dtype=np.float32), "the embedder's vector") for row in rows]
     except ServiceError as wrong:

@@ -10,7 +10,7 @@ from gpuctl_serving.index.embedder import BATCH, embed
 from gpuctl_serving.index.reader import Missing
 from gpuctl_serving.index.requests import Ensure
 from gpuctl_serving.index.store import Generation, Store
-from gpuctl_serving.index.vectors import Vectors, mismatch
+from gpuctl_serving.index.vectors import Vectors
 from gpuctl_serving.kit.errors import ServiceError, invalid
 from gpuctl_serving.kit.logs import Log
 
@@ -87,7 +87,8 @@ class Generations:
         self, want: Ensure, generation: Generation, todo: Sequence[Missing]
     ) -> list[Vectors | None]:
         try:
-            found = await embed(want.embedder, [one.text for one in todo], want.key, _EMBED_SECONDS)
+            space = (want.key, generation.dimension)
+            found = await embed(want.embedder, [one.text for one in todo], space, _EMBED_SECONDS)
         except ServiceError as refused:
             if refused.status >= 429:
                 raise
@@ -96,8 +97,6 @@ class Generations:
             log.warning("text-refused", item=todo[0].item, reason=refused.message)
             self._refused.add((generation.gen, todo[0].item, todo[0].sequence))
             return [None]
-        if found and len(found[0]) != generation.dimension:
-            raise mismatch("The embedder's vector", len(found[0]), generation.dimension, want.key)
         return list(found)
 
     def _missing(self, gen: int, after: int) -> list[Missing]:

@@ -8,6 +8,9 @@ from starlette.responses import Response
 
 from gpuctl_serving.index import facts, queries
 from gpuctl_serving.index.core import Core
+from gpuctl_serving.index.embedder import OtherSpace
+from gpuctl_serving.index.handover import Lost, Origin, forward
+from gpuctl_serving.index.messages import Elsewhere
 from gpuctl_serving.index.metrics import IndexMetrics
 from gpuctl_serving.index.reader import Document
 from gpuctl_serving.index.requests import (
@@ -21,7 +24,7 @@ from gpuctl_serving.index.vectors import Vectors, mismatch
 from gpuctl_serving.index.writing import embed_texts
 from gpuctl_serving.kit.app import json_response, timings
 from gpuctl_serving.kit.body import read_json
-from gpuctl_serving.kit.errors import ServiceError
+from gpuctl_serving.kit.errors import ServiceError, unavailable
 
 
 class Reading:
@@ -36,12 +39,31 @@ class Reading:
         rows = check_search(body, self._core.settings.max_items)
         if rows is None:
             began = time.perf_counter()
-            rows = np.stack(await embed_texts(self._core, [body.text or ""], self._key))
+            try:
+                rows = np.stack(await self._embed(body.text or ""))
+            except OtherSpace:
+                # The embedder has moved on to a model this index does not serve: its successor does.
+                return await self._pass_on(request)
             timings(request)["embed"] = _ms(began)
         began = time.perf_counter()
         results = await self._search(body, rows)
         timings(request)["search"] = _ms(began)
         return json_response({"device": self._device, "indexType": "Flat", "results": results})
+
+    async def _embed(self, text: str) -> list[Vectors]:
+        follower = self._core.worker.role == "follower"
+        return await embed_texts(self._core, [text], self._key, wait=not follower)
+
+    async def _pass_on(self, request: Request) -> Response:
+        worker, origin = self._core.worker, Origin.of(request)
+        to = worker.elsewhere() if worker.role == "follower" else Elsewhere("")
+        try:
+            return await forward(request, to, origin, self._core.live.key)
+        except Lost:
+            raise unavailable(
+                "The embedder serves another model than this index, and no other index is known. "
+                "Wait for the deploy to finish, or point GPUCTL_EMBEDDER_URL at the matching embedder."
+            ) from None
 
     async def _search(self, body: Search, rows: Vectors) -> list[list[queries.Hit]]:
         catalog, dimension = self._core.live.catalog, self._core.live.dimension

@@ -1,5 +1,6 @@
 """Adds and deletes: decode, embed what has only a text, commit here or pass on to the writer."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -7,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gpuctl_serving.index.core import Core
-from gpuctl_serving.index.embedder import embed
+from gpuctl_serving.index.embedder import OtherSpace, embed
 from gpuctl_serving.index.handover import PATIENCE, Lost, Origin, forward, look_again
 from gpuctl_serving.index.live import Work
 from gpuctl_serving.index.messages import Elsewhere, Write
@@ -24,6 +25,8 @@ log = Log(__name__)
 
 #: Adds of more items than this are decoded in a thread, so that searches are answered meanwhile.
 _FEW = 16
+#: How long an answer in another model's space is taken for a switch that is not over yet.
+SWITCH_SECONDS = 3.0
 
 
 class Writing:
@@ -127,7 +130,9 @@ class Writing:
             return
         try:
             texts = [body.items[at].text or "" for at in todo]
-            for at, vector in zip(todo, await embed_texts(self._core, texts, self._key), strict=True):
+            for at, vector in zip(
+                todo, await embed_texts(self._core, texts, self._key, wait=not lenient), strict=True
+            ):
                 vectors[at] = vector
         except ServiceError as refused:
             # A write passed on during a switch must not fail for want of the new embedder: it is stored, and
@@ -138,16 +143,20 @@ class Writing:
         self._same_dimension(vectors)
 
 
-async def embed_texts(core: Core, texts: Sequence[str], key: str) -> list[Vectors]:
-    """Vectors from the configured embedder. 422 when there is none."""
+async def embed_texts(core: Core, texts: Sequence[str], key: str, *, wait: bool = True) -> list[Vectors]:
+    """Vectors from the configured embedder; waits out a switch of it. 422 when there is none."""
     address = core.settings.embedder_url
     if not address:
         raise invalid(
             "This index has no embedder to make a vector from a text (GPUCTL_EMBEDDER_URL is not set). "
             "Send `vector` or `vectorBase64`, or set it to the embedder's address."
         )
-    vectors = await embed(address, texts, core.live.key, core.settings.deadline_ms / 1000, key)
-    want = core.live.dimension
-    if want and vectors and len(vectors[0]) != want:
-        raise mismatch("The embedder's vector", len(vectors[0]), want, core.live.key)
-    return vectors
+    live, seconds, since = core.live, core.settings.deadline_ms / 1000, time.monotonic()
+    while True:
+        try:
+            return await embed(address, texts, (live.key, live.dimension), seconds, key)
+        except OtherSpace:
+            # At a switch the index moves a moment before the embedder: the next answer may be right.
+            if not wait or time.monotonic() - since > SWITCH_SECONDS:
+                raise
+            await asyncio.sleep(0.02)
