@@ -6,6 +6,8 @@ import { parseYaml } from "../../cli/src/adapters/config/yaml-source.js";
 import { schemaReference } from "../../cli/src/app/init.js";
 import ConfigValidate from "../../cli/src/commands/config/validate.js";
 import ConfigView from "../../cli/src/commands/config/view.js";
+import Deploy from "../../cli/src/commands/deploy.js";
+import Plan from "../../cli/src/commands/plan.js";
 import Init from "../../cli/src/commands/init.js";
 import { renderJsonSchema } from "../../cli/src/domain/config/json-schema.js";
 import { projectNameFrom, renderTemplate } from "../../cli/src/domain/config/template.js";
@@ -42,6 +44,19 @@ test("init writes a file that validates, and says what to do next", async () => 
   const checked = await runCommand(ConfigValidate, [], { cwd: folder });
   expect(checked).toMatchObject({ exitCode: 0, stdout: "gpuctl.yaml is valid: embedder, reranker, index in local (process).\n" });
 });
+
+test.each(targetKinds.filter((target) => target !== "process"))(
+  "a file for %s is accepted by config validate, and plan and deploy exit with 3 and say that there is no driver yet",
+  async (target) => {
+    await runCommand(Init, ["--target", target], { cwd: folder });
+    expect((await runCommand(ConfigValidate, [], { cwd: folder })).exitCode).toBe(0);
+    for (const command of [Plan, Deploy]) {
+      const refused = await runCommand(command, [], { cwd: folder, env: { HOME: folder } });
+      expect(refused.exitCode).toBe(3);
+      expect(refused.stderr).toContain(`the target ${target} of environment production has no driver in this version`);
+    }
+  },
+);
 
 test("init never overwrites: not a file, not a link to nothing, not a folder", async () => {
   const file = join(folder, "gpuctl.yaml");
