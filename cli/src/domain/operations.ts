@@ -73,7 +73,7 @@ export function describeOperation(operation: Operation): string {
       return `open      ${operation.id}`;
     case "close":
       return operation.keepWarmMs > 0
-        ? `close     ${operation.id}, warm for ${Math.round(operation.keepWarmMs / 1000)} s after the soak`
+        ? `close     ${operation.id}, warm for ${Number((operation.keepWarmMs / 60_000).toFixed(1))} min after the soak`
         : `close     ${operation.id}, then stop it`;
     case "stop-dead":
       return `stop      ${operation.id} (it had ended; it must not come back)`;

@@ -142,24 +142,32 @@ function strategyOf(
 ): Strategy {
   let peak: number | null = 0;
   let held = 0;
+  let freed = 0;
   for (const { service, kind } of changes) {
     const placed = services[service];
     const old = current?.services[service];
     if (kind === "removed" || placed === undefined) continue;
     if (old !== undefined && runs(input.observed, instanceOf(old))) held += old.peakMiB ?? 0;
     if (runs(input.observed, instanceOf(placed))) continue;
+    freed += warmInSlot(input.observed, plannedInstance(placed)).reduce((sum, { id }) => sum + peakOf(input.records, id), 0);
     const needed: number | null = placed.peakMiB ?? old?.peakMiB ?? input.budgets[service] ?? null;
     peak = peak === null || needed === null ? null : peak + needed;
   }
   const { freeMiB, totalMiB } = input.capacity;
   if (peak === 0) return { kind: "overlap", freeAfterMiB: freeMiB };
   return chooseStrategy({
-    free: freeMiB,
+    free: mib(freeMiB + freed),
     peak: peak === null ? null : mib(peak),
     held: mib(held),
     margin: memoryMargin(totalMiB),
     gap: input.load,
   });
+}
+
+/** What an instance of any recorded release was measured to need. */
+function peakOf(records: readonly ReleaseRecord[], id: InstanceId): number {
+  const services = records.flatMap((record) => inOrder(record.services).map(([, service]) => service));
+  return services.find((service) => instanceOf(service) === id)?.peakMiB ?? 0;
 }
 
 const runs = (observed: Observed, id: InstanceId): boolean =>
@@ -192,7 +200,11 @@ function rolloutOperations(
       opens.push({ kind: "open", service, id: instance.id });
     }
     // Open when it ended: its manager is trying to bring it back, beside the new one.
-    if (old !== undefined && !oldRuns && observed.instances.some(({ id, traffic }) => id === instanceOf(old) && traffic === "open"))
+    if (
+      old !== undefined &&
+      !oldRuns &&
+      observed.instances.some(({ id, traffic }) => id === instanceOf(old) && traffic === "open")
+    )
       closes.push({ kind: "stop-dead", service, id: instanceOf(old) });
     if (old !== undefined && oldRuns && !(placed !== undefined && strategy.kind === "stop-first"))
       closes.push({ kind: "close", service, id: instanceOf(old), keepWarmMs: placed === undefined ? 0 : input.keepWarm });

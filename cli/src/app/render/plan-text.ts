@@ -20,8 +20,12 @@ export function planText(report: PlanReport): string {
     section("Changes", [...changes, ...report.notes]),
     section("Strategy", report.strategy === null ? [] : [report.strategy.summary]),
     section("Operations", report.operations),
-    report.next === null
-      ? ""
-      : `Every candidate passes its gates before traffic moves; then ${shortDuration(report.soakMs)} of soak.`,
+    ending(report),
   );
+}
+
+/** What comes after the operations, or what to do when there can be none. */
+function ending({ next, strategy, soakMs }: PlanReport): string {
+  if (strategy?.kind === "refuse") return `Next: ${strategy.nextStep}`;
+  return next === null ? "" : `Every candidate passes its gates before traffic moves; then ${shortDuration(soakMs)} of soak.`;
 }

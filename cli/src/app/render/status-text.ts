@@ -20,10 +20,15 @@ export function statusText(report: StatusReport): string {
     ),
     section("Wrong", report.problems),
     section("Drift", report.drift),
-    report.healthy
-      ? "Everything is as the release says."
-      : "Next: gpuctl repair puts right what has drifted; gpuctl logs shows why.",
+    nextStep(report),
   );
+}
+
+function nextStep({ healthy, release, lease }: StatusReport): string {
+  if (healthy) return "Everything is as the release says.";
+  if (lease?.state === "live") return `Next: wait for ${lease.command} to end; it is at work.`;
+  if (release === null) return "Next: gpuctl deploy";
+  return "Next: gpuctl repair puts right what has drifted; gpuctl logs shows why.";
 }
 
 function leaseText({ lease }: StatusReport): string {
