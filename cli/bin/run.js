@@ -45,16 +45,19 @@ function asksForVersion(argv) {
 }
 
 function asksForRootHelp(argv) {
-  const words = argv.filter((word) => word !== "--no-color");
+  const words = argv.filter((word) => !["--no-color", "--json", "-q", "--quiet"].includes(word));
   return words.length === 0 || (words.length === 1 && ["--help", "-h", "help"].includes(words[0]));
+}
+
+function jsonDocument(result) {
+  return JSON.stringify({ schemaVersion: 1, ok: true, result, warnings: [] }, null, 2) + "\n";
 }
 
 function versionText(argv) {
   const version = packageVersion();
   if (!argv.includes("--json"))
     return "gpuctl/" + version + " " + process.platform + "-" + process.arch + " node-" + process.version + "\n";
-  const result = { gpuctl: version, platform: process.platform, arch: process.arch, node: process.version };
-  return JSON.stringify({ schemaVersion: 1, ok: true, result, warnings: [] }, null, 2) + "\n";
+  return jsonDocument({ gpuctl: version, platform: process.platform, arch: process.arch, node: process.version });
 }
 
 function main() {
@@ -81,7 +84,8 @@ function main() {
     return;
   }
   if (asksForRootHelp(argv)) {
-    answer(fs.readFileSync(help, "utf8"));
+    const text = fs.readFileSync(help, "utf8");
+    answer(argv.includes("--json") ? jsonDocument({ help: text }) : text);
     return;
   }
   decideColour(argv);

@@ -65,6 +65,17 @@ describe("what the bin loads", () => {
   });
 });
 
+describe("--json without a command", () => {
+  it.each([[["--json"]], [["--help", "--json"]], [["--version", "--json"]], [["deploy", "--help", "--json"]]])(
+    "prints exactly one document for `gpuctl %s`",
+    (args) => {
+      const run = start(...args);
+      expect(run.status).toBe(0);
+      expect(JSON.parse(run.stdout)).toMatchObject({ schemaVersion: 1, ok: true, warnings: [] });
+    },
+  );
+});
+
 describe("privacy", () => {
   it.each([[["--version"]], [["--help"]], [["deploy", "--help"]], [["help", "exit-codes"]], [["no-such-command"]]])(
     "opens no socket and asks no name server for `gpuctl %s`",
