@@ -95,7 +95,7 @@ def test_a_full_queue_answers_429_with_the_seconds_to_wait() -> None:
         assert refused.value.retry_after is not None
         assert refused.value.retry_after >= 1
         with pytest.raises(ServiceError):
-            batcher.reserve(["x" * 400], 512)
+            batcher.reserve([400], 512)
         engine.go.set()
         await asyncio.gather(first, queued)
 

@@ -29,7 +29,7 @@ MODEL = "someone/tiny"
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Two routes of the hub: what a revision holds, and its files."""
+    """Two routes of the hub: the tree of a revision, and its files."""
 
     folder: Path
 
@@ -41,11 +41,18 @@ class Hub(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         path = self.path.partition("?")[0]
-        if path.startswith(f"/api/models/{MODEL}/revision/{COMMIT}"):
-            siblings = [
-                {"rfilename": str(f.relative_to(self.folder))} for f in self.folder.rglob("*") if f.is_file()
+        if path.rstrip("/") == f"/api/models/{MODEL}/tree/{COMMIT}":
+            files = [f for f in self.folder.rglob("*") if f.is_file()]
+            tree = [
+                {
+                    "type": "file",
+                    "path": str(f.relative_to(self.folder)),
+                    "size": f.stat().st_size,
+                    "oid": "0" * 40,
+                }
+                for f in files
             ]
-            self._send(orjson.dumps({"id": MODEL, "sha": COMMIT, "siblings": siblings}), with_body=with_body)
+            self._send(orjson.dumps(tree), with_body=with_body)
             return
         name = path.removeprefix(f"/{MODEL}/resolve/{COMMIT}/")
         file = self.folder / name

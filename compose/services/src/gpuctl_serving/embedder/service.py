@@ -61,7 +61,9 @@ class Embedder(ModelService):
             direction=direction_of(body.truncation_direction),
         )
         normalize = self.served.loaded.normalize if body.normalize is None else body.normalize
-        return json_response(_finish(computed.rows, width, normalize), headers=headers_of(computed, request))
+        return json_response(
+            _finish(computed.rows, width, normalize), headers=headers_of(computed, request) | self._space()
+        )
 
     async def openai(self, request: Request) -> Response:
         """OpenAI: a list object, floats or base64."""
@@ -82,11 +84,18 @@ class Embedder(ModelService):
         }
         return json_response(content, headers=headers_of(computed, request))
 
+    def _space(self) -> dict[str, str]:
+        """Says whose vectors these are: an index that asks during a switch must not mix two models."""
+        generation = self.served.manifest and self.served.manifest.generation
+        return {"x-gpuctl-generation": generation.encode().decode("latin-1")} if generation else {}
+
     async def _compute(
         self, request: Request, texts: list[str], *, truncate: bool, direction: Direction
     ) -> Computed:
         tokenizer = self.served.tokenizer
-        work = self.served.compute(texts, lambda: tokenizer.texts(texts, direction), truncate=truncate)
+        work = self.served.compute(
+            [*map(len, texts)], lambda: tokenizer.texts(texts, direction), truncate=truncate
+        )
         return await unless_gone(request, work)
 
     def _with_prompt(self, texts: list[str], name: str | None) -> list[str]:

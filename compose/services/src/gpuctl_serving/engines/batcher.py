@@ -67,9 +67,9 @@ class Batcher:
         """Padded tokens of a batch now (halved when memory ran out)."""
         return self._queue.batch_tokens
 
-    def reserve(self, texts: Sequence[str], max_tokens: int) -> Reservation:
-        """Makes room before tokenising. Raises 429 when there is none."""
-        guess = sum(min(max_tokens, 2 + len(text) // _CHARACTERS_A_TOKEN) for text in texts)
+    def reserve(self, characters: Sequence[int], max_tokens: int) -> Reservation:
+        """Makes room for texts of these lengths before tokenising. Raises 429 when there is none."""
+        guess = sum(min(max_tokens, 2 + count // _CHARACTERS_A_TOKEN) for count in characters)
         self._admit(guess)
         return Reservation(self, guess)
 

@@ -77,8 +77,16 @@ class EngineThread:
             if callable(work):
                 work()
             else:
-                self._batch(work)
+                self._safely(work)
             self._busy_since = None
+
+    def _safely(self, rows: Sequence[Row]) -> None:
+        """No batch, however strange, ends the thread that answers all others."""
+        try:
+            self._batch(rows)
+        except Exception as failure:
+            log.error("batch-failed", rows=len(rows), detail=str(failure))
+            self._fail(rows, unavailable("The engine failed on this batch. Its log has the trace."))
 
     def _batch(self, rows: Sequence[Row]) -> None:
         if self.lost is not None:
@@ -94,10 +102,6 @@ class EngineThread:
         except DeviceLost as failure:
             self.lost = str(failure)
             self._fail(rows, unavailable(f"The device is lost: {failure}.", 30))
-            return
-        except Exception as failure:
-            log.error("inference-failed", rows=len(rows), detail=str(failure))
-            self._fail(rows, unavailable("The engine failed on this batch. Its log has the trace."))
             return
         seconds = time.perf_counter() - started
         self._account(rows, batch, seconds)

@@ -1,6 +1,7 @@
 """A model ready to answer: verified files, tokenizer, engine, queue, and proof that it answers rightly."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -50,6 +51,8 @@ class ServedModel:
         self._settings = settings
         self._metrics = metrics
         self.threads = thread_count(settings.threads)
+        # The tokenizer's own pool would take every core of the host, whatever the quota.
+        os.environ.setdefault("RAYON_NUM_THREADS", str(self.threads))
         self.choice: Choice = choose_engine(settings.device)
         self.manifest: Manifest | None = None
         self.facts: EngineFacts | None = None
@@ -84,6 +87,9 @@ class ServedModel:
         # The first call of the pool makes its threads and the tokenizer's own: not on somebody's request.
         self._pool.submit(tokenizer.texts, ["warm"] * 8).result()
         self.facts = self._load_engine()
+        if self.choice.reason is not None:
+            self._metrics.fallback.labels(self._settings.device, self.choice.device, "provider-absent").inc()
+            log.warning("degraded", reason=self.choice.reason)
         self._prove_at_load(tokenizer)
 
     def _load_engine(self) -> EngineFacts:
@@ -126,11 +132,11 @@ class ServedModel:
         return self._tokenizer
 
     async def compute(
-        self, texts: Sequence[str], tokenize: Callable[[], list[Tokens]], *, truncate: bool
+        self, characters: Sequence[int], tokenize: Callable[[], list[Tokens]], *, truncate: bool
     ) -> Computed:
-        """Tokenises in a thread, queues, waits. `texts` is what `tokenize` reads, for admission before it."""
+        """Tokenises in a thread, queues, waits. `characters` of each text are for admission before it."""
         started = time.perf_counter()
-        with self.batcher.reserve(texts, self.max_tokens):
+        with self.batcher.reserve(characters, self.max_tokens):
             sequences = await asyncio.get_running_loop().run_in_executor(self._pool, tokenize)
         tokenize_ms = (time.perf_counter() - started) * 1000
         self._metrics.tokenize_seconds.labels(self.batcher.engine.device).observe(tokenize_ms / 1000)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gpuctl_serving.models.errors import ModelProblem
 from gpuctl_serving.models.progress import Progress
+from gpuctl_serving.models.watching import watching
 
 
 def _normal(name: str) -> str:
@@ -72,34 +73,15 @@ async def _run(argv: list[str], env: Mapping[str, str], folder: Path, progress: 
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
-    watching = asyncio.create_task(_watch(folder, progress))
     try:
-        output, _ = await process.communicate()
+        async with watching(folder, "download", progress):
+            output, _ = await process.communicate()
     finally:
-        watching.cancel()
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     return process.returncode or 0, output.decode("utf-8", "replace")
-
-
-async def _watch(folder: Path, progress: Progress) -> None:
-    """pip says nothing a program can read: its growing files do."""
-    while True:
-        done = await asyncio.to_thread(_bytes_below, folder)
-        if done:
-            progress.amount("download", done, None, "bytes")
-        await asyncio.sleep(0.25)
-
-
-def _bytes_below(folder: Path) -> int:
-    total = 0
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            with suppress(OSError):
-                total += (Path(parent) / name).stat().st_size
-    return total
 
 
 def _explain(package: str, output: str) -> ModelProblem:

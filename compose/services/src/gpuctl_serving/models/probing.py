@@ -85,7 +85,7 @@ def tokens_of(probe: Probe, tokenizer: ModelTokenizer) -> TokenBatch:
 def judge(probe: Probe, answer: Rows) -> Verdict:
     """Compares an engine's answer (one row) with the recorded one."""
     if not np.isfinite(answer).all():
-        return Verdict(False, 0.0, "the answer holds values that are not finite numbers")
+        return Verdict(False, 0.0, "the answer holds values that are not finite numbers (NaN or infinity)")
     if probe.vector is None:
         return _judge_logit(probe, answer)
     wanted = np.asarray(probe.vector, np.float32)

@@ -1,6 +1,6 @@
 """The model's own tokenizer, truncating where the model does and saying so."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ class ModelTokenizer:
         self.max_tokens = max_tokens
         # A tokenizer holds its truncation as state: one for each direction is made when first needed.
         self._by_direction: dict[Direction, Any] = {}
+        self._untruncated: Any = None
         self._configured("right")
 
     def texts(self, texts: Sequence[str], direction: Direction = "right") -> list[Tokens]:
@@ -38,14 +39,37 @@ class ModelTokenizer:
     def pairs(self, query: str, documents: Sequence[str], direction: Direction = "right") -> list[Tokens]:
         """The query with each document; the longer of the two is cut first."""
         limit = self.max_tokens * _CHARACTERS_A_TOKEN
-        pick: Callable[[str], str] = (lambda t: t[:limit]) if direction == "right" else (lambda t: t[-limit:])
-        pairs = [(pick(query), pick(document)) for document in documents]
+        short = self._query(query, direction)
+        pairs = [(short, text[:limit] if direction == "right" else text[-limit:]) for text in documents]
         encoded = self._configured(direction).encode_batch_fast(pairs)
-        cut = len(query) > limit
+        cut = len(query) > len(short)
         return [
             _tokens(one, cut or len(document) > limit, types=True)
             for one, document in zip(encoded, documents, strict=True)
         ]
+
+    def _query(self, query: str, direction: Direction) -> str:
+        """The part of a query that can reach the model: it is tokenised again with every document.
+
+        It keeps twice the limit: the cut changes no token that the model sees, at most which of two
+        over-long texts gets the odd one.
+        """
+        if len(query) <= self.max_tokens:
+            return query
+        limit = self.max_tokens * _CHARACTERS_A_TOKEN
+        query = query[:limit] if direction == "right" else query[-limit:]
+        spans = self._whole().encode(query, add_special_tokens=False).offsets
+        if len(spans) <= 2 * self.max_tokens:
+            return query
+        if direction == "right":
+            return query[: spans[2 * self.max_tokens][0]]
+        return query[spans[-2 * self.max_tokens][0] :]
+
+    def _whole(self) -> Any:
+        """The tokenizer without truncation."""
+        if self._untruncated is None:
+            self._untruncated = self._parsed()
+        return self._untruncated
 
     def pad_id(self, default: int) -> int:
         """The id rows are padded with."""
@@ -59,13 +83,18 @@ class ModelTokenizer:
         known = self._by_direction.get(direction)
         if known is not None:
             return known
+        tokenizer = self._parsed()
+        tokenizer.enable_truncation(self.max_tokens, strategy="longest_first", direction=direction)
+        self._by_direction[direction] = tokenizer
+        return tokenizer
+
+    def _parsed(self) -> Any:
         try:
             tokenizer = Tokenizer.from_str(self._json)
         except Exception as wrong:  # The library raises bare Exception.
             raise ModelProblem("tokenizer.json cannot be read", str(wrong)) from wrong
         tokenizer.no_padding()
-        tokenizer.enable_truncation(self.max_tokens, strategy="longest_first", direction=direction)
-        self._by_direction[direction] = tokenizer
+        tokenizer.no_truncation()
         return tokenizer
 
 

@@ -71,7 +71,7 @@ class Reranker(ModelService):
         tokenizer, truncate = self.served.tokenizer, body.truncate is not False
         if self.scoring() == "cross-encoder":
             work = self.served.compute(
-                [body.query + text for text in texts],
+                [len(body.query) + len(text) for text in texts],
                 lambda: tokenizer.pairs(body.query, texts, direction),
                 truncate=truncate,
             )
@@ -80,7 +80,7 @@ class Reranker(ModelService):
         prefix = self.served.loaded.prefix
         everything = [prefix + text for text in (body.query, *texts)]
         work = self.served.compute(
-            everything, lambda: tokenizer.texts(everything, direction), truncate=truncate
+            [*map(len, everything)], lambda: tokenizer.texts(everything, direction), truncate=truncate
         )
         computed = await unless_gone(request, work)
         cosine = cosines(computed.rows)
