@@ -17,7 +17,7 @@ function answer(text) {
 }
 
 function refuse(text, exitCode) {
-  process.stderr.write(text + "\n");
+  process.stderr.write(`${text}\n`);
   process.exitCode = exitCode;
 }
 
@@ -36,8 +36,16 @@ function decideColour(argv) {
   }
 }
 
+/** Compiled code is kept in the user's own cache: the default is a folder in /tmp that anybody may have made first. */
+function compileCache() {
+  const { GPUCTL_CACHE_DIR: own, XDG_CACHE_HOME: xdg, HOME: home } = process.env;
+  if (own) return `${own}/compile`;
+  if (xdg || home) return `${xdg || `${home}/.cache`}/gpuctl/compile`;
+  return null;
+}
+
 function packageVersion() {
-  return JSON.parse(fs.readFileSync(packageRoot + "package.json", "utf8")).version;
+  return JSON.parse(fs.readFileSync(`${packageRoot}package.json`, "utf8")).version;
 }
 
 function asksForVersion(argv) {
@@ -50,13 +58,12 @@ function asksForRootHelp(argv) {
 }
 
 function jsonDocument(result) {
-  return JSON.stringify({ schemaVersion: 1, ok: true, result, warnings: [] }, null, 2) + "\n";
+  return `${JSON.stringify({ schemaVersion: 1, ok: true, result, warnings: [] }, null, 2)}\n`;
 }
 
 function versionText(argv) {
   const version = packageVersion();
-  if (!argv.includes("--json"))
-    return "gpuctl/" + version + " " + process.platform + "-" + process.arch + " node-" + process.version + "\n";
+  if (!argv.includes("--json")) return `gpuctl/${version} ${process.platform}-${process.arch} node-${process.version}\n`;
   return jsonDocument({ gpuctl: version, platform: process.platform, arch: process.arch, node: process.version });
 }
 
@@ -64,12 +71,9 @@ function main() {
   const argv = process.argv.slice(2);
   if (nodeIsTooOld()) {
     const wanted = oldestNode.join(".");
+    const found = process.versions.node;
     refuse(
-      "gpuctl needs Node " +
-        wanted +
-        " or newer and this is Node " +
-        process.versions.node +
-        ": install Node 24 (https://nodejs.org) and run it again.",
+      `gpuctl needs Node ${wanted} or newer and this is Node ${found}: install Node 24 (https://nodejs.org) and run it again.`,
       5,
     );
     return;
@@ -78,7 +82,7 @@ function main() {
     answer(versionText(argv));
     return;
   }
-  const help = packageRoot + "dist/help.txt";
+  const help = `${packageRoot}dist/help.txt`;
   if (!fs.existsSync(help)) {
     refuse("gpuctl has not been built in this checkout: type `npm run build` first.", 1);
     return;
@@ -89,7 +93,8 @@ function main() {
     return;
   }
   decideColour(argv);
-  nodeModule.enableCompileCache();
+  const cache = compileCache();
+  if (cache !== null) nodeModule.enableCompileCache(cache);
   // Not awaited: `gpuctl --help | head -1` would end in a warning about an unsettled top-level await.
   import("../../dist/main.js").then((dispatcher) => dispatcher.main(argv, packageRoot));
 }
