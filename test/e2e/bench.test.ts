@@ -82,7 +82,7 @@ describe("faults are counted and make the verdict INVALID", () => {
     ["zero-vectors", {}, "10 of 100 answers checked: a vector is all zeros"],
     ["nan", {}, "10 of 100 answers checked: a vector holds numbers that are not finite"],
     ["wrong-dimension", {}, "10 of 100 answers checked: a vector has 7 dimensions instead of 8"],
-    ["missing-item", {}, "10 of 100 answers checked: it has 7 vectors for 8 texts"],
+    ["missing-item", {}, "10 of 100 answers checked: it has 3 vectors for 4 texts"],
     ["wrong-index", {}, "10 of 100 answers checked: its items are not in the order of their index"],
   ] as const;
 

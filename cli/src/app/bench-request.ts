@@ -19,15 +19,14 @@ export interface BenchFlags {
   command: string;
 }
 
-const defaultConcurrency = 4;
-const full = { duration: ms(60_000), warmUp: ms(10_000) };
-const quick = { duration: ms(10_000), warmUp: ms(3_000) };
+const full = { duration: ms(60_000), warmUp: ms(10_000), concurrency: 4 };
+const quick = { duration: ms(10_000), warmUp: ms(3_000), concurrency: 2 };
 
 /** Turns flags into a measurement, with the defaults of a full or a quick one. */
 export function benchRequest(flags: BenchFlags): Omit<BenchRequest, "targets" | "embedder"> {
   const defaults = flags.quick ? quick : full;
   return {
-    mode: modeOf(flags),
+    mode: modeOf(flags, defaults.concurrency),
     quick: flags.quick,
     duration: duration("--duration", flags.duration, defaults.duration, 1_000),
     warmUp: duration("--warm-up", flags.warmUp, defaults.warmUp, 0),
@@ -39,9 +38,9 @@ export function benchRequest(flags: BenchFlags): Omit<BenchRequest, "targets" | 
   };
 }
 
-function modeOf(flags: BenchFlags): LoadMode {
+function modeOf(flags: BenchFlags, concurrency: number): LoadMode {
   if (flags.rate !== undefined) return { kind: "open", rate: requestsPerSecond(flags.rate), arrival: flags.arrival };
-  return { kind: "closed", concurrency: flags.concurrency ?? defaultConcurrency };
+  return { kind: "closed", concurrency: flags.concurrency ?? concurrency };
 }
 
 function requestsPerSecond(typed: string): number {

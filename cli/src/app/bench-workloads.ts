@@ -15,8 +15,9 @@ interface Tools {
   progress: Progress;
 }
 
-/** Texts or documents a request carries unless told otherwise. */
-export const defaultBatch = { embedder: 8, reranker: 20, index: 1 } as const;
+/** Texts or documents a request carries unless told otherwise. A quick run sends less at a time, to see enough requests. */
+const defaultBatch = { embedder: 8, reranker: 20, index: 1 } as const;
+const quickBatch = { embedder: 4, reranker: 8, index: 1 } as const;
 
 const searchDepth = 10;
 const queryVectors = 64;
@@ -25,12 +26,12 @@ const randomStream = 31;
 /** The workload of a service. For the index it first gets vectors that real queries have. */
 export async function makeWorkload(
   tools: Tools,
-  request: { seed: number; batch: number | null; embedder: BenchTarget | null },
+  request: { seed: number; batch: number | null; quick: boolean; embedder: BenchTarget | null },
   target: BenchTarget,
   facts: ServiceFacts,
   corpus: Corpus,
 ): Promise<Workload> {
-  const batch = request.batch ?? defaultBatch[target.service];
+  const batch = request.batch ?? (request.quick ? quickBatch : defaultBatch)[target.service];
   if (target.service === "embedder") return embedWorkload(corpus, batch, facts.dimension);
   if (target.service === "reranker") return rerankWorkload(corpus, batch);
   if (batch !== 1)

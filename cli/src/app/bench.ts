@@ -5,7 +5,7 @@ import type { Workload } from "../bench/workload.js";
 import type { LoadMode, Window } from "../domain/schedule.js";
 import { checkSlo } from "../domain/slo.js";
 import { decide, type Evidence, requestsNeeded } from "../domain/verdict.js";
-import { ms, type Milliseconds } from "../domain/units.js";
+import type { Milliseconds } from "../domain/units.js";
 import type { Clock, HttpClient, LoadGenerator, LoadHost, LoadPlan, LoadSamples, Progress } from "../ports.js";
 import { checkAnswers, type Checks } from "./bench-checks.js";
 import { type BenchTarget, describeService, type ServiceFacts } from "./bench-target.js";
@@ -69,16 +69,7 @@ async function measure(
 ): Promise<BenchReport> {
   const workload = await makeWorkload(tools, request, target, facts, corpus);
   const startedAt = tools.clock.now().toISOString();
-  const samples = await tools.load.run(planOf(request, target, workload), tools.signal, (tick) => {
-    const [done, total] = [Math.min(tick.elapsedMs, tick.totalMs) / 1000, tick.totalMs / 1000];
-    tools.progress.emit({
-      kind: "amount",
-      label: `bench ${target.service}`,
-      done: Math.round(done),
-      total: Math.round(total),
-      unit: "s",
-    });
-  });
+  const samples = await tools.load.run(planOf(request, target, workload), tools.signal, tickReporter(tools.progress, target));
   const endedAt = tools.clock.now().toISOString();
   const checks = await checkAnswers(tools, target, workload, samples);
   const figures = figuresOf(samples, request.timeout, request.mode.kind === "open");
@@ -102,6 +93,18 @@ async function measure(
   };
 }
 
+/** Progress in whole seconds; never shown as finished, because a slow service gets more time. */
+function tickReporter(progress: Progress, target: BenchTarget): (tick: { elapsedMs: number; totalMs: number }) => void {
+  let last = -1;
+  return ({ elapsedMs, totalMs }) => {
+    const total = Math.ceil(totalMs / 1000);
+    const done = Math.min(Math.floor(elapsedMs / 1000), total - 1);
+    if (done <= last) return;
+    last = done;
+    progress.emit({ kind: "amount", label: `bench ${target.service}`, done, total, unit: "s" });
+  };
+}
+
 function planOf(request: BenchRequest, target: BenchTarget, workload: Workload): LoadPlan {
   return {
     base: target.address.base,
@@ -118,7 +121,7 @@ function planOf(request: BenchRequest, target: BenchTarget, workload: Workload):
   };
 }
 
-/** A slow service gets up to three times the duration to answer enough requests for a p95. */
+/** A slow service gets more time, up to three times the duration, to answer enough requests for a p95. */
 function windowOf(request: BenchRequest): Window {
   // Slots that are half way through a request at the edges of the window must weigh little in it.
   const edges = request.mode.kind === "closed" ? 20 * request.mode.concurrency : 0;
@@ -126,7 +129,7 @@ function windowOf(request: BenchRequest): Window {
     warmUpMs: request.warmUp,
     measureMs: request.duration,
     minRequests: Math.max(requestsNeeded, edges),
-    maxMeasureMs: ms(3 * request.duration),
+    maxMeasureMs: Math.max(3 * request.duration, request.duration + 30_000),
   };
 }
 
@@ -148,6 +151,7 @@ function evidenceOf(
     ...requests,
     p50: latency.response.p50,
     sendLagP99: latency.sendLag.p99 ?? latency.sendLag.max,
+    hiccupP90: figures.hiccup.p90 ?? figures.hiccup.max,
     hiccupP99: figures.hiccup.p99 ?? figures.hiccup.max,
     offeredPerSecond: throughput.offeredPerSecond,
     achievedPerSecond: throughput.requestsPerSecond,

@@ -86,7 +86,7 @@ function rateLines(report: BenchReport): string[] {
     ),
     line(
       "checks",
-      `${checkNames[report.header.service]} of ${number(checks.answers)} answers, ${number(checks.askedAgain)} asked again: ${checks.failed.length === 0 ? "ok" : "failed"}`,
+      `${checkNames[report.header.service]} of ${number(checks.answers)} answers, ${number(checks.askedAgain)} asked again: ${checks.failed.length > 0 ? "failed" : checks.answers > 0 ? "ok" : "none"}`,
     ),
   ];
 }

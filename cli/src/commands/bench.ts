@@ -26,7 +26,7 @@ the default) sends when an answer came: the question of capacity. Their figures 
       default: "poisson",
     }),
     concurrency: Flags.integer({
-      description: "Closed loop: requests at a time (default 4).",
+      description: "Closed loop: requests at a time (4; --quick 2).",
       helpValue: "N",
       min: 1,
       max: 10_000,
@@ -35,7 +35,7 @@ the default) sends when an answer came: the question of capacity. Their figures 
     "warm-up": Flags.string({ description: "Time before it, in the same run (10s; --quick 3s).", helpValue: "TIME" }),
     quick: Flags.boolean({ description: "A short measurement, not for publication." }),
     batch: Flags.integer({
-      description: "Texts or documents a request (embed 8, rerank 20).",
+      description: "Texts or documents a request (embed 8, rerank 20; --quick 4, 8).",
       helpValue: "N",
       min: 1,
       max: 2048,

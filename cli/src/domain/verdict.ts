@@ -15,7 +15,8 @@ export interface Evidence {
   dropped: number;
   p50: number | null;
   sendLagP99: number | null;
-  /** How late the generator's own timers fired: pauses that no request happened to see. */
+  /** How late the generator's own timers fired: pauses that no request happened to see (a closed loop has no send lag). */
+  hiccupP90: number | null;
   hiccupP99: number | null;
   offeredPerSecond: number | null;
   achievedPerSecond: number;
@@ -46,7 +47,7 @@ export function decide(evidence: Evidence): Verdict {
   const relaxed = evidence.sharedHost && (evidence.quick || evidence.mode === "closed");
   const limit = evidence.p50 === null ? null : sendLagLimit(evidence.p50, relaxed);
   const reasons = [
-    ...generatorReasons(evidence, limit),
+    ...generatorReasons(evidence, limit, relaxed),
     ...loadReasons(evidence),
     ...outcomeReasons(evidence),
     ...deviceReasons(evidence),
@@ -62,15 +63,19 @@ export function sendLagLimit(p50: number, relaxed: boolean): number {
   return relaxed ? Math.max(10, 0.1 * p50) : Math.max(3, 0.05 * p50);
 }
 
-function generatorReasons(evidence: Evidence, limit: number | null): string[] {
+/**
+ * On cores that are shared with a busy service single timers are late by tens of milliseconds without moving any figure but
+ * the maximum, so there one in ten must be late; on a host of its own one in a hundred.
+ */
+function generatorReasons(evidence: Evidence, limit: number | null, relaxed: boolean): string[] {
   const reasons: string[] = [];
   if (limit === null) return reasons;
   const late = (name: string, value: number | null): void => {
-    if (value !== null && value > limit)
-      reasons.push(`the load generator was late: ${name} p99 ${ms(value)} is above ${ms(limit)}`);
+    if (value !== null && value > limit) reasons.push(`the load generator was late: ${name} ${ms(value)} is above ${ms(limit)}`);
   };
-  late("send lag", evidence.sendLagP99);
-  late("timer hiccup", evidence.hiccupP99);
+  late("send lag p99", evidence.sendLagP99);
+  if (relaxed) late("timer hiccup p90", evidence.hiccupP90);
+  else late("timer hiccup p99", evidence.hiccupP99);
   return reasons;
 }
 
