@@ -6,6 +6,8 @@ from types import TracebackType
 
 import httpx
 
+from tests.index.instances import wait_until
+
 BASE = "/api/v1/vector-store"
 
 
@@ -33,6 +35,10 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+    def wait_for(self, count: int) -> None:
+        """Returns once so many writes were acknowledged."""
+        wait_until(lambda: len(self.acknowledged) >= count, f"{count} writes are acknowledged")
 
     def _write(self, writer: int) -> None:
         number = 0

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from gpuctl_serving.index import core, worker
 from tests.index.support import BASE, Index, axis, in_base64, index
 
 
@@ -309,3 +310,23 @@ def test_numbers_survive_as_they_were_sent(empty: Index) -> None:
     empty.add({"id": "m", "vector": axis(0), "metadata": metadata})
     answer = empty.public.get(f"{BASE}/items/m")
     assert json.loads(answer.text)["metadata"] == metadata
+
+
+def test_more_than_the_queue_holds_is_a_429_with_a_time_to_come_back(
+    guide: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "MAX_READS", 0)
+    monkeypatch.setattr(worker, "MAX_WAITING", 0)
+    bodies = {"search": {"vector": axis(0)}, "add": {"items": [{"id": "x", "vector": axis(0)}]}}
+    for route, body in bodies.items():
+        answer = guide.public.post(f"{BASE}/{route}", json=body)
+        assert answer.status_code == 429 and int(answer.headers["retry-after"]) >= 1
+    assert "gpuctl_rejected_total" in guide.public.get("/metrics").text
+
+
+def test_a_public_client_cannot_say_whose_vectors_it_sends(guide: Index) -> None:
+    headers = {"x-gpuctl-generation": "another", "x-gpuctl-forwarded": "99999"}
+    item = {"id": "x", "vector": axis(3)}
+    answer = guide.public.post(f"{BASE}/add", json={"items": [item]}, headers=headers)
+    assert answer.status_code == 200
+    assert guide.found(axis(3), k=1) == ["x"]

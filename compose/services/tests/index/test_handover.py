@@ -254,3 +254,18 @@ def test_two_hundred_requests_at_once_are_all_answered(stage: Stage) -> None:
     assert set(answers) <= {200, 429}
     assert answers.count(200) > 100
     assert stage.stored(only) >= 50
+
+
+def test_kills_under_load_fail_only_what_was_inside_and_refuse_nobody(stage: Stage) -> None:
+    serving = stage.start("one-a", opened=True)
+    kills, clients = 3, 3
+    with Load(stage.port, writers=clients - 1) as load:
+        for number in range(kills):
+            load.wait_for(10 * (number + 1))
+            serving.kill()
+            serving = stage.start("one-a", opened=True)
+        load.wait_for(len(load.acknowledged) + 10)
+    assert len(load.failed) <= kills * clients, load.failed
+    assert not [failure for failure in load.failed if "ConnectError" in failure]
+    found = stage.post("items/lookup", {"ids": load.acknowledged}).json()["items"]
+    assert sorted(found) == sorted(load.acknowledged)

@@ -30,13 +30,13 @@ class Origin:
 
     @classmethod
     def of(cls, request: Request) -> "Origin":
-        """Reads it from the headers; only the private socket's are believed."""
-        if not request.scope.get("gpuctl.private"):
-            return cls(0, "")
+        """Reads it from the headers; whose vectors they are is believed on the private socket only."""
+        private = bool(request.scope.get("gpuctl.private"))
         hops = request.headers.get(HOPS, "0")
-        generation = request.headers.get(GENERATION, "")
+        generation = request.headers.get(GENERATION, "") if private else ""
         return cls(
-            int(hops) if hops.isdigit() else 0, generation.encode("latin-1").decode("utf-8", "replace")
+            min(int(hops), _MOST_HOPS) if hops.isdecimal() and len(hops) < 3 else 0,
+            generation.encode("latin-1").decode("utf-8", "replace"),
         )
 
 

@@ -51,6 +51,7 @@ def connect(directory: Path, *, writable: bool) -> sqlite3.Connection:
     )
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA cache_size=-16384")
+    connection.execute("PRAGMA journal_size_limit=67108864")
     if not writable:
         connection.execute("PRAGMA query_only=1")
     return connection

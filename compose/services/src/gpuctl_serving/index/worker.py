@@ -169,6 +169,8 @@ class Worker(threading.Thread):
     def _look_after_role(self) -> None:
         now = time.monotonic()
         if self.role == "writer":
+            # Nothing to do, unless a commit's copy into memory failed.
+            self.live.catch_up()
             return
         if self.role == "holding":
             if self._hold is None or now > self._hold.deadline:
