@@ -163,9 +163,9 @@ def test_of_a_flood_the_newest_part_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_unit_restores_and_leaves_instances_alone_when_the_keeper_dies() -> None:
-    text = unit(Path("/home/ada/100% real/state"), "/somewhere/code.whl")
-    assert '"--state" "/home/ada/100%% real/state" --restore' in text
-    assert 'Environment="PYTHONPATH=/somewhere/code.whl"' in text
+    text = unit(Path("/home/ada/100% $real/state"), Path("/somewhere/$code.whl"))
+    assert '"--state" "/home/ada/100%% $$real/state" "--restore"' in text
+    assert 'Environment="PYTHONPATH=/somewhere/$code.whl"' in text
     assert "KillMode=process" in text
     assert "KillSignal=SIGINT" in text
 

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+import gpuctl_serving
 from gpuctl_serving.keeper.keeper import Keeper, Options
 from gpuctl_serving.keeper.logs import redirect_output
 from gpuctl_serving.keeper.paths import Paths
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     state = Path(os.path.abspath(options.state))  # noqa: PTH100 - links are not followed: the CLI does not follow them
     if options.print_unit:
-        sys.stdout.write(unit(state, os.environ.get("PYTHONPATH")))
+        sys.stdout.write(unit(state, Path(gpuctl_serving.__file__).parents[1].absolute()))
         return 0
     return keep(Paths.of(state), Options(restore=options.restore))
 

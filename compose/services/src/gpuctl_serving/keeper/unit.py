@@ -4,23 +4,23 @@ import sys
 from pathlib import Path
 
 
-def unit(state: Path, python_path: str | None) -> str:
-    """The text of a unit for `~/.config/systemd/user/`, with the interpreter and code that run now.
+def unit(state: Path, code: Path) -> str:
+    """The text of a unit for `~/.config/systemd/user/`, with the interpreter that runs now and this code.
 
     KillMode=process: when a keeper is killed, its instances must go on serving for the next one. Stopping
     the unit sends SIGINT, at which the keeper ends its instances itself.
     """
-    environment = f"Environment={_quoted(f'PYTHONPATH={python_path}')}\n" if python_path else ""
-    command = " ".join(
-        _quoted(part) for part in (sys.executable, "-m", "gpuctl_serving.keeper", "--state", str(state))
-    )
+    words = (sys.executable, "-m", "gpuctl_serving.keeper", "--state", str(state), "--restore")
+    # A dollar sign is special on a command line only.
+    command = " ".join(_quoted(word).replace("$", "$$") for word in words)
     return f"""[Unit]
 Description=gpuctl keeper of {_escaped(str(state))}
 After=network.target
 
 [Service]
 Type=exec
-{environment}ExecStart={command} --restore
+Environment={_quoted(f"PYTHONPATH={code}")}
+ExecStart={command}
 KillMode=process
 KillSignal=SIGINT
 TimeoutStopSec=60
@@ -39,5 +39,5 @@ def _escaped(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    escaped = _escaped(text).replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    escaped = _escaped(text).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
