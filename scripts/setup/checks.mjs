@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cacheDirectory } from "./python.mjs";
-import { root, say, show } from "./run.mjs";
+import { root, say, SetUpFailed, show } from "./run.mjs";
 import { ensureTestModels, testModelStore } from "./test-models.mjs";
 
 const services = join(root, "compose/services");
@@ -29,9 +29,10 @@ export async function runChecks(tools, wanted) {
     const env = testEnvironment(tools, scratch);
     for (const step of selectSteps(stepsOf(tools, scratch), wanted)) {
       if (step.needsModels) await fetchModels(tools);
-      const { passed, failed } = await runStep(step, env);
+      const { passed, failed, interrupted } = await runStep(step, env);
       total.passed += passed;
       total.failed += failed;
+      if (interrupted) break;
     }
   } finally {
     rmSync(scratch, { recursive: true, force: true });
@@ -78,7 +79,11 @@ function stepsOf({ node, development }, scratch) {
 
 function selectSteps(steps, wanted) {
   const unknown = wanted.filter((name) => !steps.some((step) => step.name === name));
-  if (unknown.length > 0) say(`unknown step: ${unknown.join(", ")}; known: ${steps.map((step) => step.name).join(", ")}`);
+  if (unknown.length > 0) {
+    throw new SetUpFailed(`There is no step ${unknown.join(", ")}.`, [
+      `npm test -- ${steps.map((step) => step.name).join(" | ")}`,
+    ]);
+  }
   return steps.filter((step) => (wanted.length === 0 ? step.onlyByName !== true : wanted.includes(step.name)));
 }
 
@@ -89,7 +94,8 @@ async function runStep(step, env) {
   say(`── ${step.name}: ${code === 0 ? "passed" : `failed (${code})`} in ${((performance.now() - started) / 1000).toFixed(1)} s`);
   const counted = step.count?.() ?? { passed: 0, failed: 0 };
   // A step that fails without a failing test (a lint finding, a crash while collecting) is itself a failure.
-  return code !== 0 && counted.failed === 0 ? { ...counted, failed: 1 } : counted;
+  const failed = code !== 0 ? Math.max(1, counted.failed) : counted.failed;
+  return { passed: counted.passed, failed, interrupted: code === 130 || code === 143 };
 }
 
 /** The tests' own world: nothing of the user's settings, state or models, so that they pass beside a running stack. */
