@@ -8,7 +8,7 @@ import { servingPid, status } from "../support/serving.js";
 const faults = [
   ["exits while loading", "exit-at-load", /exited|ended/i],
   ["hangs while loading", "hang-at-load", /load/i],
-  ["answers NaN", "nan", /warm-up|non-finite|NaN|correctness|proof/i],
+  ["answers NaN", "nan", /warm-up|finite|NaN|correctness|proof/i],
   ["answers the wrong dimension", "wrong-dimension", /dimension/i],
   ["passes the gates and fails in the soak", "wrong-answers-after:4s", /soak/i],
 ] as const;

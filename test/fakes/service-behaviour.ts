@@ -26,7 +26,7 @@ export type Fault = (typeof faults)[number];
 /** The fault an instance has now: those `…-when-open` begin half a second after it got traffic. */
 export function faultOf(instance: FakeInstance, now: number): Fault | null {
   const fault = (instance.is.spec.env["FAULT"] ?? null) as Fault | null;
-  if (fault === null || !fault.endsWith("-when-open")) return fault;
+  if (fault?.endsWith("-when-open") !== true) return fault;
   return instance.openedAt !== null && now - instance.openedAt >= 500 ? fault : null;
 }
 

@@ -29,7 +29,7 @@ async function happen(environment: Environment, event: Happening): Promise<void>
   const { config, machine } = environment;
   const models = { small: "small", large: "large" } as const;
   if (event.what === "set" && "service" in event && "value" in event && config.services[event.service as "index"] !== undefined)
-    environment.set(event.service as "index", "SETTING", event.value);
+    environment.set(event.service, "SETTING", event.value);
   if (event.what === "code" && "value" in event) environment.code.wheel = `wheel-${event.value}`;
   if (event.what === "model" && "value" in event)
     for (const name of ["embedder", "reranker"] as const)

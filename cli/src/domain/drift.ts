@@ -19,8 +19,8 @@ export interface ObservedInstance {
 export interface Observed {
   managerRuns: boolean;
   instances: readonly ObservedInstance[];
-  /** The index instance that holds the writer lock, `none` when every running one said no. */
-  writer: InstanceId | "none" | null;
+  /** The index instance that holds the writer lock; `holder` is null when every running one said no. Null when one did not say. */
+  writer: { holder: InstanceId | null } | null;
   /** Services of the current release whose staged files do not verify. */
   unstaged: readonly ServiceName[];
 }
@@ -72,8 +72,8 @@ function restoreService(
     const instance = { id, service, release: release.since, slot: release.slot, spec: release.spec };
     return [...operations, { kind: "restart", service, instance, because: whyNotRunning(seen) }];
   }
-  if (service === "index" && observed.writer !== null && observed.writer !== id) {
-    const from = observed.writer === "none" ? null : observed.writer;
+  if (service === "index" && observed.writer !== null && observed.writer.holder !== id) {
+    const from = observed.writer.holder;
     const because = from === null ? "no instance writes" : "the current release writes";
     operations.push({ kind: "move-writer", service, from, to: id, because });
   }

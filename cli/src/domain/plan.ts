@@ -217,7 +217,7 @@ function plannedInstance(placed: ServiceRelease): PlannedInstance {
 }
 
 /** Warm instances of older releases that sit in the slot a new instance needs. */
-function warmInSlot(observed: Observed, instance: PlannedInstance): readonly RolloutOperation[] {
+function warmInSlot(observed: Observed, instance: PlannedInstance): readonly Extract<RolloutOperation, { kind: "free-slot" }>[] {
   return observed.instances
     .filter((seen) => seen.service === instance.service && seen.process === "running" && seen.traffic !== "open")
     .filter((seen) => seen.id === instanceId(seen.service, seen.release, instance.slot))

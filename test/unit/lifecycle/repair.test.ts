@@ -3,7 +3,7 @@ import { destroy } from "../../../cli/src/app/destroy.js";
 import { status } from "../../../cli/src/app/status.js";
 import { lockRelease } from "../../../cli/src/app/lock-release.js";
 import { Failed, PreflightRefused, UsageError } from "../../../cli/src/domain/errors.js";
-import type { ReleaseRecord, ReleaseState } from "../../../cli/src/domain/release.js";
+import type { ReleaseState } from "../../../cli/src/domain/release.js";
 import { ms } from "../../../cli/src/domain/units.js";
 import { Environment } from "../../fakes/environment.js";
 import {
@@ -28,7 +28,8 @@ async function killedWith(state: ReleaseState): Promise<Environment> {
   const environment = await running();
   environment.code.wheel = "wheel-two";
   await runDeploy(environment);
-  const record = current(environment) as ReleaseRecord;
+  const record = current(environment);
+  if (record === null) throw new Error("nothing is current");
   environment.releases.records.set(record.id, { ...record, state, finishedAt: null });
   return environment;
 }

@@ -83,17 +83,17 @@ export async function isHealthy(ctx: Context, id: InstanceId): Promise<boolean> 
 }
 
 /** Which index instance writes. Null when one that runs cannot be asked: then nothing is concluded. */
-async function findWriter(ctx: Context, observation: Observation): Promise<InstanceId | "none" | null> {
+async function findWriter(ctx: Context, observation: Observation): Promise<Observed["writer"]> {
   const running = observation.instances.filter(
     (instance) => instance.service === "index" && instance.process.state === "running",
   );
   let silent = false;
   for (const { id } of running) {
     const writer = await writes(ctx, id);
-    if (writer === true) return id;
+    if (writer === true) return { holder: id };
     if (writer === null) silent = true;
   }
-  return silent ? null : "none";
+  return silent ? null : { holder: null };
 }
 
 /** Whether an index instance holds the writer lock; null when it does not say. */
