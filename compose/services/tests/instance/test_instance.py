@@ -1,4 +1,4 @@
-"""An instance without a keeper around it: sockets, traffic, endings; and the plain server."""
+"""An instance without a keeper around it: sockets, traffic, endings."""
 
 import http.client
 import json
@@ -16,8 +16,7 @@ from typing import Any, Self
 import pytest
 
 from gpuctl_serving.kit.control import Refused, ask_now, bind_unix
-from tests.keeper.load import Load
-from tests.keeper.world import SERVICES, eventually, free_port
+from tests.keeper.world import SERVICES, eventually
 
 
 class Alone:
@@ -259,58 +258,3 @@ def test_two_instances_of_one_id_do_not_meet(alone: Alone) -> None:
     assert code == 1
     assert "another process answers" in output
     assert alone.ask("hello")["pid"] == alone.process.pid
-
-
-def test_without_a_keeper_it_is_a_plain_server_that_drains_on_sigterm() -> None:
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.keeper.tiny_service"],
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{SERVICES / 'src'}:{SERVICES}",
-            "GPUCTL_HOST": "127.0.0.1",
-            "GPUCTL_PORT": str(port),
-            "GPUCTL_LOG_LEVEL": "warning",
-        },
-    )
-    try:
-        eventually(lambda: connects(port), "it listens")
-        with Load(port, clients=2, path="/?ms=200") as load:
-            load.more(4)
-        assert load.tally.failed == []
-        slow = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        slow.request("GET", "/?ms=600")
-        time.sleep(0.2)  # the request is on its way in; nothing outside can see that it arrived
-        process.send_signal(signal.SIGTERM)
-        assert slow.getresponse().getheader("connection") == "close"
-        assert process.wait(10) == 0
-    finally:
-        process.kill()
-        process.wait(10)
-
-
-def connects(port: int) -> bool:
-    """Whether somebody listens."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def test_a_setting_that_cannot_be_used_ends_it_with_one_line() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.keeper.tiny_service"],
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{SERVICES / 'src'}:{SERVICES}",
-            "GPUCTL_PORT": "http",
-        },
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-    assert done.returncode == 1
-    (line,) = done.stdout.splitlines()
-    assert "GPUCTL_PORT" in json.loads(line)["reason"]

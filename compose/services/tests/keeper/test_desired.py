@@ -1,6 +1,7 @@
 """The pure parts: desired state, back-off, run directory, rotation, unit."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,10 +90,10 @@ def test_a_boot_leaves_no_process_and_no_timer(state: Desired) -> None:
 
 @given(wanteds, processes, st.lists(steps, max_size=6))
 def test_only_an_open_instance_stays_open_through_restarts(
-    wanted: Wanted, process: ProcessIdentity, path: list[object]
+    wanted: Wanted, process: ProcessIdentity, path: list[Callable[[Wanted], Wanted]]
 ) -> None:
     for step in path:
-        wanted = step(wanted)  # type: ignore[operator]
+        wanted = step(wanted)
     again = started(wanted, process)
     assert again.process == process
     assert again.desired == ("open" if wanted.desired == "open" else "started")
