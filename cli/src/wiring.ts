@@ -124,16 +124,24 @@ async function localStores(config: EnvironmentConfig, request: ToolsRequest) {
 
 /** What `gpuctl models` works with, for any target: models and the Python environment that builds them are on this machine. */
 export async function createModelTools(config: EnvironmentConfig, request: ToolsRequest): Promise<ModelTools> {
-  const [{ clock, executor }, { directories, lock, models, code }, { VenvRuntime }, { PythonEnvironments }, { packageLock }] =
-    await Promise.all([
-      createTools(request),
-      localStores(config, request),
-      import("./adapters/python/venv-runtime.js"),
-      import("./adapters/targets/process/python-environment.js"),
-      import("./adapters/models/package-locks.js"),
-    ]);
+  const [
+    { clock, executor },
+    { directories, lock, models, code },
+    { VenvRuntime },
+    { PythonEnvironments },
+    { packageLock, lockedHashes },
+    { cachedWheel },
+  ] = await Promise.all([
+    createTools(request),
+    localStores(config, request),
+    import("./adapters/python/venv-runtime.js"),
+    import("./adapters/targets/process/python-environment.js"),
+    import("./adapters/models/package-locks.js"),
+    import("./adapters/code/place-wheel.js"),
+  ]);
   const { progress, signal, env } = request;
   const environments = new PythonEnvironments(directories.cache);
+  const lockOf = (name: string): Promise<string> => packageLock(request.packageRoot, config.projectFile, name);
   return {
     config,
     models,
@@ -143,8 +151,12 @@ export async function createModelTools(config: EnvironmentConfig, request: Tools
     clock,
     progress,
     signal,
-    packageLock: (name) => packageLock(request.packageRoot, config.projectFile, name),
-    paths: { store: directories.models, wheel: (await code.current()).path },
+    packageLock: lockOf,
+    matching: async (name, source) => {
+      const hashes = source.source === "package" ? await lockedHashes(await lockOf(source.package)) : new Set<string>();
+      return models.matching(name, source, hashes);
+    },
+    paths: { store: directories.models, wheel: await cachedWheel(await code.current(), directories.cache, clock.now()) },
   };
 }
 

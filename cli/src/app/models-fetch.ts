@@ -2,7 +2,7 @@ import { dirname, isAbsolute, join } from "node:path";
 import type { ModelSource } from "../domain/config/resolved.js";
 import { PreflightRefused, UsageError } from "../domain/errors.js";
 import type { LockedModel, ModelTools, StoredModel } from "../ports.js";
-import { runFetch } from "./models-run.js";
+import { type FetcherResult, runFetch } from "./models-run.js";
 
 export interface FetchRequest {
   /** Names in gpuctl.yaml's `models`; none means all. */
@@ -61,17 +61,38 @@ async function fetchOne(
   const locked = await tools.lock.read();
   const state = locked[name] === undefined ? "absent" : await presentState(tools, name, update);
   if (typeof state === "object") return describe(state, name, "present");
+  const same = state === "absent" ? await alreadyStored(tools, name, source) : null;
+  if (same !== null) {
+    await pin(tools, name, { ...same.ref, selfRecorded: same.probes.origin === "self-recorded" }, update);
+    return describe(same, name, "present");
+  }
   const fetched = await runFetch(tools, python, name, await specOf(tools, source));
-  const pin = { id: fetched.id, revision: fetched.revision, manifest: fetched.manifest, files: fetched.files };
-  if (!update) refuseOther(name, locked[name], pin);
-  // Read again: another fetch may have pinned another name meanwhile.
-  const now = await tools.lock.read();
-  const before = now[name];
-  // A committed lock does not change because another machine recorded its own answers to the probes.
-  const keeps = before !== undefined && fetched.selfRecorded && sameFiles(before, pin);
-  if (!keeps) await tools.lock.write({ ...now, [name]: pin });
+  await pin(tools, name, fetched, update);
   const stored = await tools.models.resolve(name, tools.config);
   return describe(stored, name, state === "damaged" ? "repaired" : "fetched");
+}
+
+/** Another project may have fetched the very same thing: then only the lock is missing. */
+async function alreadyStored(tools: ModelTools, name: string, source: ModelSource): Promise<StoredModel | null> {
+  const model = await tools.matching(name, source);
+  if (model === null) return null;
+  return (await tools.models.verify(model, tools.signal)).length === 0 ? model : null;
+}
+
+/** Writes the lock, unless it pins something else and was not to be updated. */
+async function pin(
+  tools: ModelTools,
+  name: string,
+  { id, revision, manifest, files, selfRecorded }: FetcherResult,
+  update: boolean,
+): Promise<void> {
+  const found: LockedModel = { id, revision, manifest, files };
+  const locked = await tools.lock.read();
+  const before = locked[name];
+  if (!update) refuseOther(name, before, found);
+  // A committed lock does not change because another machine recorded its own answers to the probes.
+  if (before !== undefined && selfRecorded && sameFiles(before, found)) return;
+  await tools.lock.write({ ...locked, [name]: found });
 }
 
 /** What the store holds under the lock: the whole model, a damaged one, or none that fits. */

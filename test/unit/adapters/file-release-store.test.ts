@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { FileReleaseStore } from "../../../cli/src/adapters/releases/file-release-store.js";
 import { Failed, PreflightRefused } from "../../../cli/src/domain/errors.js";
-import type { ReleaseId } from "../../../cli/src/domain/names.js";
 import { recordOf } from "../../support/records.js";
 import { temporaryDirectories } from "../../support/temporary.js";
 

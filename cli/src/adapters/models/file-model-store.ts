@@ -63,6 +63,17 @@ export class FileModelStore implements ModelStore {
     return read.ok && read.hash === ref.manifest ? stored(read.manifest, read.hash, directory, ref.name) : null;
   }
 
+  /** A stored model that fetching a source would give again; null when that can only be told by fetching. `hashes`: what its lock allows. */
+  async matching(name: string, source: ModelSource, hashes: ReadonlySet<string>): Promise<StoredModel | null> {
+    // Options make another revision, whose name only the fetcher knows.
+    if (source.pooling !== undefined || source.maxTokens !== undefined) return null;
+    for (const directory of await this.#directories()) {
+      const read = await readManifest(directory);
+      if (read.ok && isOutcome(source, read.manifest, hashes)) return stored(read.manifest, read.hash, directory, name);
+    }
+    return null;
+  }
+
   verify(model: StoredModel, signal: AbortSignal): Promise<readonly ModelProblem[]> {
     return this.#compare(model, async (path) => {
       const hash = await hashFile(path, signal);
@@ -163,4 +174,11 @@ function sourceDiffers(source: ModelSource, from: Readonly<Record<string, unknow
       // A folder may move; its content is pinned by the revision, which `models fetch` computes.
       return null;
   }
+}
+
+function isOutcome(source: ModelSource, { revision, source: from, id }: Manifest, hashes: ReadonlySet<string>): boolean {
+  if (source.source === "hub") return from["source"] === "hub" && id === source.id && revision === source.revision;
+  if (source.source === "path" || from["source"] !== "package" || sourceDiffers(source, from) !== null) return false;
+  const plain = /^[^-]+-[0-9a-f]{12}$/.test(revision);
+  return plain && hashes.has(String(from["wheel"]));
 }

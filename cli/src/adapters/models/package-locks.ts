@@ -32,3 +32,9 @@ const normal = (name: string): string =>
     .trim()
     .toLowerCase()
     .replace(/[-_.]+/g, "-");
+
+/** Every hash a lock allows; whatever has one of them is what a download would give. */
+export async function lockedHashes(lock: string): Promise<ReadonlySet<string>> {
+  const text = await readFile(lock, "utf8");
+  return new Set(text.match(/sha256:[0-9a-f]{64}/g));
+}

@@ -1,4 +1,4 @@
-import { readdir, rm, stat } from "node:fs/promises";
+import { readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fingerprintOf } from "../../../domain/fingerprint.js";
 import type { Sha256 } from "../../../domain/names.js";
@@ -82,9 +82,9 @@ async function pruneEnvironments(parts: PruningParts, keep: readonly ServiceSpec
     if (kept.has(lock) || !(await environments.claimedBy(directory, layout.state))) continue;
     if (!(await environments.release(directory, layout.state))) continue;
     const bytes = await sizeOf(directory);
-    // Without its mark nobody takes a half-removed environment for a whole one.
-    await rm(join(directory, ".complete"), { force: true });
-    await rm(directory, { recursive: true, force: true });
+    // Renamed first: nobody takes a half-removed environment for a whole one.
+    await rename(directory, `${directory}.removed`);
+    await rm(`${directory}.removed`, { recursive: true, force: true });
     removed.push({ what: `Python environment ${lock}`, bytes });
   }
   return removed;

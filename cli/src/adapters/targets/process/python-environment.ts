@@ -49,24 +49,18 @@ export class PythonEnvironments {
   async claim(directory: string, state: string): Promise<void> {
     await mkdir(join(directory, ".users"), { recursive: true });
     await writeFile(claimFile(directory, state), `${state}\n`, { mode: 0o644 });
+    await liveClaims(directory);
   }
 
   /** Drops the claim of a state directory; true when nobody that still exists needs the environment. */
   async release(directory: string, state: string): Promise<boolean> {
     await rm(claimFile(directory, state), { force: true });
-    const names = await readdir(join(directory, ".users")).catch(() => []);
-    for (const name of names) {
-      if (await claimIsAlive(join(directory, ".users", name))) return false;
-    }
-    return true;
+    return (await liveClaims(directory)) === 0;
   }
 
   /** Whether a state directory has claimed an environment: only those are ours to give up. */
   async claimedBy(directory: string, state: string): Promise<boolean> {
-    return access(claimFile(directory, state)).then(
-      () => true,
-      () => false,
-    );
+    return exists(claimFile(directory, state));
   }
 
   async #names(): Promise<string[]> {
@@ -98,11 +92,21 @@ async function isComplete(directory: string): Promise<boolean> {
 
 const claimFile = (directory: string, state: string): string => join(directory, ".users", sha256(state).slice(0, 16));
 
-async function claimIsAlive(file: string): Promise<boolean> {
-  const state = (await readFile(file, "utf8").catch(() => "")).trim();
-  if (state === "") return false;
-  return access(state).then(
+/** Counts the claims whose state directory exists, and forgets the others. */
+async function liveClaims(directory: string): Promise<number> {
+  let live = 0;
+  for (const name of await readdir(join(directory, ".users")).catch(() => [])) {
+    const file = join(directory, ".users", name);
+    const state = (await readFile(file, "utf8").catch(() => "")).trim();
+    // An empty one is being written at this moment.
+    if (state === "" || (await exists(state))) live += 1;
+    else await rm(file, { force: true });
+  }
+  return live;
+}
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
     () => true,
     () => false,
   );
-}

@@ -1,11 +1,9 @@
-import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { Failed, PreflightRefused } from "../../../domain/errors.js";
 import type { Sha256 } from "../../../domain/names.js";
 import type { ModelRef, ServiceSpec } from "../../../domain/release.js";
 import type { ModelStore, StoredModel } from "../../../ports.js";
 import type { PackagedCode } from "../../code/packaged-code.js";
-import { writeAtomic } from "../../files/write-atomic.js";
+import { placeWheel } from "../../code/place-wheel.js";
 import { hashFile } from "../../models/file-hash.js";
 import { currentUid } from "../../state/directories.js";
 import { ensurePrivateDirectory } from "../../state/state-directory.js";
@@ -88,20 +86,11 @@ export async function stageWheel({ layout, code }: StagingParts, wheel: Sha256):
   try {
     await ensurePrivateDirectory(layout.state, currentUid());
     await ensurePrivateDirectory(layout.wheels, currentUid());
-    await copyVerified(current.path, target, wheel);
+    await placeWheel(current, target);
   } catch (error) {
     throw storageFailure("could not stage the code", target, error);
   }
   return target;
-}
-
-/** What was hashed is what is written: the file is read once. */
-async function copyVerified(from: string, to: string, wheel: Sha256): Promise<void> {
-  const data = await readFile(from);
-  if (createHash("sha256").update(data).digest("hex") !== wheel) {
-    throw new Failed(`${from} changed while it was staged`, { nextSteps: ["run the command again"] });
-  }
-  await writeAtomic(to, data);
 }
 
 async function hashOf(path: string): Promise<Sha256 | null> {
