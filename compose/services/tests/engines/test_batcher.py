@@ -1,6 +1,7 @@
 """Admission, delivery, deadlines, cancellation and faults between requests and the engine."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import numpy as np
@@ -26,12 +27,13 @@ def drive(
     engine: SummingEngine,
     work: Callable[[Batcher], Awaitable[None]],
     *,
+    batch: int = 256,
     queue: int = 10_000,
     deadline: int = 5000,
 ) -> CollectorRegistry:
     registry = CollectorRegistry()
     batcher = Batcher(
-        engine, InferenceMetrics(registry), batch_tokens=256, queue_tokens=queue, deadline_ms=deadline
+        engine, InferenceMetrics(registry), batch_tokens=batch, queue_tokens=queue, deadline_ms=deadline
     )
     batcher.engine.start()
 
@@ -147,6 +149,24 @@ def test_out_of_memory_halves_the_batch_until_it_passes() -> None:
         assert batcher.batch_tokens < 256
 
     drive(NarrowEngine(3), work)
+
+
+def test_a_slow_engine_gets_small_batches_so_that_nobody_waits_long() -> None:
+    class Slow(SummingEngine):
+        def infer(self, batch: TokenBatch) -> Rows:
+            time.sleep(batch.ids.size / 4000)
+            return super().infer(batch)
+
+    async def work(batcher: Batcher) -> None:
+        await batcher.run(rows(20, 100))
+        await batcher.run(rows(20, 100, 500))
+
+    engine = Slow()
+    drive(engine, work, batch=4000)
+    first, *later = [count * width for count, width in engine.batches]
+    assert first == 2000
+    assert len(later) >= 2
+    assert max(later) <= 1000
 
 
 def test_a_text_that_alone_is_too_much_fails_alone() -> None:

@@ -16,6 +16,11 @@ from gpuctl_serving.engines.rows import Row
 from gpuctl_serving.kit.errors import BACKEND, ServiceError, unavailable
 from gpuctl_serving.kit.logs import Log
 
+#: A batch should take no longer: whoever comes next waits for it to end. On a CPU larger ones are no faster.
+_BATCH_SECONDS = 0.25
+#: Padded tokens below which smaller batches would cost throughput.
+_LEAST_BATCH = 512
+
 T = TypeVar("T")
 Deliver = Callable[[Sequence[Row], Rows | None, ServiceError | None, float], None]
 
@@ -148,6 +153,6 @@ class EngineThread:
         metrics.batch_tokens.observe(padded)
         metrics.padding_ratio.observe(padded / real)
         rate = real / max(seconds, 1e-6)
-        self.tokens_per_second = (
-            rate if not self.tokens_per_second else 0.8 * self.tokens_per_second + 0.2 * rate
-        )
+        before = self.tokens_per_second
+        self.tokens_per_second = 0.8 * before + 0.2 * rate if before else rate
+        self._queue.soft_tokens = max(_LEAST_BATCH, int(self.tokens_per_second * _BATCH_SECONDS))

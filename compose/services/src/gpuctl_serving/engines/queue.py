@@ -17,7 +17,10 @@ class RowQueue:
     """Jobs go in on the event loop, batches come out on the engine's thread. Thread-safe."""
 
     def __init__(self, batch_tokens: int) -> None:
+        #: Padded tokens a batch may have; halved when memory runs out.
         self.batch_tokens = batch_tokens
+        #: What a batch should have at most to end soon, learned from the engine's speed.
+        self.soft_tokens = batch_tokens
         self._changed = threading.Condition()
         self._jobs: deque[Job] = deque()
         self._errands: deque[Errand] = deque()
@@ -83,7 +86,7 @@ class RowQueue:
             return self._next_batch()
 
     def _next_batch(self) -> list[Row]:
-        rows = choose(self._jobs, self.batch_tokens)
+        rows = choose(self._jobs, min(self.batch_tokens, self.soft_tokens))
         taken, now = set(map(id, rows)), time.perf_counter()
         self._tokens -= sum(map(len, rows))
         head = self._jobs.popleft()
