@@ -14,8 +14,10 @@ BASE = "/api/v1/vector-store"
 class Load:
     """Clients of an index's public port between `with` and its end."""
 
-    def __init__(self, port: int, *, writers: int = 2, searchers: int = 1, texts: bool = False) -> None:
-        self._port, self._texts = port, texts
+    def __init__(
+        self, port: int, *, writers: int = 2, searchers: int = 1, texts: bool = False, upsert: bool = False
+    ) -> None:
+        self._port, self._texts, self._upsert = port, texts, upsert
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(writers)]
         self._threads += [threading.Thread(target=self._search) for _ in range(searchers)]
@@ -48,7 +50,7 @@ class Load:
                 item: dict[str, object] = {"id": name, "text": name}
                 if not self._texts:
                     item["vector"] = [1.0, number, writer]
-                body = {"items": [item]}
+                body = {"items": [item], "upsert": self._upsert}
                 if self._exchange(client, "add", body, name) is not None:
                     self.acknowledged.append(name)
                 self._stop.wait(0.002)

@@ -216,6 +216,22 @@ def test_the_predecessor_takes_back_the_lock_of_a_successor_that_dies_before_it_
     assert stage.stored(old) >= len(load.acknowledged)
 
 
+def test_an_upsert_survives_the_writer_it_was_passed_to(stage: Stage) -> None:
+    old = stage.start("old-a", opened=True)
+    new = stage.start("new-b")
+    with Load(stage.port, upsert=True) as load:
+        for number in range(2):
+            load.wait_for(10 * (number + 1))
+            assert old.private("POST", "writer/hold", {"holdMs": 1000, "successor": new.address})[0] == 200
+            assert new.private("POST", "writer/take", {"deadlineMs": 1000})[0] == 200
+            load.wait_for(len(load.acknowledged) + 5)
+            new.kill()
+            wait_until(lambda: old.standing()["writer"], "the predecessor writes again", 5)
+            new = stage.start("new-b")
+    assert load.failed == []
+    assert stage.stored(old) == len(load.acknowledged)
+
+
 def test_writes_wait_for_a_frozen_writer_no_longer_than_they_must_and_searches_go_on(stage: Stage) -> None:
     old = stage.start("old-a", opened=True)
     assert stage.post("add", {"items": [{"id": "before", "vector": [1, 0, 0]}]}).status_code == 200

@@ -44,8 +44,13 @@ class Lost(Exception):
     """Nobody took the write at that address; another look may find who does."""
 
 
-async def forward(request: Request, to: Elsewhere, origin: Origin, generation: str) -> Response:
-    """Sends the request as it came to another instance; its answer. Raises Lost when nobody is there."""
+async def forward(
+    request: Request, to: Elsewhere, origin: Origin, generation: str, *, repeatable: bool
+) -> Response:
+    """Sends the request as it came to another instance; its answer.
+
+    Raises Lost when nobody is there, and when somebody was lost who had a request that may be done twice.
+    """
     if not to.address:
         raise Lost
     if origin.hops >= _MOST_HOPS:
@@ -66,6 +71,8 @@ async def forward(request: Request, to: Elsewhere, origin: Origin, generation: s
     except Unreachable as nobody:
         raise Lost from nobody
     except ExchangeFailed as broken:
+        if repeatable:
+            raise Lost from broken
         raise unavailable(
             f"The writer was lost while it had this write ({broken}). It may be stored or not; send it again."
         ) from broken

@@ -58,7 +58,7 @@ class Reading:
         worker, origin = self._core.worker, Origin.of(request)
         to = worker.elsewhere() if worker.role == "follower" else Elsewhere("")
         try:
-            return await forward(request, to, origin, self._core.live.key)
+            return await forward(request, to, origin, self._core.live.key, repeatable=True)
         except Lost:
             raise unavailable(
                 "The embedder serves another model than this index, and no other index is known. "

@@ -44,7 +44,9 @@ class Writing:
         else:
             given = check_add(body, most)
         origin = Origin.of(request)
-        return await self._write(request, origin, lambda: self._prepare(body, given, origin))
+        return await self._write(
+            request, origin, lambda: self._prepare(body, given, origin), repeatable=body.upsert
+        )
 
     async def delete(self, request: Request) -> Response:
         """`POST delete`."""
@@ -57,17 +59,27 @@ class Writing:
         async def prepare() -> Work:
             return work
 
-        return await self._write(request, Origin.of(request), prepare)
+        return await self._write(request, Origin.of(request), prepare, repeatable=True)
 
     async def _write(
-        self, request: Request, origin: Origin, prepare: Callable[[], Awaitable[Work]]
+        self,
+        request: Request,
+        origin: Origin,
+        prepare: Callable[[], Awaitable[Work]],
+        *,
+        repeatable: bool,
     ) -> Response:
+        """Commits here or passes on. A write that may be done twice survives the writer it was sent to."""
+
+        async def pass_on(to: Elsewhere) -> Response:
+            return await forward(request, to, origin, self._core.live.key, repeatable=repeatable)
+
         since, work = time.monotonic(), None
         while True:
             try:
                 # A follower passes the request on as it came: the writer embeds for its own generation.
                 if self._core.worker.role == "follower" and not origin.hops:
-                    return await self._forward(request, self._core.worker.elsewhere(), origin)
+                    return await pass_on(self._core.worker.elsewhere())
             except Lost:
                 pass
             work = work or await prepare()
@@ -76,12 +88,9 @@ class Writing:
             if not isinstance(result, Elsewhere):
                 return self._done(result)
             try:
-                return await self._forward(request, result, origin)
+                return await pass_on(result)
             except Lost:
                 await look_again(since)
-
-    async def _forward(self, request: Request, to: Elsewhere, origin: Origin) -> Response:
-        return await forward(request, to, origin, self._core.live.key)
 
     def _done(self, result: dict[str, int]) -> Response:
         for op in ("added", "updated", "deleted"):
