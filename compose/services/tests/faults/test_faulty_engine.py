@@ -112,6 +112,32 @@ def test_a_hang_at_load_leaves_it_loading_and_alive(faulty_code: Path, tiny: dic
         child.wait(20)
 
 
+def test_a_delayed_fault_begins_after_the_instance_answers_publicly(
+    faulty_code: Path, tiny: dict[str, Path]
+) -> None:
+    script = (
+        "import sys, pathlib, numpy as np\n"
+        "from gpuctl_serving.engines.onnx_cpu import OnnxCpuEngine\n"
+        "from gpuctl_serving.engines.protocol import TokenBatch, Tokens\n"
+        "from gpuctl_serving.kit.service import InstanceFacts\n"
+        "engine = OnnxCpuEngine(1)\n"
+        "engine.load(pathlib.Path(sys.argv[1]))\n"
+        "batch = TokenBatch.of([Tokens(np.array([0, 5, 2], np.int32), None, False)], 0)\n"
+        "right = engine.infer(batch)\n"
+        "facts = InstanceFacts('i', 'r', 'a', 'closed')\n"
+        "assert all(np.array_equal(engine.infer(batch), right) for _ in range(5)), 'before it opened'\n"
+        "facts.traffic = 'open'\n"
+        "assert all(np.array_equal(engine.infer(batch), right) for _ in range(2)), 'the first two'\n"
+        "assert np.array_equal(engine.infer(batch), right[:, ::-1]), 'the third'\n"
+    )
+    env = {"PYTHONPATH": str(faulty_code), "FAULTY_ENGINE": "wrong-answers-after:2"}
+    model = tiny["tiny-xlmr-embedder"] / "model.onnx"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(model)], env=env, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_without_a_fault_it_is_the_real_engine(faulty_code: Path, tiny: dict[str, Path]) -> None:
     with started(faulty_code, tiny["tiny-xlmr-embedder"], "") as (_, port):
         until_ready(port)
