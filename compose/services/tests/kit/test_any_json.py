@@ -14,9 +14,25 @@ from gpuctl_serving.embedder.service import create_service as create_embedder
 from gpuctl_serving.reranker.service import create_service as create_reranker
 
 KEYS = st.sampled_from(
-    ["inputs", "input", "query", "texts", "documents", "truncate", "truncation_direction", "normalize"]
-    + ["dimensions", "encoding_format", "top_n", "raw_scores", "return_documents", "prompt_name"]
-    + ["content", "text", "metadata"]
+    [
+        "inputs",
+        "input",
+        "query",
+        "texts",
+        "documents",
+        "truncate",
+        "truncation_direction",
+        "normalize",
+        "dimensions",
+        "encoding_format",
+        "top_n",
+        "raw_scores",
+        "return_documents",
+        "prompt_name",
+        "content",
+        "text",
+        "metadata",
+    ]
 )
 LEAVES = (
     st.none()
