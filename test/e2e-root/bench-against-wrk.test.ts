@@ -27,7 +27,7 @@ describe("gpuctl bench and wrk on the same service", () => {
   test("agree on the median within 5 %, measured in turns", async () => {
     const medians: { ours: number[]; wrk: number[] } = { ours: [], wrk: [] };
     for (let round = 0; round < 3; round += 1) {
-      const { latency } = await measure(stub.url, { concurrency: connections, duration: String(seconds), warmUp: "1" });
+      const { latency } = await measure(stub.url, { concurrency: connections, duration: String(seconds), "warm-up": "1" });
       medians.ours.push(latency.response.p50 ?? Number.NaN);
       medians.wrk.push(wrkMedian(stub.url, scratch));
     }

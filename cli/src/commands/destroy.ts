@@ -7,7 +7,10 @@ export default class Destroy extends BaseCommand<typeof Destroy> {
   static override summary = "Stop every service of an environment and give its ports back.";
   static override description =
     "Releases, logs and the index's data stay: the next deploy starts the current release again. Nothing is asked; the environment's name confirms.";
-  static override examples = ["<%= config.bin %> destroy --confirm local"];
+  static override examples = [
+    "<%= config.bin %> destroy --confirm local",
+    "<%= config.bin %> destroy -e staging --confirm staging --lock-wait 30s",
+  ];
   static override flags = {
     confirm: Flags.string({ description: "Name of the environment, to confirm.", helpValue: "NAME" }),
     "lock-wait": lockWaitFlag(),

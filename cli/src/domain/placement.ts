@@ -1,4 +1,4 @@
-import type { ReleaseId, Slot } from "./names.js";
+import type { Slot } from "./names.js";
 import { mib, type MiB, type Milliseconds } from "./units.js";
 
 /** How a candidate takes over a node. `gapMs` is the expected time without an instance that answers. */
@@ -47,9 +47,4 @@ export function chooseStrategy(question: MemoryQuestion): Strategy {
 /** The slot a candidate takes: the one its predecessor does not have. */
 export function freeSlot(occupied: Slot | null): Slot {
   return occupied === "a" ? "b" : "a";
-}
-
-/** Orders releases by number; ids sort wrongly as text (r10 before r9). */
-export function releaseNumber(id: ReleaseId): number {
-  return Number(/^r(\d+)-/.exec(id)?.[1] ?? Number.NaN);
 }

@@ -1,4 +1,3 @@
-import { Failed } from "../../domain/errors.js";
 import type { PerService } from "../../domain/fingerprint.js";
 import { gateResult, judgeProof, type Verdict } from "../../domain/gates.js";
 import type { InstanceId, ServiceName } from "../../domain/names.js";
@@ -207,7 +206,3 @@ export function withMeasurements(services: PerService<ServiceRelease>, findings:
   }
   return result;
 }
-
-/** The failure of anything that is not about one candidate. */
-export const asFailed = (thrown: unknown): Failed =>
-  thrown instanceof Failed ? thrown : new Failed(reasonOf(thrown), { cause: thrown });

@@ -2,7 +2,7 @@ import { Failed } from "../../domain/errors.js";
 import type { ServiceName } from "../../domain/names.js";
 import type { Milliseconds } from "../../domain/units.js";
 import type { Context, Phase } from "../../ports.js";
-import { seconds, stopIfAsked } from "./deadline.js";
+import { stopIfAsked } from "./deadline.js";
 import { LeasedTarget } from "./leased-target.js";
 
 /** One piece of work under one lease. */
@@ -73,6 +73,3 @@ export function reasonOf(thrown: unknown): string {
   if (thrown instanceof Failed && thrown.because !== undefined) return `${thrown.message}: ${thrown.because}`;
   return thrown instanceof Error ? thrown.message : String(thrown);
 }
-
-/** Time budget of a phase, as a sentence for its failure. */
-export const overBudget = (what: string, budget: number): Failed => new Failed(`${what} within its budget of ${seconds(budget)}`);

@@ -4,7 +4,7 @@ import { BaseCommand } from "../../base-command.js";
 
 export default class LockStatusCommand extends BaseCommand<typeof LockStatusCommand> {
   static override summary = "Say who may change the environment now.";
-  static override examples = ["<%= config.bin %> lock status"];
+  static override examples = ["<%= config.bin %> lock status", "<%= config.bin %> lock status -e staging --json"];
 
   async execute(): Promise<LockStatus> {
     const { lockStatus } = await import("../../app/lock-status.js");
