@@ -88,7 +88,7 @@ describe("faults are counted and make the verdict INVALID", () => {
 
   it.each(faults)("%s", async (fault, failed, reason) => {
     const { url } = await stub({ delayMs: 1, fault, faultEvery: 10 });
-    const report = await measure(url, { rate: "100", duration: "1", warmUp: "0" });
+    const report = await measure(url, { rate: "100", duration: "1", "warm-up": "0" });
     expect(report.verdict).toBe("INVALID");
     expect(report.requests).toMatchObject({ scheduled: 100, failed });
     expect(reasonsOf(report)).toContain(reason);
@@ -106,7 +106,7 @@ describe("faults are counted and make the verdict INVALID", () => {
   it.each(["wrong-order", "missing-item", "wrong-index", "nan"] as const)("reranker and index: %s", async (fault) => {
     const { url } = await stub({ fault, faultEvery: 10, delayMs: 1 });
     for (const workload of ["rerank", "index"] as const) {
-      const report = await measure(url, { rate: "100", duration: "1", warmUp: "0" }, workload);
+      const report = await measure(url, { rate: "100", duration: "1", "warm-up": "0" }, workload);
       expect(report.verdict).toBe("INVALID");
       expect(reasonsOf(report)).toMatch(/of 100 answers checked: /);
     }
@@ -114,7 +114,7 @@ describe("faults are counted and make the verdict INVALID", () => {
 
   it("a request that is never answered counts with the timeout, from the moment it was due", async () => {
     const { url } = await stub({ delayMs: 1, fault: "hang", faultEvery: 10 });
-    const report = await measure(url, { rate: "100", duration: "1", warmUp: "0", timeout: "700ms" });
+    const report = await measure(url, { rate: "100", duration: "1", "warm-up": "0", timeout: "700ms" });
     expect(report.requests).toMatchObject({ scheduled: 100, ok: 90, timeouts: 10 });
     expect(report.latency.response.max).toBe(700);
     expect(reasonsOf(report)).toContain("10 of 100 requests timed out");
@@ -122,7 +122,7 @@ describe("faults are counted and make the verdict INVALID", () => {
 
   it("a failure during warm-up is a failure", async () => {
     const { url } = await stub({ delayMs: 1, fault: "http-503", faultEvery: 40 });
-    const report = await measure(url, { rate: "100", duration: "1", warmUp: "0.6" });
+    const report = await measure(url, { rate: "100", duration: "1", "warm-up": "0.6" });
     expect(reasonsOf(report)).toContain("1 of 60 requests failed during warm-up");
   });
 
@@ -139,7 +139,7 @@ describe("faults are counted and make the verdict INVALID", () => {
       arrival: "constant",
       timeout: "5",
       seed: 1,
-      warmUp: "0",
+      "warm-up": "0",
       quick: true,
       connections: 64,
       command: "",

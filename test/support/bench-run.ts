@@ -27,7 +27,15 @@ export async function measure(
   workload: BenchWorkloadName = "embed",
   tools = benchTools(),
 ): Promise<BenchReport> {
-  const given = { arrival: "constant", timeout: "5s", seed: 7, quick: true, connections: 256, warmUp: "0.3", ...flags } as const;
+  const given = {
+    arrival: "constant",
+    timeout: "5s",
+    seed: 7,
+    quick: true,
+    connections: 256,
+    "warm-up": "0.3",
+    ...flags,
+  } as const;
   const request = benchRequest({ command: "gpuctl bench", ...given });
   const { reports } = await bench(tools, { ...request, ...urlTargets(url, workload) });
   const [report] = reports;

@@ -10,7 +10,7 @@ export interface BenchFlags {
   arrival: Arrival;
   concurrency?: number | undefined;
   duration?: string | undefined;
-  warmUp?: string | undefined;
+  "warm-up"?: string | undefined;
   timeout: string;
   seed: number;
   quick: boolean;
@@ -29,7 +29,7 @@ export function benchRequest(flags: BenchFlags): Omit<BenchRequest, "targets" | 
     mode: modeOf(flags, defaults.concurrency),
     quick: flags.quick,
     duration: duration("--duration", flags.duration, defaults.duration, 1_000),
-    warmUp: duration("--warm-up", flags.warmUp, defaults.warmUp, 0),
+    warmUp: duration("--warm-up", flags["warm-up"], defaults.warmUp, 0),
     timeout: duration("--timeout", flags.timeout, ms(30_000), 1),
     seed: flags.seed,
     batch: flags.batch ?? null,
