@@ -45,7 +45,7 @@ describe("kill -9 of what serves, under load", () => {
     );
     await pause(1000);
     const { ok, failed } = await load.stop();
-    expect(failed.filter(({ reason }) => /ECONNREFUSED/.test(reason))).toEqual([]);
+    expect(failed.filter(({ reason }) => reason.includes("ECONNREFUSED"))).toEqual([]);
     expect(failed.length).toBeLessThanOrEqual(3);
     expect(ok).toBeGreaterThan(20);
   }, 90_000);
