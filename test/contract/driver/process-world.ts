@@ -13,7 +13,7 @@ import { cacheHome, currentUid, runDirectory } from "../../../cli/src/adapters/s
 import { LinuxProcessTable } from "../../../cli/src/adapters/state/process-identity.js";
 import { readKeeperIdentity } from "../../../cli/src/adapters/targets/process/desired-file.js";
 import { listeningPorts } from "../../../cli/src/adapters/targets/process/listening-ports.js";
-import { ProcessDriver } from "../../../cli/src/adapters/targets/process/process-driver.js";
+import { ProcessDriver, type ProcessDriverOptions } from "../../../cli/src/adapters/targets/process/process-driver.js";
 import type { ServiceSpec } from "../../../cli/src/domain/release.js";
 import { ms } from "../../../cli/src/domain/units.js";
 import type { Lease } from "../../../cli/src/ports.js";
@@ -27,6 +27,7 @@ export class ProcessWorld implements DriverWorld {
   readonly driver: ProcessDriver;
   readonly directory: string;
   readonly state: string;
+  readonly #options: ProcessDriverOptions;
   readonly #base: ServiceSpec;
   readonly #leases: FileLeaseStore;
   readonly #processes = new LinuxProcessTable();
@@ -48,7 +49,7 @@ export class ProcessWorld implements DriverWorld {
     });
     const cache = cacheHome(process.env);
     const store = join(directory, "models");
-    this.driver = new ProcessDriver({
+    this.#options = {
       directories: { state, run: this.run, cache, models: store },
       env: { PATH: process.env["PATH"], HOME: homedir() },
       clock,
@@ -56,11 +57,12 @@ export class ProcessWorld implements DriverWorld {
       models: new FileModelStore(store, new ModelLock(join(directory, "gpuctl.yaml")), new HashCache(join(directory, "cache"))),
       code,
       processes: this.#processes,
-    });
+    };
+    this.driver = new ProcessDriver(this.#options);
   }
 
-  static async create(): Promise<ProcessWorld> {
-    const directory = mkdtempSync(join(tmpdir(), "gpuctl-driver-"));
+  static async create(options: { name?: string } = {}): Promise<ProcessWorld> {
+    const directory = mkdtempSync(join(tmpdir(), `gpuctl-driver-${options.name ?? ""}`));
     const code = new PackageCodeSource(repository, { GPUCTL_WHEEL: sourceWheel(directory) });
     const [port = 0] = await freePorts(1);
     const { wheel, file, version, lock } = await code.current();
@@ -99,11 +101,30 @@ export class ProcessWorld implements DriverWorld {
     return `http://${spec.listen.host}:${spec.listen.port.toString()}`;
   }
 
-  async killManager(): Promise<void> {
+  /** The driver of another version of gpuctl, with the same code. */
+  withVersion(version: string): ProcessDriver {
+    const { code } = this.#options;
+    return new ProcessDriver({ ...this.#options, code: { current: async () => ({ ...(await code.current()), version }) } });
+  }
+
+  async keeperPid(): Promise<number> {
     const keeper = await readKeeperIdentity(join(this.state, "keeper/keeper.json"));
     if (keeper === null) throw new Error("no keeper runs");
-    process.kill(keeper.pid, "SIGKILL");
-    await until(() => this.#processes.startTime(keeper.pid) !== keeper.startTime, "the keeper is gone");
+    return keeper.pid;
+  }
+
+  /** Keeper processes of this world, by their command line. */
+  keepers(): number[] {
+    return this.#ownPids().filter((pid) =>
+      readFileSync(`/proc/${pid.toString()}/cmdline`, "utf8").includes("gpuctl_serving.keeper"),
+    );
+  }
+
+  async killManager(): Promise<void> {
+    const pid = await this.keeperPid();
+    const startTime = this.#processes.startTime(pid);
+    process.kill(pid, "SIGKILL");
+    await until(() => this.#processes.startTime(pid) !== startTime || startTime === null, "the keeper is gone");
   }
 
   killInstance(pid: number): void {

@@ -14,18 +14,21 @@ interface Wanted {
 export async function portFindings(wanted: readonly Wanted[], ours: ReadonlySet<number>): Promise<Finding[]> {
   const listening = await listeningPorts();
   const owners = await socketOwners(new Set(listening.map((each) => each.inode)));
-  return Promise.all(
-    wanted.map(async ({ service, host, port }) => {
-      const address = `${service} on ${host}:${port.toString()}`;
-      const there = listening.filter((each) => each.port === port && collides(host, each.address));
-      const pids = there.flatMap((each) => owners.get(each.inode) ?? []);
-      if (pids.some((pid) => ours.has(pid)))
-        return { level: "ok", code: "port-ours", what: `${address} is held by this environment` };
-      const refusal = await bindingFails(host, port);
-      if (refusal === null) return { level: "ok", code: "port-free", what: `${address} is free` };
-      return taken(address, port, refusal, pids[0] ?? null);
-    }),
-  );
+  const findings: Finding[] = [];
+  // One after the other: trying to bind must not collide with itself.
+  for (const { service, host, port } of wanted) {
+    const address = `${service} on ${host}:${port.toString()}`;
+    const there = listening.filter((each) => each.port === port && collides(host, each.address));
+    const pids = there.flatMap((each) => owners.get(each.inode) ?? []);
+    if (pids.some((pid) => ours.has(pid))) {
+      findings.push({ level: "ok", code: "port-ours", what: `${address} is held by this environment` });
+      continue;
+    }
+    const refusal = await bindingFails(host, port);
+    const free: Finding = { level: "ok", code: "port-free", what: `${address} is free` };
+    findings.push(refusal === null ? free : taken(address, port, refusal, pids[0] ?? null));
+  }
+  return findings;
 }
 
 function taken(address: string, port: number, code: string, pid: number | null): Finding {

@@ -13,7 +13,7 @@ import { modelFor, pythonFor, stageWheel, type StagingParts } from "./staging.js
 
 const mebibyte = 1024 * 1024;
 /** Below this a record or a log line may not fit any more. */
-const diskBlockerBytes = 64 * mebibyte;
+const diskBlockerBytes = 8 * mebibyte;
 const diskWarningBytes = 1024 * mebibyte;
 /** Python, ONNX Runtime and buffers of one service, beside its model. */
 const serviceMiB = 200;
