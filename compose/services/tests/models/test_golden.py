@@ -11,7 +11,7 @@ from gpuctl_serving.engines.protocol import TokenBatch, Tokens
 from gpuctl_serving.models import heads
 from gpuctl_serving.models.adopt_onnx import adopt
 from gpuctl_serving.models.architecture import Architecture
-from gpuctl_serving.models.graph import save_model
+from gpuctl_serving.models.graph import beside_of, save_model
 from gpuctl_serving.models.manifest import read_manifest
 from gpuctl_serving.models.probing import unit
 from gpuctl_serving.models.safetensors import Weights
@@ -93,3 +93,9 @@ def test_a_large_model_keeps_its_weights_beside_the_graph(golden: Path, tmp_path
     files = save_model(model, tmp_path / "model.onnx", external_above=1000)
     assert files == ["model.onnx", "model.onnx.data"]
     assert np.array_equal(answers(tmp_path / "model.onnx", row), wanted)
+    streamed = tmp_path / "streamed.onnx"
+    beside = beside_of(streamed)
+    built = heads.build_embedder(Weights(folder / "model.safetensors"), arch, "cls", beside)
+    assert save_model(built, streamed) == ["streamed.onnx", "streamed.onnx.data"]
+    assert streamed.stat().st_size < 100_000 < beside.stat().st_size
+    assert np.array_equal(answers(streamed, row), wanted)

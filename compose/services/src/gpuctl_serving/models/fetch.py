@@ -14,7 +14,7 @@ from gpuctl_serving.models import heads
 from gpuctl_serving.models.adopt_onnx import adopt
 from gpuctl_serving.models.architecture import Architecture
 from gpuctl_serving.models.errors import ModelProblem
-from gpuctl_serving.models.graph import save_model
+from gpuctl_serving.models.graph import EXTERNAL_ABOVE, beside_of, save_model
 from gpuctl_serving.models.heads import Pooling
 from gpuctl_serving.models.manifest import (
     SCHEMA_VERSION,
@@ -127,14 +127,16 @@ def _build(spec: Spec, folder: SourceFolder, out: Path, progress: Progress) -> _
 def _from_safetensors(spec: Spec, folder: SourceFolder, file: Path, out: Path) -> _Built:
     weights, arch = Weights(file), Architecture.from_config(folder.config)
     pooling = spec.pooling or folder.pooling()
+    target = out / "model.onnx"
+    beside = beside_of(target) if weights.float32_bytes > EXTERNAL_ABOVE else None
     kind: Kind = "embedder"
     if heads.is_cross_encoder(weights):
-        kind, model = "cross-encoder", heads.build_cross_encoder(weights, arch)
+        kind, model = "cross-encoder", heads.build_cross_encoder(weights, arch, beside)
     elif pooling is None:
         raise _pooling_unknown(folder.path)
     else:
-        model = heads.build_embedder(weights, arch, pooling)
-    return _Built(kind, pooling, save_model(model, out / "model.onnx"), sha256_file(file))
+        model = heads.build_embedder(weights, arch, pooling, beside)
+    return _Built(kind, pooling, save_model(model, target), sha256_file(file))
 
 
 def _from_onnx(spec: Spec, folder: SourceFolder, out: Path) -> _Built:

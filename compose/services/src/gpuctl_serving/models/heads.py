@@ -1,5 +1,6 @@
 """What comes after the encoder: pooling to one vector a text, or one logit a pair."""
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,18 +17,20 @@ Pooling = Literal["mean", "cls"]
 VECTORS, LOGITS = "sentence_embedding", "logits"
 
 
-def build_embedder(weights: Tensors, arch: Architecture, pooling: Pooling) -> onnx.ModelProto:
-    """Token ids and mask in, one pooled vector a row out."""
-    graph = Graph("embedder")
+def build_embedder(
+    weights: Tensors, arch: Architecture, pooling: Pooling, beside: Path | None = None
+) -> onnx.ModelProto:
+    """Token ids and mask in, one pooled vector a row out. `beside` takes the weights of a large model."""
+    graph = Graph("embedder", beside)
     encoded = EncoderWriter(graph, weights, arch).write(token_types=False)
     pooled = pool(graph, encoded, pooling)
     graph.output(pooled, VECTORS, ["batch", arch.hidden])
     return graph.model()
 
 
-def build_cross_encoder(weights: Tensors, arch: Architecture) -> onnx.ModelProto:
-    """Token ids of a pair in, one logit a row out."""
-    graph = Graph("cross-encoder")
+def build_cross_encoder(weights: Tensors, arch: Architecture, beside: Path | None = None) -> onnx.ModelProto:
+    """Token ids of a pair in, one logit a row out. `beside` takes the weights of a large model."""
+    graph = Graph("cross-encoder", beside)
     writer = EncoderWriter(graph, weights, arch)
     encoded = writer.write(token_types=arch.family == "bert" and arch.token_types > 1)
     first = first_token(graph, encoded.hidden)

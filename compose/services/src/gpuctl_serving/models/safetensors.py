@@ -1,6 +1,7 @@
 """A small reader of safetensors files: a JSON header, then raw little-endian tensors."""
 
 import json
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -49,6 +50,11 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         if entry["dtype"] == "BF16":
             return (raw.astype(np.uint32) << 16).view(np.float32)
         return np.ascontiguousarray(raw, dtype=np.float32)
+
+    @property
+    def float32_bytes(self) -> int:
+        """What all tensors take as float32, whatever they are stored as."""
+        return sum(4 * math.prod(entry["shape"]) for entry in self._header.values())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._header)
