@@ -176,6 +176,20 @@ describe("a starved load generator", () => {
   });
 });
 
+describe("a measurement that is interrupted", () => {
+  it.each([{ rate: "100" }, { concurrency: 4 }])("ends at once, with requests unanswered (%o)", async (mode) => {
+    const { url } = await stub({ delayMs: 60_000 });
+    const stop = new AbortController();
+    const measured = measure(url, { ...mode, duration: "60" }, "embed", { ...benchTools(), signal: stop.signal });
+    const ended = measured.catch((error: unknown) => error);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const began = performance.now();
+    stop.abort(new Error("stopped by SIGINT"));
+    expect(await ended).toMatchObject({ message: "stopped by SIGINT" });
+    expect(performance.now() - began).toBeLessThan(5000);
+  });
+});
+
 describe("without a service", () => {
   it("the error says so and names the next command", async () => {
     const server = await stub({});
