@@ -21,8 +21,10 @@ describe("a disk that refuses", () => {
   };
 
   afterEach(async () => {
-    await sandbox.close();
+    // What runs is described on the mounted disk; what is mounted cannot be removed.
+    await sandbox.run(["destroy", "--confirm", "local"]);
     unmountAll();
+    await sandbox.close();
   });
 
   test("a full disk while the record is written: the deploy says so, the old release serves, and with space it works again", async () => {
