@@ -68,7 +68,8 @@ describe("a deploy and a rollback of all three services while clients read and w
       await sandbox.result(args, env);
       const { ok, failed } = await running.stop();
       expect(failed).toEqual([]);
-      expect(ok).toBeGreaterThan(30);
+      // A warm rollback is over in little more than a second.
+      expect(ok).toBeGreaterThan(10);
       for (const id of written) {
         const answer = await fetch(sandbox.url("index", `/api/v1/vector-store/items/${encodeURIComponent(id)}`));
         expect(answer.status, id).toBe(200);
