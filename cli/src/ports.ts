@@ -186,6 +186,8 @@ export interface TargetDriver {
   stage(spec: ServiceSpec, part: "code" | "models", signal: AbortSignal): Promise<string>;
   /** Whether a spec could be started without fetching anything. */
   staged(spec: ServiceSpec): Promise<boolean>;
+  /** Whether the staged files of a spec are still what was staged: a missing or edited one is drift. */
+  intact(spec: ServiceSpec): Promise<boolean>;
   capacity(): Promise<Capacity>;
   /** What runs now, read without changing anything; works when the manager is dead. */
   observe(): Promise<Observation>;
@@ -478,6 +480,10 @@ export interface DocumentReader {
   read(paths: readonly string[], signal: AbortSignal): AsyncIterable<DocumentFile>;
   /** How many files `read` will give, and their bytes. */
   measure(paths: readonly string[], signal: AbortSignal): Promise<{ files: number; bytes: number }>;
+  /** What the sources of files below the paths begin with: `docs/` for a directory, nothing for a file. */
+  prefixes(paths: readonly string[]): Promise<readonly string[]>;
+  /** Whether the file that a source names is certainly no longer there; in doubt it is. */
+  isGone(source: string): Promise<boolean>;
 }
 
 /** Everything a use case of one environment may touch. */

@@ -38,6 +38,7 @@ export class RetrievalServices implements HttpClient {
     if (path === "/add") return this.#add(body["items"] as unknown as Item[]);
     if (path === "/delete") return { deleted: (body["ids"] as unknown as string[]).filter((id) => this.items.delete(id)).length };
     if (path === "/items/lookup") return this.#lookup((body["filter"] as unknown as { source: string }).source);
+    if (path === "/items/values") return this.#values(body["key"] as unknown as string, body["prefix"] as unknown as string);
     if (path === "/stats") return { namespaces: this.items.size > 0 ? { default: this.items.size } : {} };
     if (path === "/search") return { results: [this.#search(body["k"] as unknown as number)] };
     if (path === "/rerank") return { results: this.#rerank(body["documents"] as unknown as unknown[]) };
@@ -58,6 +59,11 @@ export class RetrievalServices implements HttpClient {
   #lookup(source: string): { items: Record<string, { metadata: unknown }> } {
     const found = [...this.items.values()].filter(({ metadata }) => metadata["source"] === source);
     return { items: Object.fromEntries(found.map(({ id, metadata }) => [id, { metadata }])) };
+  }
+
+  #values(key: string, prefix: string): { values: unknown[] } {
+    const values = [...this.items.values()].map(({ metadata }) => metadata[key]);
+    return { values: [...new Set(values)].filter((value) => typeof value === "string" && value.startsWith(prefix)) };
   }
 
   #search(k: number): unknown[] {

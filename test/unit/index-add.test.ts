@@ -71,6 +71,48 @@ describe("index add", () => {
     expect([...services.items.keys()]).toEqual(["docs/guide.md#0", "docs/guide.md#1"]);
   });
 
+  it("removes what a directory no longer has, and says of how many files", async () => {
+    await file("docs/kept.md", "Kept.");
+    await file("docs/old/gone.md", "# A\n\nGone.\n\n# B\n\nToo.\n");
+    await file("docs2/other.md", "Other.");
+    await add(["docs", "docs2"]);
+    await rm(join(directory, "docs/old"), { recursive: true });
+    await rm(join(directory, "docs2/other.md"));
+    expect(await add(["docs"])).toMatchObject({ unchanged: 1, deleted: 2, filesGone: 1 });
+    expect([...services.items.keys()]).toEqual(["docs/kept.md#0", "docs2/other.md#0"]);
+    expect(await add(["."])).toMatchObject({ unchanged: 1, deleted: 1, filesGone: 1 });
+    expect([...services.items.keys()]).toEqual(["docs/kept.md#0"]);
+  });
+
+  it("keeps what is still on the disk but was not read, and what another client stored", async () => {
+    await file("docs/a.md", "A.");
+    await file("docs/b.md", "B.");
+    await add();
+    await file("docs/b.md", new Uint8Array([0]));
+    const metadata = { source: "docs/never-a-file.md", hash: "theirs" };
+    services.items.set("theirs", { id: "theirs", text: "Theirs.", metadata });
+    expect(await add(["."])).toMatchObject({ deleted: 0, filesGone: 0 });
+    expect([...services.items.keys()]).toEqual(["docs/a.md#0", "docs/b.md#0", "theirs"]);
+  });
+
+  it("one file named by itself removes nothing of its neighbours", async () => {
+    await file("docs/a.md", "A.");
+    await file("docs/b.md", "B.");
+    await add();
+    await rm(join(directory, "docs/b.md"));
+    expect(await add(["docs/a.md"])).toMatchObject({ deleted: 0, filesGone: 0 });
+  });
+
+  it("a renamed JSON lines file keeps the chunks that carry their own ids", async () => {
+    await file("docs/notes.jsonl", '{"id":"n1","text":"Alpha"}\n{"text":"Beta"}');
+    await add();
+    await rm(join(directory, "docs/notes.jsonl"));
+    await file("docs/renamed.jsonl", '{"id":"n1","text":"Alpha"}\n{"text":"Beta"}');
+    await add();
+    expect([...services.items.keys()].sort()).toEqual(["docs/renamed.jsonl#1", "n1"]);
+    expect(services.items.get("n1")?.metadata).toMatchObject({ source: "docs/renamed.jsonl" });
+  });
+
   it("goes on from where an earlier run was cut short", async () => {
     for (let n = 0; n < 10; n += 1) await file(`docs/${String(n)}.txt`, `Text number ${String(n)}.`);
     services.interruptions = [{ path: "/embed", status: 200, body: "no vectors" }];
@@ -143,10 +185,11 @@ describe("index add", () => {
 
 describe("the summary", () => {
   it("says what changed, how fast, and what to type next", () => {
-    const counts = { files: 12, chunks: 1204, added: 1000, updated: 4, unchanged: 200, deleted: 3, truncated: 0 };
+    const counts = { files: 12, chunks: 1204, added: 1000, updated: 4, unchanged: 200, deleted: 3, filesGone: 1, truncated: 0 };
     const text = indexAddText({ namespace: "default", ...counts, skipped: [], seconds: 10, chunksPerSecond: 120.4 });
     expect(text).toBe(
       "12 files, 1,204 chunks in namespace default: 1000 added, 4 updated, 200 unchanged, 3 deleted (10.0 s, 120.4 chunks/s)\n" +
+        "Deleted what the index had of 1 file no longer on the disk.\n" +
         'Ask it something: gpuctl query "..."',
     );
   });

@@ -1,10 +1,10 @@
 import { type Chunk, chunkDocument } from "../domain/chunk.js";
 import { documentKind } from "../domain/documents.js";
-import { ms } from "../domain/units.js";
 import type { DocumentReader, Progress } from "../ports.js";
 import { AddQueue } from "./index-add-queue.js";
+import { chunksOfGoneFiles, deleteChunks, storedChunks } from "./index-add-stored.js";
 import type { ServiceAddress } from "./service-address.js";
-import { callPatiently, type CallTools } from "./service-call.js";
+import type { CallTools } from "./service-call.js";
 import { field } from "../bench/workload.js";
 
 export interface IndexAddTools extends CallTools {
@@ -29,6 +29,8 @@ export interface IndexAddResult {
   updated: number;
   unchanged: number;
   deleted: number;
+  /** Files whose chunks were deleted because they are no longer on the disk. */
+  filesGone: number;
   /** Chunks that were longer than the model reads; their ends cannot be found. */
   truncated: number;
   skipped: readonly { source: string; because: string }[];
@@ -36,11 +38,9 @@ export interface IndexAddResult {
   chunksPerSecond: number;
 }
 
-const base = "/api/v1/vector-store";
-
 /**
  * Brings the index up to date with documents: new and changed chunks are embedded and added, unchanged ones are left alone,
- * chunks that a file no longer has are deleted. What was added stays when it is interrupted, and a second run goes on from there.
+ * chunks that a file no longer has are deleted, and so are those of files that are gone from a given directory. What was added stays when it is interrupted, and a second run goes on from there.
  */
 export async function indexAdd(tools: IndexAddTools, request: IndexAddRequest): Promise<IndexAddResult> {
   const began = tools.clock.monotonic();
@@ -67,17 +67,26 @@ export async function indexAdd(tools: IndexAddTools, request: IndexAddRequest): 
     report(tools, began, { read, files: total.files, chunks: counts.chunks });
   }
   await queue.finish();
-  const deleted = await deleteChunks(
-    tools,
-    request,
-    gone.filter((id) => !ids.has(id)),
-  );
+  const left = await chunksOfGoneFiles(tools, request, request.paths);
+  const superfluous = [...new Set([...gone, ...left.ids])].filter((id) => !ids.has(id));
+  const deleted = await deleteChunks(tools, request, superfluous);
   const seconds = (tools.clock.monotonic() - began) / 1000;
   const { added, updated, truncated } = queue.counts;
   if (truncated > 0)
     warn(tools.progress, `${String(truncated)} chunks are longer than the model reads: their ends cannot be found`);
   const chunksPerSecond = seconds > 0 ? counts.chunks / seconds : 0;
-  return { namespace: request.namespace, ...counts, added, updated, deleted, truncated, skipped, seconds, chunksPerSecond };
+  return {
+    namespace: request.namespace,
+    ...counts,
+    added,
+    updated,
+    deleted,
+    filesGone: left.files,
+    truncated,
+    skipped,
+    seconds,
+    chunksPerSecond,
+  };
 }
 
 /** The chunks of one file. What cannot be used is said at once, with the file's name. */
@@ -111,29 +120,10 @@ function chunksOf(
   });
 }
 
-/** Ids of a source's chunks in the index, with their metadata. */
-async function storedChunks(tools: CallTools, request: IndexAddRequest, source: string): Promise<Map<string, unknown>> {
-  const body = { namespace: request.namespace, filter: { source } };
-  const call = { service: "index", address: request.index, path: `${base}/items/lookup`, body, timeout: ms(30_000) } as const;
-  const items = field((await callPatiently(tools, call)).body, "items");
-  return new Map(Object.entries((items ?? {}) as Record<string, unknown>).map(([id, item]) => [id, field(item, "metadata")]));
-}
-
 /** Equal content under another line or heading is stored anew: the place is part of the answer. */
 function isStored(chunk: Chunk, stored: ReadonlyMap<string, unknown>): boolean {
   const metadata = stored.get(chunk.id);
   return (["hash", "line", "heading"] as const).every((name) => field(metadata, name) === chunk.metadata[name]);
-}
-
-/** Only after everything was added: an interrupted run leaves too much rather than too little. */
-async function deleteChunks(tools: CallTools, request: IndexAddRequest, ids: readonly string[]): Promise<number> {
-  let deleted = 0;
-  for (let from = 0; from < ids.length; from += 1000) {
-    const body = { namespace: request.namespace, ids: ids.slice(from, from + 1000) };
-    const call = { service: "index", address: request.index, path: `${base}/delete`, body, timeout: ms(30_000) } as const;
-    deleted += Number(field((await callPatiently(tools, call)).body, "deleted") ?? 0);
-  }
-  return deleted;
 }
 
 function report(tools: IndexAddTools, began: number, state: { read: number; files: number; chunks: number }): void {

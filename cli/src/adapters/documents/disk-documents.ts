@@ -37,6 +37,27 @@ export class DiskDocuments implements DocumentReader {
     return total;
   }
 
+  async prefixes(paths: readonly string[]): Promise<readonly string[]> {
+    const base = await realpath(this.#base);
+    const found = new Set<string>();
+    for (const path of paths) {
+      const real = await existing(resolve(this.#cwd, path), path);
+      if (!(await lstat(real)).isDirectory()) continue;
+      const source = sourceOf(base, real);
+      found.add(source === "" || source.endsWith("/") ? source : `${source}/`);
+    }
+    return [...found];
+  }
+
+  async isGone(source: string): Promise<boolean> {
+    try {
+      await lstat(resolve(await realpath(this.#base), source));
+      return false;
+    } catch (error) {
+      return error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR");
+    }
+  }
+
   async *#find(paths: readonly string[], signal: AbortSignal): AsyncGenerator<Found> {
     const seen = new Set<string>();
     const base = await realpath(this.#base);

@@ -9,6 +9,7 @@ export function indexAddText(result: IndexAddResult): string {
       `${String(result.added)} added, ${String(result.updated)} updated, ${String(result.unchanged)} unchanged, ${String(result.deleted)} deleted ` +
       `(${result.seconds.toFixed(1)} s, ${rate})`,
   ];
+  if (result.filesGone > 0) lines.push(`Deleted what the index had of ${count(result.filesGone, "file")} no longer on the disk.`);
   if (result.skipped.length > 0) lines.push(`${count(result.skipped.length, "problem")}: see the warnings above`);
   if (result.files === 0)
     lines.push("No documents found: Markdown (.md), text (.txt, .rst, .adoc) and JSON lines (.jsonl) are read.");

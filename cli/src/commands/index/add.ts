@@ -8,7 +8,8 @@ import { BaseCommand } from "../../base-command.js";
 export default class IndexAdd extends BaseCommand<typeof IndexAdd> {
   static override summary = "Bring the index up to date with documents.";
   static override description = `Reads Markdown, text and JSON lines ({"id", "text", "metadata"}), cuts them into chunks that the model can read
-whole, embeds and stores them with file and line. Unchanged chunks are skipped, chunks that a file no longer has are deleted.
+whole, embeds and stores them with file and line. Unchanged chunks are skipped; chunks that a file no longer has are deleted, and so are those of
+files that are gone from a given directory.
 It can be interrupted at any time: what was added stays, and the same command goes on from there.`;
   static override examples = [
     "<%= config.bin %> index add docs",

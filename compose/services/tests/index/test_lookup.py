@@ -51,5 +51,23 @@ def test_a_wrong_look_up_is_refused(guide: Index, body: dict[str, Any]) -> None:
     assert message
 
 
+def test_the_sources_below_a_folder_are_listed_once_each_and_nothing_else(guide: Index) -> None:
+    sources = ["docs/a.md", 'docs/q"\\é.md', "docs2/b.md", "100%/c.md", "docs/a.md"]
+    guide.add(
+        *(
+            {"id": f"{n}", "vector": axis(n % 3), "metadata": {"source": one, "n": n}}
+            for n, one in enumerate(sources)
+        )
+    )
+    assert guide.post("items/values", {"key": "source", "prefix": "docs/"}) == {
+        "values": ["docs/a.md", 'docs/q"\\é.md']
+    }
+    assert len(guide.post("items/values", {"key": "source"})["values"]) == 6
+    assert guide.post("items/values", {"key": "source", "prefix": "%"}) == {"values": []}
+    assert guide.post("items/values", {"key": "n"}) == {"values": []}
+    assert guide.post("items/values", {"key": "source", "namespace": "other"}) == {"values": []}
+    assert guide.refused("items/values", {"key": ""})[0] in (400, 422)
+
+
 def test_an_item_called_lookup_is_still_found_by_get(guide: Index) -> None:
     assert guide.public.get(f"{BASE}/items/lookup").json()["id"] == "lookup"

@@ -90,6 +90,16 @@ class Snapshot:
                 return []
         return sorted(found or ())
 
+    def texts(self, ns: int, key: str, prefix: str) -> list[str]:
+        """The different texts that items have under a key and that begin so, in order."""
+        start = posting(prefix)[:-1]
+        rows = self._do(
+            "SELECT DISTINCT value FROM postings WHERE ns = ? AND key = ? AND value >= ? "
+            "AND substr(value, 1, ?) = ?",
+            (ns, key, start, len(start), start),
+        )
+        return sorted(orjson.loads(value) for (value,) in rows)
+
     def numbers(self, ns: int, names: Sequence[str]) -> list[int]:
         """Numbers of the items that are there under these ids."""
         found: list[int] = []

@@ -16,9 +16,11 @@ from gpuctl_serving.index.reader import Document
 from gpuctl_serving.index.requests import (
     Lookup,
     Search,
+    Values,
     check_item_name,
     check_lookup,
     check_search,
+    check_values,
 )
 from gpuctl_serving.index.vectors import Vectors, mismatch
 from gpuctl_serving.index.writing import embed_texts
@@ -103,6 +105,12 @@ class Reading:
         found = await self._core.read(lambda: self._documents(body))
         return json_response({"items": {one.id: {"metadata": one.metadata} for one in found}})
 
+    async def values(self, request: Request) -> Response:
+        """`POST items/values`: the different texts under a key, such as every `source` below a folder."""
+        body = await read_json(request, Values)
+        check_values(body)
+        return json_response({"values": await self._core.read(lambda: self._texts(body))})
+
     async def stats(self, _: Request) -> Response:
         """`GET stats`."""
         return json_response(await self._core.read(lambda: facts.stats(self._core, self._device)))
@@ -110,6 +118,11 @@ class Reading:
     def _document(self, namespace: str, name: str) -> Document | None:
         with self._core.readers.snapshot() as snapshot:
             return snapshot.document(namespace, name)
+
+    def _texts(self, wanted: Values) -> list[str]:
+        with self._core.readers.snapshot() as snapshot:
+            ns = snapshot.namespace(wanted.namespace)
+            return [] if ns is None else snapshot.texts(ns, wanted.key, wanted.prefix)
 
     def _documents(self, wanted: Lookup) -> list[Document]:
         with self._core.readers.snapshot() as snapshot:

@@ -68,6 +68,14 @@ class Lookup(msgspec.Struct, forbid_unknown_fields=True):
     filter: dict[str, Any] | None = None
 
 
+class Values(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST items/values`."""
+
+    key: str
+    namespace: str = "default"
+    prefix: str = ""
+
+
 class Ensure(msgspec.Struct, forbid_unknown_fields=True):
     """`POST /private/generations/ensure`, and the `ensure` of a hold."""
 
@@ -193,6 +201,13 @@ def check_lookup(lookup: Lookup) -> None:
         _filter(lookup.filter)
     if lookup.ids is not None:
         _count(lookup.ids, "ids", MAX_LOOKUP)
+
+
+def check_values(values: Values) -> None:
+    """Raises what is wrong with a question for values."""
+    _namespace(values.namespace)
+    if not values.key:
+        raise empty("key is empty. Name a key of the metadata.", "key")
 
 
 def check_item_name(namespace: str, name: str) -> None:

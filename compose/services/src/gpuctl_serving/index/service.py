@@ -65,6 +65,7 @@ class IndexService(ServiceBase):
             route("POST", f"{BASE}/delete", lambda parts: parts.writing.delete),
             route("POST", f"{BASE}/search", lambda parts: parts.reading.search),
             route("POST", f"{BASE}/items/lookup", lambda parts: parts.reading.lookup),
+            route("POST", f"{BASE}/items/values", lambda parts: parts.reading.values),
             route("GET", f"{BASE}/items/{{id:path}}", lambda parts: parts.reading.item),
             route("GET", f"{BASE}/stats", lambda parts: parts.reading.stats),
             route("GET", "/private/index", lambda parts: parts.private.index),
