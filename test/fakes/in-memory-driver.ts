@@ -39,11 +39,17 @@ export class InMemoryDriver implements TargetDriver {
 
   stage(spec: ServiceSpec, part: "code" | "models"): Promise<string> {
     if (part === "code") this.machine.wheels.add(spec.code.wheel);
+    else if (this.machine.editedModels.has(spec.model?.name ?? ""))
+      return Promise.reject(new Failed(`a file of the model ${spec.model?.name ?? ""} is not what was fetched`));
     return Promise.resolve(part === "code" ? `wheel ${spec.code.wheel}` : `model ${spec.model?.id ?? "none"}`);
   }
 
   staged(spec: ServiceSpec): Promise<boolean> {
     return Promise.resolve(this.machine.wheels.has(spec.code.wheel) && !this.machine.missingModels.has(spec.model?.name ?? ""));
+  }
+
+  intact(spec: ServiceSpec): Promise<boolean> {
+    return this.machine.editedModels.has(spec.model?.name ?? "") ? Promise.resolve(false) : this.staged(spec);
   }
 
   capacity(): Promise<Capacity> {

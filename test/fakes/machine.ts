@@ -26,6 +26,8 @@ export class Machine {
   readonly instances = new Map<InstanceId, FakeInstance>();
   readonly wheels = new Set<string>();
   readonly missingModels = new Set<string>();
+  /** Models whose files were changed after they were fetched. */
+  readonly editedModels = new Set<string>();
   /** Items of the index, and which of them each generation holds. */
   readonly items: StoredItem[] = [];
   readonly generations = new Map<string, Set<string>>();

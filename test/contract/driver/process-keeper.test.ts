@@ -134,7 +134,9 @@ describe("the process driver and its keeper", { timeout: 90_000 }, () => {
     const spec = world.spec();
     await world.driver.stage(spec, "code", never);
     const wheel = join(world.state, "wheels", `${spec.code.wheel}.whl`);
+    expect(await world.driver.intact(spec)).toBe(true);
     writeFileSync(wheel, "damaged");
+    expect(await world.driver.intact(spec)).toBe(false);
     await world.driver.stage(spec, "code", never);
     expect(readFileSync(wheel).length).toBeGreaterThan(10_000);
     expect(readdirSync(join(world.state, "wheels"))).toEqual([`${spec.code.wheel}.whl`]);

@@ -75,6 +75,25 @@ describe("what differs from the release", () => {
     await expectAtRest(environment);
   });
 
+  test("an edited model file shows in status and plan, and repair says that it cannot mend it", async () => {
+    const environment = await running();
+    environment.machine.editedModels.add("small");
+    expect((await runPlan(environment)).drift.join()).toMatch(/^stage {5}embedder again .*edited/);
+    expect((await status(environment.cli().ctx)).problems.join()).toMatch(/drift: stage {5}embedder/);
+    expect((await failureOf(runRepair(environment))).message).toMatch(/the model small is not what was fetched/);
+    expectExactlyOneServes(environment);
+  });
+
+  test("an edited model file of a service that serves does not bar a deploy of another one", async () => {
+    const environment = await running();
+    environment.config.services.reranker = { ...environment.service("reranker"), model: "large" };
+    await runDeploy(environment);
+    environment.machine.editedModels.add("small");
+    environment.set("reranker", "GPUCTL_LOG_LEVEL", "debug");
+    expect((await runDeploy(environment, "reranker")).outcome).toBe("deployed");
+    expectExactlyOneServes(environment);
+  });
+
   test("an instance nobody knows is stopped, after what should serve serves", async () => {
     const environment = await running();
     const [known] = environment.machine.instances.values();

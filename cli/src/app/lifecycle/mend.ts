@@ -1,13 +1,14 @@
 import { Failed } from "../../domain/errors.js";
 import type { DriftOperation } from "../../domain/operations.js";
 import { describeOperation } from "../../domain/operations.js";
-import type { ReleaseId } from "../../domain/names.js";
+import { instanceOf } from "../../domain/drift.js";
+import type { ReleaseId, ServiceName } from "../../domain/names.js";
 import type { ReleaseRecord } from "../../domain/release.js";
 import { ms } from "../../domain/units.js";
 import { bringWriterTo } from "./index-hand-over.js";
 import { observe } from "./observe.js";
 import { CandidateTrouble, passGates, proveDevice, troubled, verifyWarm, waitLoaded, warmUp, type Findings } from "./prepare.js";
-import { phase, step, type Session } from "./session.js";
+import { phase, reasonOf, step, type Session } from "./session.js";
 import { stageOne } from "./staging.js";
 import { survey, type Decide, type Survey, type Wish } from "./survey.js";
 
@@ -28,13 +29,26 @@ export async function mend<W extends Wish>(
   giveUp: ReleaseId | null = null,
 ): Promise<{ survey: Survey & { wish: W }; mended: Mended }> {
   const mended: string[] = [];
+  const lost = new Map<ServiceName, unknown>();
   for (let round = 0; round < rounds; round += 1) {
     const now = await survey(session.ctx, decide, giveUp);
-    if (now.plan.drift.length === 0) return { survey: now, mended };
-    for (const operation of firstOf(now.plan.drift)) {
+    const drift = now.plan.drift.filter((operation) => operation.kind !== "restage" || !lost.has(operation.service));
+    if (drift.length === 0) {
+      // Files that only `models fetch` can put back must not bar the way to another release, nor back to this one.
+      const [problem] = lost.values();
+      if (problem !== undefined && now.plan.release === null && giveUp === null) throw problem;
+      return { survey: now, mended };
+    }
+    for (const operation of firstOf(drift)) {
       step(session.ctx, describeOperation(operation));
-      await applyOrSay(session, now, operation);
-      mended.push(describeOperation(operation));
+      try {
+        await applyOrSay(session, now, operation);
+        mended.push(describeOperation(operation));
+      } catch (thrown) {
+        if (operation.kind !== "restage" || !serves(now, operation.service)) throw thrown;
+        session.ctx.progress.emit({ kind: "warning", text: reasonOf(thrown) });
+        lost.set(operation.service, thrown);
+      }
     }
   }
   throw new Failed("the environment does not come to rest", {
@@ -47,6 +61,15 @@ export async function mend<W extends Wish>(
 function firstOf(drift: readonly DriftOperation[]): readonly DriftOperation[] {
   const first = drift.filter((operation) => operation.kind === "settle" || operation.kind === "ensure-manager");
   return first.length > 0 ? first : drift;
+}
+
+/** Whether a service of the current release answers, whatever became of the files it was started from. */
+function serves({ current, facts }: Survey, service: ServiceName): boolean {
+  const release = current?.services[service];
+  return facts.observed.instances.some(
+    ({ id, process, traffic }) =>
+      release !== undefined && id === instanceOf(release) && process === "running" && traffic === "open",
+  );
 }
 
 /** Trouble with an instance that should simply be there again is no candidate's failure: it has its own words. */

@@ -111,8 +111,13 @@ export async function writes(ctx: Context, id: InstanceId): Promise<boolean | nu
 
 async function findUnstaged(ctx: Context, current: ReleaseRecord | null): Promise<readonly ServiceName[]> {
   const services = inOrder(current?.services ?? {});
-  const staged = await Promise.all(services.map(([, { spec }]) => isStaged(ctx, spec)));
-  return services.filter((_, i) => staged[i] === false).map(([service]) => service);
+  const intact = await Promise.all(services.map(([, { spec }]) => isIntact(ctx, spec)));
+  return services.filter((_, i) => intact[i] === false).map(([service]) => service);
+}
+
+/** Whether nobody touched the staged files of a spec, with a deadline: it may hash gigabytes. */
+function isIntact(ctx: Context, spec: ServiceSpec): Promise<boolean> {
+  return within(ctx.clock, ms(budgets.gates), `checking the files of ${spec.service}`, () => ctx.driver.intact(spec));
 }
 
 /** Whether a spec could be started without fetching anything, with a deadline: it may hash gigabytes. */

@@ -35,6 +35,7 @@ import { preflight } from "./preflight.js";
 import { prune, type Removed } from "./pruning.js";
 import { PythonEnvironments } from "./python-environment.js";
 import {
+  isIntact,
   isStaged,
   modelFor,
   pythonFor,
@@ -88,6 +89,10 @@ export class ProcessDriver implements TargetDriver {
 
   staged(spec: ServiceSpec): Promise<boolean> {
     return isStaged(this.#staging, spec);
+  }
+
+  intact(spec: ServiceSpec): Promise<boolean> {
+    return isIntact(this.#staging, spec);
   }
 
   capacity(): Promise<Capacity> {

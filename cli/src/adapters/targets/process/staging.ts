@@ -107,3 +107,12 @@ export async function isStaged(parts: StagingParts, spec: ServiceSpec): Promise<
   if (!here && (await parts.code.current()).wheel !== spec.code.wheel) return false;
   return spec.model === null || (await parts.models.find(spec.model)) !== null;
 }
+
+/** Whether every file of a spec is here and is what was staged. Model files that look unchanged are believed: status asks often. */
+export async function isIntact(parts: StagingParts, { python, code, model }: ServiceSpec): Promise<boolean> {
+  if ((await parts.environments.find(python.lock)) === null) return false;
+  if ((await hashOf(parts.layout.wheel(code.wheel))) !== code.wheel) return false;
+  if (model === null) return true;
+  const found = await parts.models.find(model);
+  return found !== null && (await parts.models.verifyQuickly(found, new AbortController().signal)).length === 0;
+}
