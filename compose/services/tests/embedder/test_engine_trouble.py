@@ -84,6 +84,9 @@ def test_an_engine_that_raises_is_503_and_a_lost_device_takes_it_out_of_service(
     answer = running.public.post("/embed", json={"inputs": "a"})
     assert (answer.status_code, "kernel" in answer.text) == (503, False)
     assert running.public.get("/health/ready").status_code == 200
+    for step in ("proof", "warmup"):
+        refused = running.private.post(f"/private/{step}")
+        assert (refused.status_code, "a kernel failed" in refused.text) == (503, True)
     engine.mood = "lost"
     assert running.public.post("/embed", json={"inputs": "a"}).status_code == 503
     assert running.public.get("/health/ready").status_code == 503

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from gpuctl_serving import __version__
 from gpuctl_serving.index import core, worker
 from tests.index.support import BASE, Index, axis, in_base64, index
 
@@ -255,6 +256,7 @@ def test_metrics_are_there_at_zero_and_follow(empty: Index) -> None:
         assert f"gpuctl_vector_{series} 0.0" in before
     assert "gpuctl_vector_recall_probe 1.0" in before
     assert 'gpuctl_vector_items_written_total{op="added"} 0.0' in before
+    assert 'gpuctl_rejected_total{reason="conflict"} 0.0' in before
     empty.add({"id": "a", "vector": axis(0)})
     after = empty.public.get("/metrics").text
     assert "gpuctl_vector_count 1.0" in after
@@ -263,7 +265,8 @@ def test_metrics_are_there_at_zero_and_follow(empty: Index) -> None:
 
 def test_health_and_info_and_proof(guide: Index) -> None:
     assert guide.public.get("/health").json()["status"] == "healthy"
-    assert guide.public.get("/info").json()["indexType"] == "Flat"
+    info = guide.public.get("/info").json()
+    assert (info["indexType"], info["state"], info["version"]) == ("Flat", "ready", __version__)
     status, proof = guide.control("proof", {})
     assert status == 200
     assert proof["device"] == "cpu" and proof["level"] == "self" and proof["providers"] == ["faiss-cpu"]

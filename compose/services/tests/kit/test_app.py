@@ -149,7 +149,10 @@ def test_unknown_routes_and_methods_are_named(serve: Serve) -> None:
     client = serve(Echo()).public
     missing = client.get("/nothing")
     assert (missing.status_code, "/echo" in missing.json()["error"]) == (404, True)
-    assert client.get("/echo").status_code == 405
+    wrong = client.get("/echo")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert "Send POST" in wrong.json()["error"]
+    assert client.post("/items/a").headers["allow"] == "GET, HEAD"
     assert client.get("/items/a%20b").json() == {"id": "a b"}
 
 

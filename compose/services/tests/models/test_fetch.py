@@ -21,6 +21,7 @@ from gpuctl_serving.models.__main__ import main
 from gpuctl_serving.models.errors import ModelProblem
 from gpuctl_serving.models.fetch import fetch
 from gpuctl_serving.models.manifest import damage, read_manifest
+from gpuctl_serving.models.probing import DIGITS
 from gpuctl_serving.models.progress import Progress
 from gpuctl_serving.models.sources import unpack
 from gpuctl_serving.models.spec import PathSpec
@@ -57,6 +58,9 @@ def test_a_fetched_model_has_a_manifest_with_hashes_and_probes(source: Path, tmp
     assert damage(directory, manifest) == []
     assert manifest.probes.origin == "self-recorded"
     assert len(manifest.probes.items) == 16
+    assert all(
+        value == round(value, DIGITS) for probe in manifest.probes.items for value in probe.vector or ()
+    )
     assert entries(store)[0] == "local--my-model"
 
 

@@ -7,15 +7,17 @@ from starlette.requests import Request
 
 import gpuctl_serving
 from gpuctl_serving.engines.inference_metrics import InferenceMetrics
-from gpuctl_serving.engines.protocol import EngineBroken
 from gpuctl_serving.engines.served_model import Computed, ServedModel
 from gpuctl_serving.engines.settings import ModelSettings
 from gpuctl_serving.kit.app import timings
 from gpuctl_serving.kit.errors import empty, invalid, unavailable
+from gpuctl_serving.kit.logs import Log
 from gpuctl_serving.kit.metrics import Metrics
 from gpuctl_serving.kit.service import ServiceBase
 from gpuctl_serving.kit.settings import Notes
 from gpuctl_serving.models.tokenizer import Direction
+
+log = Log(__name__)
 
 
 class ModelService(ServiceBase):
@@ -100,7 +102,8 @@ class ModelService(ServiceBase):
         self._need_model()
         try:
             return await self.served.warmup()
-        except EngineBroken as broken:
+        except Exception as broken:  # An engine raises what its library raises: any of it ends the warm-up.
+            log.error("warmup-failed")
             raise unavailable(f"The warm-up failed: {broken}.") from broken
 
     async def proof(self) -> dict[str, Any]:
@@ -110,6 +113,9 @@ class ModelService(ServiceBase):
             return await self.served.proof()
         except TimeoutError:
             raise unavailable("The engine did not answer the proof in time.") from None
+        except Exception as broken:  # As above: an engine that fails has proven nothing.
+            log.error("proof-failed")
+            raise unavailable(f"The engine failed on the proof: {broken}.") from broken
 
     async def close(self) -> None:
         """See HostedService."""

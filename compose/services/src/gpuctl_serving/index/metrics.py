@@ -20,6 +20,7 @@ class IndexMetrics(Metrics):
         for route in routes:
             for code in _CODES:
                 self.requests.labels(route, code)
+        self.rejected.labels("conflict")
         self.search_seconds = seconds_histogram(
             self.registry, "gpuctl_search_seconds", "Time of one search without HTTP.", ("device",)
         )

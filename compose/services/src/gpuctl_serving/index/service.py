@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+import gpuctl_serving
 from gpuctl_serving.index import facts
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.lock import Holder
@@ -132,6 +133,8 @@ class IndexService(ServiceBase):
         live = self._parts.core.live if self._parts else None
         return {
             "service": self.name,
+            "version": gpuctl_serving.__version__,
+            "state": self.state,
             "device": self.device,
             "device_reason": self.degraded or facts.gpu(self.settings.device)["reason"],
             "engine": "faiss",

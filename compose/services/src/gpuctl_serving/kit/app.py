@@ -119,7 +119,7 @@ class Front:
         except ClientGone:
             self._metrics.rejected.labels("cancelled").inc()
         except HTTPException as http:
-            await answer.refuse(self._no_route(scope, http.status_code), receive)
+            await answer.refuse(self._no_route(scope, http), receive)
         except Exception:
             if answer.status:
                 raise
@@ -148,10 +148,12 @@ class Front:
         if (unmet := service.unmet) is not None:
             raise unavailable(f"{unmet}. Free the device and restart, or lower GPUCTL_REQUIRE.", 30)
 
-    def _no_route(self, scope: Scope, status: int) -> ServiceError:
-        public = sorted(p for p in self._endpoints if not p.startswith("/private/"))
-        if status == 405:
-            return ServiceError(405, "Validation", f"{scope['path']} does not answer {scope['method']}.")
+    def _no_route(self, scope: Scope, http: HTTPException) -> ServiceError:
+        if http.status_code == 405:
+            allow = ", ".join(sorted((http.headers or {}).get("Allow", "").split(", ")))
+            message = f"{scope['path']} does not answer {scope['method']}. Send {allow}."
+            return ServiceError(405, "Validation", message, allow=allow)
+        public = sorted(p.replace(":path}", "}") for p in self._endpoints if not p.startswith("/private/"))
         return ServiceError(
             404, "NotFound", f"There is no {scope['path']} here. Routes: {', '.join(public)}."
         )
@@ -199,6 +201,8 @@ class _Answer:
         headers = {"connection": "close"} if refused.status == 413 else {}
         if refused.retry_after is not None:
             headers["retry-after"] = str(refused.retry_after)
+        if refused.allow is not None:
+            headers["allow"] = refused.allow
         if refused.status == 401:
             headers["www-authenticate"] = "Bearer"
         response = json_response(refused.body(self._scope["path"]), refused.status, headers)

@@ -30,6 +30,7 @@ class ServiceError(Exception):
         retry_after: int | None = None,
         param: str | None = None,
         reason: str | None = None,
+        allow: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -41,6 +42,8 @@ class ServiceError(Exception):
         self.param = param
         #: Label of `gpuctl_rejected_total`; None counts nothing there.
         self.reason = reason
+        #: Methods for the `Allow` header of a 405.
+        self.allow = allow
 
     def body(self, path: str) -> dict[str, Any]:
         """The JSON body for a request to `path`.

@@ -15,6 +15,8 @@ from gpuctl_serving.models.tokenizer import ModelTokenizer
 LEAST_SIMILARITY = 0.9999
 #: Largest difference of a logit that is still called right.
 MOST_LOGIT_ERROR = 1e-3
+#: Decimals of a recorded answer. More would tell of this CPU, not of the model.
+DIGITS = 6
 
 #: Fixed inputs for models without a reference: short and long, several scripts, numbers, nothing.
 TEXTS = (
@@ -57,10 +59,10 @@ def record(engine: Engine, tokenizer: ModelTokenizer, pad_id: int, kind: Kind) -
 def _ask(engine: Engine, tokenizer: ModelTokenizer, pad_id: int, kind: Kind, text: str) -> Probe:
     if kind == "cross-encoder":
         rows = engine.infer(TokenBatch.of(tokenizer.pairs(_QUERY, [text]), pad_id))
-        return Probe(query=_QUERY, document=text, logit=round(float(_finite(rows)[0]), 6))
+        return Probe(query=_QUERY, document=text, logit=round(float(_finite(rows)[0]), DIGITS))
     tokens = tokenizer.texts([text])
     vector = unit(_finite(engine.infer(TokenBatch.of(tokens, pad_id))))[0]
-    return Probe(text=text, tokens=len(tokens[0]), vector=tuple(round(float(v), 7) for v in vector))
+    return Probe(text=text, tokens=len(tokens[0]), vector=tuple(round(float(v), DIGITS) for v in vector))
 
 
 def reference_for(weights_sha256: str) -> Probes | None:
