@@ -1,7 +1,7 @@
 import { Failed, TargetUnreachable } from "../../cli/src/domain/errors.js";
 import type { InstanceId } from "../../cli/src/domain/names.js";
 import type { ServiceSpec } from "../../cli/src/domain/release.js";
-import { mib, type Milliseconds } from "../../cli/src/domain/units.js";
+import { mib, ms, type Milliseconds } from "../../cli/src/domain/units.js";
 import type {
   Capacity,
   Clock,
@@ -121,6 +121,7 @@ export class InMemoryDriver implements TargetDriver {
     if (instance.process.state !== "running") throw new TargetUnreachable(`${id} does not answer`);
     const fault = faultOf(instance, this.#clock.monotonic());
     if (fault === "hangs-at-warm-up" && request.path === "/private/warmup") return new Promise(() => undefined);
+    if (fault === "slow-when-open" && request.path === "/embed") await this.#clock.sleep(ms(40));
     const body = await this.#answer(instance, request, fault);
     return body instanceof WrongAnswer ? body : { status: 200, headers: {}, body };
   }

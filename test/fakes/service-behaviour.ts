@@ -21,7 +21,8 @@ export const faults = [
   "errors-when-open",
   "leaves-device-when-open",
 ] as const;
-export type Fault = (typeof faults)[number];
+/** Slowness is a fault only for those who configured a benchmark gate. */
+export type Fault = (typeof faults)[number] | "slow-when-open";
 
 /** The fault an instance has now: those `…-when-open` begin half a second after it got traffic. */
 export function faultOf(instance: FakeInstance, now: number): Fault | null {

@@ -1,4 +1,5 @@
 import type { Device } from "./names.js";
+import { percentile, sorted } from "./statistics.js";
 
 /** One look at an instance under live traffic. */
 export interface SoakLook {
@@ -31,6 +32,20 @@ export function judgeSoak(first: SoakLook, now: SoakLook, provenOn: Device | nul
   if (all >= fewestRequests && failed / all > largestErrorShare)
     return `${failed} of ${all} requests were answered with a server error`;
   return null;
+}
+
+/** Traffic makes a probe wait where the gate had the candidate for itself. */
+const latencyAllowance = 1.5;
+/** With fewer, one hiccup of the machine would be the p95. */
+const fewestLatencies = 20;
+
+/** Why a release is too slow under live traffic, or null: its p95 against 1.5 times what the benchmark gate allows. */
+export function judgeLatency(milliseconds: readonly number[], maxP95: number): string | null {
+  if (milliseconds.length < fewestLatencies) return null;
+  const p95 = percentile(sorted(milliseconds), 0.95) ?? 0;
+  const limit = maxP95 * latencyAllowance;
+  if (p95 <= limit) return null;
+  return `p95 ${p95.toFixed(1)} ms of ${milliseconds.length} requests, above 1.5 times the ${maxP95} ms of its benchmark gate`;
 }
 
 /** Counts requests in Prometheus text: the `gpuctl_requests_total` series, 5xx apart. Null when there are none. */

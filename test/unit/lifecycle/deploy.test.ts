@@ -255,6 +255,18 @@ describe("a candidate that is broken", () => {
     expect(failure.because).toMatch(/benchmark gate failed: p95 0.0 ms of \d+ requests, limit -1 ms/);
   });
 
+  test("that is slower under traffic than 1.5 times its benchmark gate fails in the soak; without a gate nobody measures", async () => {
+    const environment = new Environment(["embedder"]);
+    await runDeploy(environment);
+    environment.service("embedder").benchmarkGate = { maxP95: ms(20), seconds: 0 };
+    environment.set("embedder", "FAULT", "slow-when-open");
+    const failure = await failureOf(runDeploy(environment));
+    expect(failure.because).toMatch(/failed in the soak: p95 40.0 ms of \d+ requests, above 1.5 times the 20 ms/);
+    expectExactlyOneServes(environment);
+    environment.service("embedder").benchmarkGate = { maxP95: ms(30), seconds: 0 };
+    expect((await runDeploy(environment)).outcome).toBe("deployed");
+  });
+
   test("a scoring cross-encoder is held to the logits of its probes", async () => {
     const environment = new Environment(["reranker"]);
     environment.service("reranker").model = "cross";

@@ -3,7 +3,7 @@ import type { Verdict } from "../../domain/gates.js";
 import type { PlannedInstance } from "../../domain/operations.js";
 import { indexSpace } from "../../domain/spec.js";
 import type { Context, HttpRequest } from "../../ports.js";
-import { ask } from "./answers.js";
+import { ask, WrongStatus } from "./answers.js";
 import { budgets, stopIfAsked } from "./deadline.js";
 
 const concurrency = 2;
@@ -40,6 +40,24 @@ export async function benchmarkGate(
   };
   const said = `p95 ${p95.toFixed(1)} ms of ${samples.length} requests, limit ${gate.maxP95} ms`;
   return { passed: p95 <= gate.maxP95, detail: said, figures };
+}
+
+/** Milliseconds that a few of the gate's requests take now, one after the other. One that is refused because the queue is full has none. */
+export async function timeRequests(ctx: Context, instance: PlannedInstance, count: number): Promise<readonly number[]> {
+  const requests = await workload(ctx, instance);
+  const samples: number[] = [];
+  for (let i = 0; i < count; i += 1) {
+    const request = requests[i % requests.length];
+    if (request === undefined) break;
+    const sent = ctx.clock.monotonic();
+    try {
+      await ask(ctx, instance.id, request, budgets.ask);
+      samples.push(ctx.clock.monotonic() - sent);
+    } catch (thrown) {
+      if (!(thrown instanceof WrongStatus) || thrown.status !== 429) throw thrown;
+    }
+  }
+  return samples;
 }
 
 type Work = Omit<HttpRequest, "timeout">;

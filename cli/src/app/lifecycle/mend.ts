@@ -29,7 +29,7 @@ export async function mend<W extends Wish>(
   giveUp: ReleaseId | null = null,
 ): Promise<{ survey: Survey & { wish: W }; mended: Mended }> {
   const mended: string[] = [];
-  const lost = new Map<ServiceName, unknown>();
+  const lost = new Map<ServiceName, Error>();
   for (let round = 0; round < rounds; round += 1) {
     const now = await survey(session.ctx, decide, giveUp);
     const drift = now.plan.drift.filter((operation) => operation.kind !== "restage" || !lost.has(operation.service));
@@ -45,7 +45,7 @@ export async function mend<W extends Wish>(
         await applyOrSay(session, now, operation);
         mended.push(describeOperation(operation));
       } catch (thrown) {
-        if (operation.kind !== "restage" || !serves(now, operation.service)) throw thrown;
+        if (operation.kind !== "restage" || !serves(now, operation.service) || !(thrown instanceof Error)) throw thrown;
         session.ctx.progress.emit({ kind: "warning", text: reasonOf(thrown) });
         lost.set(operation.service, thrown);
       }

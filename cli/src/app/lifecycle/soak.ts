@@ -1,10 +1,11 @@
 import type { PlannedRelease } from "../../domain/plan.js";
 import type { PlannedInstance } from "../../domain/operations.js";
 import type { ServiceRelease } from "../../domain/release.js";
-import { countRequests, judgeSoak, type SoakLook } from "../../domain/soak.js";
+import { countRequests, judgeLatency, judgeSoak, type SoakLook } from "../../domain/soak.js";
 import { ms, type Milliseconds } from "../../domain/units.js";
 import type { Context, Observation } from "../../ports.js";
 import { checkOneAnswer, WrongStatus } from "./answers.js";
+import { timeRequests } from "./benchmark-gate.js";
 import { budgets, pause, within } from "./deadline.js";
 import { observe } from "./observe.js";
 import { troubled, type Findings } from "./prepare.js";
@@ -13,6 +14,8 @@ import { operationsOf } from "./switch.js";
 
 /** A look that could not be taken says nothing about the candidate the first time, and enough the second. */
 const blindLooksInARow = 2;
+/** Timed requests a look, when a benchmark gate is configured. */
+const timedPerLook = 10;
 
 interface Watched {
   instance: PlannedInstance;
@@ -21,6 +24,10 @@ interface Watched {
   /** Started by this release, so every restart is its own. */
   fresh: boolean;
   blind: number;
+  /** What the benchmark gate allows; null without one. */
+  maxP95: Milliseconds | null;
+  /** Milliseconds of the gate's own requests, sent during the soak. */
+  timed: number[];
 }
 
 /** Watches the new instances under live traffic, a probe a second. Throws the candidate's trouble; Ctrl-C ends it too. */
@@ -31,7 +38,7 @@ export async function soak(
   findings: Findings,
 ): Promise<string> {
   const { ctx } = session;
-  const watched = watchList(release, findings);
+  const watched = watchList(ctx, release, findings);
   const looks = Math.max(1, Math.ceil(duration / 1000));
   for (let look = 0; look < looks; look += 1) {
     await pause(ctx.clock, ms(Math.min(1000, duration)), ctx.signal);
@@ -43,13 +50,15 @@ export async function soak(
   return detail;
 }
 
-function watchList(release: PlannedRelease, findings: Findings): readonly Watched[] {
+function watchList(ctx: Context, release: PlannedRelease, findings: Findings): readonly Watched[] {
   const watch = (instance: PlannedInstance, fresh: boolean): Watched => ({
     instance,
     provenOn: (findings.measured[instance.service]?.proof ?? release.services[instance.service]?.proof)?.device ?? null,
     first: null,
     fresh,
     blind: 0,
+    maxP95: ctx.config.services[instance.service]?.benchmarkGate?.maxP95 ?? null,
+    timed: [],
   });
   return [
     ...operationsOf(release, "start").map(({ instance }) => watch(instance, true)),
@@ -61,6 +70,8 @@ async function lookOnce(ctx: Context, watched: Watched): Promise<void> {
   let look: SoakLook;
   try {
     look = await takeLook(ctx, watched.instance);
+    if (watched.maxP95 !== null && look.process === "running")
+      watched.timed.push(...(await timeRequests(ctx, watched.instance, timedPerLook)));
     watched.blind = 0;
   } catch (thrown) {
     watched.blind += 1;
@@ -68,7 +79,9 @@ async function lookOnce(ctx: Context, watched: Watched): Promise<void> {
     return;
   }
   watched.first ??= watched.fresh ? { ...look, restarts: 0 } : look;
-  const wrong = judgeSoak(watched.first, look, watched.provenOn);
+  const wrong =
+    judgeSoak(watched.first, look, watched.provenOn) ??
+    (watched.maxP95 === null ? null : judgeLatency(watched.timed, watched.maxP95));
   if (wrong !== null) throw new Error(`it failed in the soak: ${wrong}`);
 }
 
