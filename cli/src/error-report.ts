@@ -1,4 +1,5 @@
 import { type ErrorDetails, exitCodes, type ExitCodeName, GpuctlError } from "./domain/errors.js";
+import { usageWords } from "./usage-report.js";
 
 /** What `--json` prints as `error`, and what the human text is made of. */
 export interface ErrorReport {
@@ -58,8 +59,9 @@ function interrupted(signal: "SIGINT" | "SIGTERM"): ErrorReport {
 }
 
 function usage(error: Error, commandId: string): ErrorReport {
-  const message = error.message.replace(/\nSee more help with --help$/, "");
-  return makeReport("UsageError", message, "usage", { nextSteps: [`gpuctl ${commandId} --help`.replace("  ", " ")] });
+  const { message, because } = usageWords(error);
+  const nextSteps = [`gpuctl ${commandId} --help`.replace("  ", " ")];
+  return makeReport("UsageError", message, "usage", { nextSteps, ...(because === null ? {} : { because }) });
 }
 
 function bug(thrown: unknown): ErrorReport {

@@ -12,6 +12,15 @@ class ExamplesFirst extends CommandHelp {
     return usage === undefined ? examples : [usage, ...examples, ...others];
   }
 
+  /** The command's own flags: the global ones are the same everywhere and have a section below. */
+  protected override defaultUsage(): string {
+    const all = Object.entries(this.command.flags);
+    const own = all.filter(([, flag]) => flag.helpGroup !== "GLOBAL");
+    if (own.length === all.length) return super.defaultUsage();
+    const command = { ...this.command, flags: Object.fromEntries(own) };
+    return new ExamplesFirst(command, this.config, this.opts).defaultUsage();
+  }
+
   /** oclif repeats the summary here, which stands at the top already. */
   protected override description(): string | undefined {
     const { description } = this.command;

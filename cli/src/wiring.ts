@@ -243,6 +243,12 @@ export async function terminalProgress(io: Io, options: { quiet: boolean }): Pro
     columns: io.columns,
     quiet: options.quiet,
     now: () => performance.now(),
+    later(delay, callback) {
+      const timer = setTimeout(callback, delay).unref();
+      return () => {
+        clearTimeout(timer);
+      };
+    },
   });
 }
 

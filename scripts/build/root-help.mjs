@@ -3,6 +3,9 @@
  * It leads with what to type first; the commands follow in the order in which one meets them.
  */
 
+/** A terminal is at least this wide. */
+const columns = 80;
+
 /** @type {readonly (readonly [string, readonly string[]])[]} */
 const groups = [
   ["Set up", ["init", "doctor", "config validate", "config view", "models fetch", "models list", "models verify"]],
@@ -31,14 +34,17 @@ export function rootHelp({ version, description, commands }) {
       .filter((command) => command.hidden !== true && command.id !== "help")
       .map((command) => [command.id.replaceAll(":", " "), command.summary ?? ""]),
   );
-  const width = Math.max(20, ...[...known.keys()].map((name) => name.length), ...start.map(([line = ""]) => line.length)) + 3;
+  const width = Math.max(20, ...[...known.keys()].map((name) => name.length), ...start.map(([line = ""]) => line.length)) + 2;
   /** @type {(name: string, text: string) => string} */
-  const row = (name, text) => `  ${name.padEnd(width)}${text}`.trimEnd();
+  const row = (name, text) => {
+    const [first = "", ...more] = wrapped(text, columns - width - 2);
+    return [`  ${name.padEnd(width)}${first}`.trimEnd(), ...more.map((line) => " ".repeat(width + 2) + line)].join("\n");
+  };
   const sections = groups.map(([title, names]) => section(title, names, known, row)).filter((text) => text !== "");
   const named = new Set(groups.flatMap(([, names]) => names));
   const rest = section("More", [...known.keys()].filter((name) => !named.has(name)).sort(), known, row);
   return [
-    `gpuctl ${version}\n${wrapped(description)}`,
+    `gpuctl ${version}\n${wrapped(description, columns).join("\n")}`,
     ["Start here", ...start.map(([line = "", text = ""]) => row(line, text))].join("\n"),
     ...sections,
     ...(rest === "" ? [] : [rest]),
@@ -64,12 +70,16 @@ function section(title, names, known, row) {
   return rows.length === 0 ? "" : [title, ...rows].join("\n");
 }
 
-/** Text in lines of at most 100 columns. */
-function wrapped(text) {
+/**
+ * Text in lines of at most so many columns.
+ * @param {string} text
+ * @param {number} most
+ */
+function wrapped(text, most) {
   const lines = [""];
   for (const word of text.split(" ")) {
-    if (`${lines.at(-1)} ${word}`.length > 100) lines.push(word);
+    if (`${lines.at(-1)} ${word}`.length > most) lines.push(word);
     else lines[lines.length - 1] = `${lines.at(-1)} ${word}`.trim();
   }
-  return lines.join("\n");
+  return lines;
 }

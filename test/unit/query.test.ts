@@ -53,7 +53,7 @@ describe("query", () => {
     expect(events).toEqual([
       {
         kind: "warning",
-        text: "not reranked, the order is that of the vector search (http://reranker got no answer: nothing listens there)",
+        text: "not reranked, the order is that of the vector search (the reranker at http://reranker does not answer: nothing listens there)",
       },
     ]);
   });

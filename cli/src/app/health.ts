@@ -1,4 +1,5 @@
 import { inOrder } from "../domain/fingerprint.js";
+import { GpuctlError } from "../domain/errors.js";
 import { currentRelease } from "../domain/history.js";
 import type { ServiceName } from "../domain/names.js";
 import { reachableUrl } from "../domain/spec.js";
@@ -56,7 +57,8 @@ async function askHealth(ctx: Context, service: ServiceName, address: string): P
       elapsedMs: elapsed(),
     };
   } catch (thrown) {
-    const reason = thrown instanceof Error ? thrown.message : String(thrown);
+    const said = thrown instanceof GpuctlError ? thrown.because : undefined;
+    const reason = said ?? (thrown instanceof Error ? thrown.message : String(thrown));
     return { service, address, status: "unreachable", device: null, model: null, reason, elapsedMs: elapsed() };
   }
 }

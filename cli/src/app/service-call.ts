@@ -1,5 +1,5 @@
 import { field } from "../bench/workload.js";
-import { Failed } from "../domain/errors.js";
+import { Failed, TargetUnreachable } from "../domain/errors.js";
 import type { ServiceName } from "../domain/names.js";
 import { ms, type Milliseconds } from "../domain/units.js";
 import type { Clock, HttpClient, HttpResponse } from "../ports.js";
@@ -39,11 +39,17 @@ export async function callPatiently(tools: CallTools, call: Call): Promise<HttpR
 /** Posts a question once, whatever the answer. */
 export async function post(tools: Pick<CallTools, "http" | "signal">, call: Call): Promise<HttpResponse> {
   const { base, headers } = call.address;
-  return tools.http.request(
-    base,
-    { method: "POST", path: call.path, body: call.body, headers, timeout: call.timeout },
-    tools.signal,
-  );
+  const request = { method: "POST", path: call.path, body: call.body, headers, timeout: call.timeout } as const;
+  try {
+    return await tools.http.request(base, request, tools.signal);
+  } catch (cause) {
+    if (!(cause instanceof TargetUnreachable)) throw cause;
+    throw new TargetUnreachable(`the ${call.service} at ${base} does not answer`, {
+      ...(cause.because === undefined ? {} : { because: cause.because }),
+      nextSteps: ["gpuctl status", "gpuctl deploy"],
+      cause,
+    });
+  }
 }
 
 /** What a service said when it did not do what it was asked. */

@@ -24,8 +24,12 @@ export default class Logs extends BaseCommand<typeof Logs> {
   async execute(): Promise<void> {
     const { logs } = await import("../app/logs.js");
     const { follow, lines } = this.flags;
-    for await (const line of logs(await this.context(), { service: this.args.service, follow, lines }))
+    let any = false;
+    for await (const line of logs(await this.context(), { service: this.args.service, follow, lines })) {
+      any = true;
       this.stream(`${line.instance} ${line.text}`, line);
+    }
+    if (!any && lines > 0) this.warn("there are no logs yet; gpuctl status says what runs");
   }
 
   override render(): string {

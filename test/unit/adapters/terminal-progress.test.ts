@@ -21,6 +21,7 @@ function rendered(events: readonly ProgressEvent[], options: Partial<TerminalOpt
     columns: 80,
     quiet: false,
     now: () => (now += 50),
+    later: () => () => undefined,
     ...options,
   });
   for (const event of events) progress.emit(event);
@@ -53,6 +54,31 @@ describe("progress in a file or a pipe", () => {
       "✗ 15 soak          reranker  1 restart  1 min 2 s",
       "",
     ]);
+  });
+
+  it("says after five seconds that a phase is at work, unless it ended before or the command did", () => {
+    const waiting = new Set<() => void>();
+    const later = (delay: number, callback: () => void): (() => void) => {
+      expect(delay).toBe(5000);
+      waiting.add(callback);
+      return () => void waiting.delete(callback);
+    };
+    let text = "";
+    const out = new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        text += chunk.toString();
+        done();
+      },
+    });
+    const progress = new TerminalProgress(out, { env: utf8, isTTY: false, columns: 80, quiet: false, now: () => 0, later });
+    progress.emit({ kind: "phase", phase: "load", state: "begin", service: "embedder" });
+    progress.emit({ kind: "phase", phase: "load", state: "begin", service: "index" });
+    progress.emit({ kind: "phase", phase: "load", state: "end", service: "index", elapsedMs: 900 });
+    expect(waiting.size).toBe(1);
+    for (const callback of waiting) callback();
+    expect(text.split("\n")).toEqual(["✓ 09 load          index      900 ms", "… 09 load          embedder", ""]);
+    progress.end();
+    expect(waiting.size).toBe(0);
   });
 
   it("has no character that a plain terminal lacks", () => {

@@ -13,14 +13,17 @@ export interface TerminalOptions {
   quiet: boolean;
   /** Milliseconds, for pacing; injected so that tests do not wait. */
   now(): number;
+  /** Calls back after so many milliseconds unless what it gives back is called first; does not keep the process alive. */
+  later(delay: number, callback: () => void): () => void;
 }
 
 const redrawMs = 100;
 const plainAmountMs = 5000;
+const plainPhaseMs = 5000;
 
 /**
  * Progress for people, on stderr. On a terminal one line at the bottom is redrawn (a bar, or the phase under way); elsewhere
- * only whole lines are written: phases as they end, amounts every tenth or every five seconds.
+ * only whole lines are written: phases as they end (and that they are at work, after five seconds), amounts every tenth or every five seconds.
  */
 export class TerminalProgress implements Progress {
   readonly #out: Writable;
@@ -28,6 +31,8 @@ export class TerminalProgress implements Progress {
   readonly #symbols: Symbols;
   readonly #colour: boolean;
   #transient = "";
+  /** Forgets the line that would say that a phase is at work. */
+  readonly #atWork = new Map<string, () => void>();
   #lastAmount = { label: "", at: Number.NEGATIVE_INFINITY, tenth: -1 };
 
   constructor(out: Writable, options: TerminalOptions) {
@@ -47,19 +52,36 @@ export class TerminalProgress implements Progress {
 
   /** Leaves the terminal without the redrawn line. */
   end(): void {
+    for (const forget of this.#atWork.values()) forget();
+    this.#atWork.clear();
     this.#show("");
   }
 
   #phase(event: Phase): void {
     const name = [phaseName(event.phase).padEnd(16), event.service?.padEnd(9)].filter((part) => part !== undefined).join(" ");
+    const key = `${event.phase} ${event.service ?? ""}`;
+    this.#atWork.get(key)?.();
+    this.#atWork.delete(key);
     if (event.state === "begin") {
-      this.#show(`${this.#symbols.running} ${name.trimEnd()}${event.detail === undefined ? "" : `  ${event.detail}`}`);
+      this.#begin(key, `${this.#symbols.running} ${name.trimEnd()}${event.detail === undefined ? "" : `  ${event.detail}`}`);
       return;
     }
     const elapsed = event.elapsedMs === undefined ? "" : `  ${duration(event.elapsedMs)}`;
     const detail = event.detail === undefined ? "" : ` ${event.detail}`;
     const skipped = event.state === "skipped" ? " skipped" : "";
     this.#line(`${this.#mark(event.state)} ${name}${skipped}${detail}${elapsed}`.trimEnd());
+  }
+
+  /** A log file of a deploy must not be silent for as long as a model takes to load. */
+  #begin(key: string, text: string): void {
+    this.#show(text);
+    if (!this.#options.isTTY)
+      this.#atWork.set(
+        key,
+        this.#options.later(plainPhaseMs, () => {
+          this.#line(text);
+        }),
+      );
   }
 
   #mark(state: "end" | "skipped" | "failed"): string {

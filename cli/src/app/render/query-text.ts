@@ -25,7 +25,10 @@ function hitLines(hit: QueryHit, rank: string, columns: number): string[] {
 /** The beginning of the piece itself: its headings are shown already. */
 function snippet(hit: QueryHit): string {
   const own = hit.heading !== null && hit.text.startsWith(hit.heading) ? hit.text.slice(hit.heading.length) : hit.text;
-  return own.replace(/\s+/g, " ").trim();
+  return own
+    .replace(/^\s*(?:```|~~~).*$/gm, " ")
+    .replace(/\s+/g, " ")
+    .trim();
 }
 
 function footer(result: QueryResult): string[] {

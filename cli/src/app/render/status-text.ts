@@ -8,10 +8,10 @@ export function statusText(report: StatusReport): string {
   const { release, manager } = report;
   const serving = release === null ? "nothing deployed" : `${release.id} by ${release.author} at ${release.createdAt}`;
   const back = release?.rollbackOf == null ? "" : `, a rollback to ${release.rollbackOf}`;
-  const header = ["service", "instance", "process", "traffic", "health", "device", "restarts", "in flight", "address", "model"];
   return blocks(
     `Environment ${report.environment} (${report.target}): ${serving}${back}\nKeeper: ${manager.detail}\nLease: ${leaseText(report)}`,
-    table(header, report.services.map(rowOf)),
+    table(["service", "process", "traffic", "health", "device", "restarts", "in flight"], report.services.map(stateOf)),
+    table(["service", "address", "model", "instance"], report.services.map(placeOf)),
     section(
       "Warm for a rollback",
       report.warm.map(
@@ -35,20 +35,26 @@ function leaseText({ lease }: StatusReport): string {
   return lease === null ? "free" : `${lease.command} of ${lease.owner}, pid ${lease.pid}, since ${lease.since} (${lease.state})`;
 }
 
-function rowOf(row: ServiceStatus): readonly string[] {
+function stateOf(row: ServiceStatus): readonly string[] {
   const device = row.device === null ? "-" : row.proof === null ? row.device : `${row.device} (${row.proof})`;
   return [
     row.service,
-    row.instance ?? "-",
     processText(row.process),
     row.traffic ?? "-",
     row.status ?? "-",
     device,
     row.restarts === null ? "-" : String(row.restarts),
     row.inflight === null ? "-" : String(row.inflight),
-    row.address,
-    row.model ?? "-",
   ];
+}
+
+function placeOf(row: ServiceStatus): readonly string[] {
+  return [row.service, row.address, modelName(row.model), row.instance ?? "-"];
+}
+
+/** The model without its revision and whatever else tells vector spaces apart: `--json` and the release have them. */
+function modelName(model: string | null): string {
+  return model?.split(/[@|]/)[0] ?? "-";
 }
 
 function processText(process: InstanceProcess | null): string {
@@ -71,10 +77,13 @@ export function healthText(report: HealthReport): string {
     service,
     status,
     device ?? "-",
-    model ?? "-",
+    modelName(model),
     address,
     `${elapsedMs} ms`,
     reason ?? "",
   ]);
-  return table(["service", "status", "device", "model", "address", "answered in", "reason"], rows);
+  return blocks(
+    table(["service", "status", "device", "model", "address", "answered in", "reason"], rows),
+    report.healthy ? "" : "Next: gpuctl status says what runs and what is wrong.",
+  );
 }
