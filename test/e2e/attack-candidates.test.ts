@@ -45,6 +45,8 @@ describe("a candidate that is broken", () => {
       const { failed } = await load.stop();
       expect(code, JSON.stringify(document)).toBe(6);
       expect(JSON.stringify(document.error)).toMatch(named);
+      const { logTail } = (document.error as unknown as { data: { logTail: string[] } }).data;
+      expect(logTail.length, "the end of the candidate's log").toBeGreaterThan(0);
       // In the soak the candidate already has the traffic: its wrong answers are what undoes the switch. They are answers, though, not failures.
       expect(failed).toEqual([]);
       expect(await servingPid(sandbox, "embedder")).toBe(before);
