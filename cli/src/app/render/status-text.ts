@@ -52,9 +52,9 @@ function placeOf(row: ServiceStatus): readonly string[] {
   return [row.service, row.address, modelName(row.model), row.instance ?? "-"];
 }
 
-/** The model without its revision and whatever else tells vector spaces apart: `--json` and the release have them. */
+/** The model without its owner, revision and whatever else tells vector spaces apart: `--json` and the release have them. */
 function modelName(model: string | null): string {
-  return model?.split(/[@|]/)[0] ?? "-";
+  return model?.split(/[@|]/)[0]?.split("/").at(-1) ?? "-";
 }
 
 function processText(process: InstanceProcess | null): string {
