@@ -139,6 +139,12 @@ def latency(embed, texts: list[str]) -> float:
     return statistics.median(samples)
 
 
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, smallest and largest of the rounds."""
+    found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: round(value, 3) for name, value in found.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -174,18 +180,16 @@ def main() -> None:
                 "httpOneMs": latency(client.embed, ones),
             }
             rounds.append(row)
-        result = {
-            "rounds": len(rounds),
-            "bareTextsPerSecond": statistics.median(r["bare"] for r in rounds),
-            "ratioOneClient": statistics.median(r["http1"] / r["bare"] for r in rounds),
-            "ratioFourClients": statistics.median(r["http4"] / r["bare"] for r in rounds),
-            "ratioFourClientsEqualLengths": statistics.median(
-                r["httpAlike"] / r["bareAlike"] for r in rounds
-            ),
-            "addedMsAtP50": statistics.median(r["httpOneMs"] - r["bareOneMs"] for r in rounds),
-            "bareOneMs": statistics.median(r["bareOneMs"] for r in rounds),
+        series = {
+            "bareTextsPerSecond": [r["bare"] for r in rounds],
+            "ratioOneClient": [r["http1"] / r["bare"] for r in rounds],
+            "ratioFourClients": [r["http4"] / r["bare"] for r in rounds],
+            "ratioFourClientsEqualLengths": [r["httpAlike"] / r["bareAlike"] for r in rounds],
+            "bareOneMs": [r["bareOneMs"] for r in rounds],
+            "addedMsAtP50": [r["httpOneMs"] - r["bareOneMs"] for r in rounds],
         }
-        print(json.dumps({name: round(value, 3) for name, value in result.items()}))
+        result = {"rounds": len(rounds), **{name: spread(values) for name, values in series.items()}}
+        print(json.dumps(result))
     finally:
         server.terminate()
         server.wait(timeout=20)

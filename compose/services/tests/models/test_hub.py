@@ -28,6 +28,17 @@ COMMIT = "a" * 40
 MODEL = "someone/tiny"
 
 
+#: On a busy machine nobody may give up early: neither the library (after 10 s) nor the test.
+PATIENT = {"HF_HUB_ETAG_TIMEOUT": "120", "HF_HUB_DOWNLOAD_TIMEOUT": "120"}
+PATIENCE_SECONDS = 240
+
+
+class Backlog(ThreadingHTTPServer):
+    """The library opens many connections at once; the usual queue of five drops some of them."""
+
+    request_queue_size = 128
+
+
 class Hub(BaseHTTPRequestHandler):
     """Two routes of the hub: the tree of a revision, and its files."""
 
@@ -81,7 +92,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def endpoint(golden: Path) -> Iterator[str]:
     handler = type("TinyHub", (Hub,), {"folder": golden / "models/tiny-xlmr-cross-encoder"})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = Backlog(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -99,10 +110,11 @@ def fetched(endpoint: str, home: Path, store: Path, **more: str) -> tuple[int, d
             "HF_ENDPOINT": endpoint,
             "HF_HOME": str(home),
             "HF_HUB_DISABLE_XET": "1",
+            **PATIENT,
             **more,
         },
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.stdout, done.stderr.decode()
@@ -115,8 +127,8 @@ def test_a_pinned_commit_is_fetched_and_found_again_offline(endpoint: str, tmp_p
     manifest = read_manifest(Path(result["directory"]))
     assert (manifest.id, manifest.revision, manifest.kind) == (MODEL, COMMIT, "cross-encoder")
     assert manifest.source == {"source": "hub", "id": MODEL, "revision": COMMIT}
-    status, _ = fetched("http://127.0.0.1:9", tmp_path / "hf", tmp_path / "other", HF_HUB_OFFLINE="1")
-    assert status == 0
+    status, again = fetched("http://127.0.0.1:9", tmp_path / "hf", tmp_path / "other", HF_HUB_OFFLINE="1")
+    assert status == 0, again
     status, error = fetched("http://127.0.0.1:9", tmp_path / "empty", tmp_path / "third", HF_HUB_OFFLINE="1")
     assert (status, error["event"]) == (1, "error")
     assert "cache" in error["message"]
@@ -130,6 +142,7 @@ def test_a_model_the_hub_does_not_have_is_an_error_that_says_so(endpoint: str, t
         "PYTHONPATH": str(SOURCES),
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(tmp_path),
+        **PATIENT,
     }
     done = subprocess.run(
         [
@@ -144,7 +157,7 @@ def test_a_model_the_hub_does_not_have_is_an_error_that_says_so(endpoint: str, t
         ],
         env=env,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     event = orjson.loads(done.stdout.splitlines()[-1])
