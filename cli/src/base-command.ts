@@ -113,7 +113,16 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   /** The environment that the flags, GPUCTL_* and the files name, after precedence. Throws ConfigInvalid with every problem. */
   protected async loadConfig(): Promise<EnvironmentConfig> {
     const { loadEnvironment } = await import("./app/load-config.js");
-    return loadEnvironment(await this.configRequest());
+    const config = await loadEnvironment(await this.configRequest());
+    await this.warnOfVariables();
+    return config;
+  }
+
+  /** A mistyped variable changes nothing, which would look as if gpuctl had ignored it. */
+  protected async warnOfVariables(): Promise<void> {
+    const { unknownVariables } = await import("./domain/config/override-layer.js");
+    for (const { name, guess } of unknownVariables(this.io.env))
+      this.warn(`${name} is not a variable of gpuctl${guess === null ? "" : `; did you mean ${guess}?`}`);
   }
 
   /** Everything a use case may touch: the configuration resolved and the adapters of its target. */

@@ -4,8 +4,10 @@ import { configTable, viewConfig } from "../../cli/src/app/config-view.js";
 import { loadEnvironment, type LoadRequest } from "../../cli/src/app/load-config.js";
 import { requireDriver } from "../../cli/src/domain/drivers.js";
 import { settings } from "../../cli/src/domain/config/settings-table.js";
+import ConfigView from "../../cli/src/commands/config/view.js";
 import { ConfigInvalid, UsageError } from "../../cli/src/domain/errors.js";
 import { MemoryConfigFiles } from "../fakes/memory-config-files.js";
+import { runCommand } from "../support/run-command.js";
 
 const project = `version: 1
 project: shop
@@ -136,4 +138,11 @@ test("the user file is checked like the project file", async () => {
 test("the document's value and its positions agree through anchors", () => {
   const document = parseYaml("f", "a: &x { b: 1 }\nc: *x\n");
   expect(document.locate(["c", "b"], "value")).toEqual({ start: 11, end: 12 });
+});
+
+test("a mistyped variable is warned about by whatever reads the configuration, with the name that was meant", async () => {
+  const env = { GPUCTL_CONFIG: "/nowhere/gpuctl.yaml", GPUCTL_KEPWARM: "1m" };
+  const { stderr, exitCode } = await runCommand(ConfigView, [], { env });
+  expect(exitCode).toBe(3);
+  expect(stderr).toContain("GPUCTL_KEPWARM is not a variable of gpuctl; did you mean GPUCTL_KEEP_WARM?");
 });

@@ -19,6 +19,7 @@ export default class ConfigView extends BaseCommand<typeof ConfigView> {
       import("../../wiring.js"),
     ]);
     this.#table = configTable;
+    await this.warnOfVariables();
     return viewConfig({
       files: await configFiles(this.io.cwd),
       configPath: this.flags.config,
