@@ -188,7 +188,8 @@ describe("the summary", () => {
     const counts = { files: 12, chunks: 1204, added: 1000, updated: 4, unchanged: 200, deleted: 3, filesGone: 1, truncated: 0 };
     const text = indexAddText({ namespace: "default", ...counts, skipped: [], seconds: 10, chunksPerSecond: 120.4 });
     expect(text).toBe(
-      "12 files, 1,204 chunks in namespace default: 1000 added, 4 updated, 200 unchanged, 3 deleted (10.0 s, 120.4 chunks/s)\n" +
+      "12 files, 1,204 chunks in namespace default (10.0 s, 120.4 chunks/s)\n" +
+        "  1000 added, 4 updated, 200 unchanged, 3 deleted\n" +
         "Deleted what the index had of 1 file no longer on the disk.\n" +
         'Ask it something: gpuctl query "..."',
     );
