@@ -19,13 +19,16 @@ export function cacheDirectory(env = process.env) {
  * @returns {Promise<{ executable: string, tag: string }>} `tag` is `cp311` for Python 3.11
  */
 export async function findPython(env = process.env) {
-  const names = [env.GPUCTL_PYTHON, "python3", "python3.13", "python3.12", "python3.11", "python"].filter(
-    (name) => name !== undefined && name !== "",
-  );
+  // A Python that was named is the one that is meant, even when another would do.
+  const named = env.GPUCTL_PYTHON || undefined;
+  const names = named === undefined ? ["python3", "python3.13", "python3.12", "python3.11", "python"] : [named];
   const seen = [];
   for (const name of names) {
     const { code, stdout } = await attempt(name, ["-c", probe]);
-    if (code !== 0) continue;
+    if (code !== 0) {
+      if (name === named) seen.push(`GPUCTL_PYTHON names ${name}, which cannot be run`);
+      continue;
+    }
     const [major, minor, executable] = JSON.parse(stdout);
     if (major !== 3 || minor < 11) seen.push(`${name} is ${major}.${minor}`);
     else if ((await attempt(executable, ["-c", "import ensurepip, venv"])).code !== 0)
