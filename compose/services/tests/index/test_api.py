@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -132,6 +133,17 @@ def test_a_duplicate_without_upsert_is_a_409_that_names_it_and_stores_nothing(gu
     assert guide.stats()["items"] == 3
 
 
+def deep(levels: int) -> dict[str, Any]:
+    return {"k": deep(levels - 1)} if levels > 1 else {"k": 1}
+
+
+def test_metadata_as_deep_as_allowed_is_found_again(empty: Index) -> None:
+    empty.add({"id": "x", "vector": axis(0), "metadata": deep(240)})
+    found = empty.post("search", {"vector": axis(0)})["results"][0][0]
+    assert found["metadata"] == deep(240)
+    assert empty.public.get(f"{BASE}/items/x").json()["metadata"] == deep(240)
+
+
 @pytest.mark.parametrize(
     ("item", "status", "says"),
     [
@@ -152,6 +164,8 @@ def test_a_duplicate_without_upsert_is_a_409_that_names_it_and_stores_nothing(gu
         ({"id": "nul\u0000", "vector": axis(0)}, 422, "printable"),
         ({"id": "x", "vector": axis(0), "metadata": {"k": "v" * 70_000}}, 422, "metadata"),
         ({"id": "x", "vector": axis(0), "metadata": [1]}, 422, "metadata"),
+        ({"id": "x", "vector": axis(0), "metadata": {"k": 2**64}}, 422, "64 bits"),
+        ({"id": "x", "vector": axis(0), "metadata": deep(300)}, 422, "240 levels"),
         ({"id": "x", "vector": axis(0), "vektor": 1}, 422, "vektor"),
         ({"id": 7, "vector": axis(0)}, 422, "id"),
         ({"id": "x", "vector": ["1", 0, 0, 0]}, 422, "vector"),

@@ -1,10 +1,10 @@
 """Whatever JSON arrives, the services answer it or say with a 4xx what is wrong; never a 5xx."""
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 
-import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -64,13 +64,24 @@ def services(tiny: dict[str, Path]) -> Iterator[tuple[Running, Running]]:
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_json_gets_an_answer_or_a_4xx(services: tuple[Running, Running], body: object, path: str) -> None:
     running = services[1] if "rerank" in path else services[0]
-    try:
-        content = orjson.dumps(body)
-    except (TypeError, orjson.JSONEncodeError):
-        content = str(body).encode("utf-8", "replace")
-    answer = running.public.post(path, content=content)
+    answer = running.public.post(path, content=json.dumps(body).encode())
     assert answer.status_code in {200, 400, 422}, answer.text
     if answer.status_code == 200 and path == "/embed":
         assert all(math.isfinite(value) for vector in answer.json() for value in vector)
     if answer.status_code != 200:
         assert len(answer.json()["message"]) > 20
+
+
+@pytest.mark.parametrize("metadata", [str(2**64), '{"a":' * 300 + "1" + "}" * 300])
+def test_a_document_that_cannot_be_sent_back_is_refused(
+    services: tuple[Running, Running], metadata: str
+) -> None:
+    content = '{"query":"a","documents":[{"content":"b"},{"content":"c","metadata":' + metadata + "}]}"
+    answer = services[1].public.post("/rerank", content=content)
+    assert (answer.status_code, "documents[1]" in answer.json()["error"]) == (422, True)
+
+
+def test_a_document_nested_as_deeply_as_allowed_is_sent_back(services: tuple[Running, Running]) -> None:
+    content = '{"query":"a","documents":[{"content":"c","metadata":' + '{"a":' * 244 + "1" + "}" * 244 + "}]}"
+    answer = services[1].public.post("/rerank", content=content)
+    assert (answer.status_code, '"a":' * 3 in answer.text.replace("{", "")) == (200, True)

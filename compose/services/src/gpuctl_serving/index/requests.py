@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import orjson
 
 from gpuctl_serving.index.vectors import Vectors, from_base64, from_numbers, unit
+from gpuctl_serving.kit.body import written
 from gpuctl_serving.kit.errors import empty, invalid
 
 MAX_NAME = 512
@@ -120,7 +120,7 @@ def check_add(add: Add, max_items: int) -> list[Vectors | None]:
                 f"{name}.text has {len(item.text)} characters; at most {MAX_TEXT} fit. Split it into chunks.",
                 name,
             )
-        if len(orjson.dumps(item.metadata)) > MAX_METADATA:
+        if len(written(item.metadata, f"{name}.metadata")) > MAX_METADATA:
             raise invalid(
                 f"{name}.metadata is larger than {MAX_METADATA} bytes. Put long texts into `text`.",
                 f"{name}.metadata",

@@ -4,6 +4,7 @@ import re
 from typing import TypeVar
 
 import msgspec
+import orjson
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
@@ -57,6 +58,27 @@ async def read_json(request: Request, shape: type[T]) -> T:
         raise invalid(f"The request does not have the right shape: {wrong}.") from wrong
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
         raise malformed(f"The body is not valid JSON: {_why(data, wrong)}.") from wrong
+
+
+#: Levels an answer may put around a value that it repeats.
+_AROUND = 8
+
+
+def written(value: object, name: str) -> bytes:
+    """A value of the request as the JSON that an answer will repeat. 422 when it cannot be written again.
+
+    What JSON can say and be read here is more than can be written: integers of any size, any nesting.
+    """
+    nested = value
+    for _ in range(_AROUND):
+        nested = [nested]
+    try:
+        return orjson.dumps(nested)[_AROUND:-_AROUND]
+    except orjson.JSONEncodeError as wrong:
+        raise invalid(
+            f"{name} cannot be kept as it is: {wrong}. Integers may have 64 bits, and objects 240 levels.",
+            name,
+        ) from wrong
 
 
 def _why(data: bytes, wrong: Exception) -> str:

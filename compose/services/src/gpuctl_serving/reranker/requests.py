@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from gpuctl_serving.kit.body import written
 from gpuctl_serving.kit.errors import empty, invalid
 
 #: What a document may be: a text, or an object that holds one as `text` or `content`.
@@ -58,6 +59,7 @@ def candidates(body: RerankBody) -> Candidates:
 def _text(number: int, item: Item) -> str:
     if isinstance(item, str):
         return item
+    written(item, f"documents[{number}]")
     for key in ("text", "content"):
         if isinstance(item.get(key), str):
             return str(item[key])
