@@ -139,6 +139,17 @@ def test_the_settings_of_other_faiss_services_are_accepted_and_each_is_accounted
     assert "horse" not in said
 
 
+@pytest.mark.parametrize("kind", ["IndexIVFFlat", "IndexIVFPQ"])
+def test_an_index_type_wished_by_another_products_variable_is_served_exactly_and_says_so(
+    kind: str, tmp_path: Path
+) -> None:
+    with index(tmp_path, VECTOR_STORE_INDEX_TYPE=kind, VECTOR_STORE_DIMENSION="4") as wished:
+        info = wished.public.get("/info").json()
+        assert info["indexType"] == "Flat"
+        assert "VECTOR_STORE_INDEX_TYPE set GPUCTL_INDEX_TYPE=auto" in info["aliases"]
+        assert any(note.startswith(f"{kind} is served by Flat") for note in info["aliases"])
+
+
 def test_a_full_disk_is_a_507_that_acknowledges_nothing_and_passes_when_there_is_space(
     tmp_path: Path,
 ) -> None:

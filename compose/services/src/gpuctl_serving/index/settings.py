@@ -69,6 +69,11 @@ def _device(text: str) -> str:
     raise ValueError("must be true or false")
 
 
+def _kind(text: str) -> str:
+    """Another product's choice is a wish: what is not built yet is served exactly, and said."""
+    return "auto" if text.lower() in _LATER else text
+
+
 def _level(text: str) -> str:
     names = {"warn": "warning", "critical": "error", "fatal": "error", "trace": "debug", "notset": "debug"}
     return names.get(text.lower(), text.lower())
@@ -77,7 +82,7 @@ def _level(text: str) -> str:
 ALIASES = (
     Alias("FAISS_ENABLE_GPU", "device", _device),
     Alias("VECTOR_STORE_DIMENSION", "index_dimension"),
-    Alias("VECTOR_STORE_INDEX_TYPE", "index_type"),
+    Alias("VECTOR_STORE_INDEX_TYPE", "index_type", _kind),
     Alias("LOG_LEVEL", "log_level", _level),
 )
 
@@ -101,6 +106,9 @@ def load_settings(env: Mapping[str, str]) -> tuple[IndexSettings, Notes]:
         known = kind.lower() in {"faiss", "faiss-cpu", "faiss_cpu", "faiss-gpu", "faiss_gpu"}
         tail = "FAISS is the only store" if known else f"this is a FAISS store, not {kind!r}"
         said.append(f"VECTOR_STORE_TYPE has no effect here: {tail}")
+    wished = env.get("VECTOR_STORE_INDEX_TYPE", "")
+    if wished.lower() in _LATER and "GPUCTL_INDEX_TYPE" not in env:
+        said.append(f"{wished} is served by Flat: this version has no IVF index yet; answers are exact")
     if settings.index_type.lower() == "indexflatl2":
         said.append("IndexFlatL2 is served by Flat: on normalised vectors both orders are the same")
     return settings, dataclasses.replace(notes, aliases=tuple(said))
