@@ -93,7 +93,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
 
   /** Aborted by the first SIGINT or SIGTERM. Until a command asks for it, a signal ends the process as usual. */
   protected get signal(): AbortSignal {
-    this.#signals ??= new SignalWatch((text) => void this.io.stderr.write(text));
+    this.#signals ??= new SignalWatch((text) => void this.io.stderr.write(this.io.stderrIsTTY ? `\n${text}` : text));
     return this.#signals.signal;
   }
 

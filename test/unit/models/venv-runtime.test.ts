@@ -30,7 +30,7 @@ class PythonMachine {
     return join(this.cache, `python/${lock.slice(0, 16)}-cp311`);
   }
 
-  runtime(): VenvRuntime {
+  runtime(env: Record<string, string> = {}): VenvRuntime {
     return new VenvRuntime({
       environments: new PythonEnvironments(this.cache),
       code: { current: () => Promise.resolve({ lock, lockPath: this.lockPath }) },
@@ -38,7 +38,7 @@ class PythonMachine {
       clock: new SteppingClock(),
       progress: this.progress,
       signal: new AbortController().signal,
-      env: {},
+      env,
     });
   }
 
@@ -87,6 +87,13 @@ describe("the Python environment of this gpuctl", () => {
     expect(await machine.runtime().find()).toBeNull();
     machine.pip = {};
     expect(await machine.runtime().ensure()).toMatchObject({ made: true });
+  });
+
+  it("is made with the Python that GPUCTL_PYTHON names, or not at all", async () => {
+    const machine = new PythonMachine();
+    machine.version = null;
+    await expect(machine.runtime({ GPUCTL_PYTHON: "/opt/py/bin/python3" }).ensure()).rejects.toBeInstanceOf(PreflightRefused);
+    expect(machine.executor.commands.map(({ argv }) => argv[0])).toEqual(["/opt/py/bin/python3"]);
   });
 
   it("takes over from a set-up whose process is gone", async () => {

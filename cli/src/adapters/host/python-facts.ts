@@ -1,8 +1,9 @@
 import type { PythonFacts } from "../../domain/doctor/facts.js";
 import type { Executor } from "../../ports.js";
 import type { Environment } from "../state/directories.js";
-import { systemPython } from "../targets/process/python-environment.js";
 import { ask } from "./asking.js";
+
+const candidates = ["python3", "python3.13", "python3.12", "python3.11"];
 
 const probe = `import sys, json
 def has(name):
@@ -22,9 +23,7 @@ export async function inspectPython(
 ): Promise<PythonFacts> {
   const [made, ...tried] = await Promise.all([
     environment(),
-    ...[...new Set([systemPython(env), "python3", "python3.13", "python3.12", "python3.11"])].map((name) =>
-      tryPython(executor, name, signal),
-    ),
+    ...(env["GPUCTL_PYTHON"] ? [env["GPUCTL_PYTHON"]] : candidates).map((name) => tryPython(executor, name, signal)),
   ]);
   const present = tried.filter((one) => one.state !== "absent");
   const able = present.find((one) => one.state === "found" && one.venv && (one.version[0] > 3 || one.version[1] >= 11));

@@ -6,7 +6,7 @@ import { ms } from "../../domain/units.js";
 import type { Clock, Command, Executor, Progress, PythonRuntime } from "../../ports.js";
 import { type Environment } from "../state/directories.js";
 import { errorCode, storageFailure } from "../state/storage-failure.js";
-import { pythonOf, type PythonEnvironments, systemPython } from "../targets/process/python-environment.js";
+import { pythonOf, type PythonEnvironments } from "../targets/process/python-environment.js";
 import { PackageCount } from "./pip-progress.js";
 
 export interface VenvRuntimeOptions {
@@ -91,7 +91,9 @@ export class VenvRuntime implements PythonRuntime {
   async #systemPython(): Promise<{ executable: string; minor: number }> {
     const { executor, signal, env } = this.#options;
     const seen: string[] = [];
-    for (const name of new Set([systemPython(env), "python3", "python3.13", "python3.12", "python3.11"])) {
+    // A Python that was named is the one that is meant, even when another would do.
+    const named = env["GPUCTL_PYTHON"] || undefined;
+    for (const name of named === undefined ? ["python3", "python3.13", "python3.12", "python3.11"] : [named]) {
       const result = await executor
         .run({ argv: [name, "-c", probe] }, { deadline: ms(20_000), signal })
         .catch((error: unknown) => {
@@ -99,7 +101,10 @@ export class VenvRuntime implements PythonRuntime {
           if (error instanceof GpuctlError) return null;
           throw error;
         });
-      if (result === null) continue;
+      if (result === null) {
+        if (name === named) seen.push(`GPUCTL_PYTHON names ${name}, which cannot be run`);
+        continue;
+      }
       const found = parseProbe(result.stdout);
       if (result.code !== 0 || found === null) seen.push(`${name} has no venv module`);
       else if (found.major === 3 && found.minor >= 11) return found;

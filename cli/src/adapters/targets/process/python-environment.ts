@@ -3,7 +3,6 @@ import { constants } from "node:fs";
 import { join } from "node:path";
 import type { Sha256 } from "../../../domain/names.js";
 import { sha256 } from "../../../domain/canonical.js";
-import type { Environment } from "../../state/directories.js";
 import { errorCode } from "../../state/storage-failure.js";
 
 /**
@@ -72,12 +71,6 @@ export class PythonEnvironments {
 }
 
 export const pythonOf = (environment: string): string => join(environment, "bin/python");
-
-/** The interpreter to make environments with: `GPUCTL_PYTHON`, else `python3` on PATH. */
-export function systemPython(env: Environment): string {
-  const chosen = env["GPUCTL_PYTHON"];
-  return chosen === undefined || chosen === "" ? "python3" : chosen;
-}
 
 async function isComplete(directory: string): Promise<boolean> {
   try {
