@@ -136,7 +136,7 @@ def test_a_text_of_megabytes_is_cut_before_it_costs_anything(tiny_service: Runni
         ("/embed", {"inputs": ["a"] * 101}, 422, "at most 100"),
         ("/embed", {"inputs": [1, 2]}, 422, "check_embedding_ctx_length=False"),
         ("/v1/embeddings", {"input": [[1, 2], [3]]}, 422, "check_embedding_ctx_length=False"),
-        ("/v1/embeddings", {"input": "a", "encoding_format": "int8"}, 422, "encoding_format"),
+        ("/v1/embeddings", {"input": "a", "encoding_format": "int8"}, 422, "`float` or `base64`"),
     ],
 )
 def test_what_cannot_be_embedded_is_a_4xx_that_helps(
@@ -145,6 +145,19 @@ def test_what_cannot_be_embedded_is_a_4xx_that_helps(
     answer = tiny_service.public.post(path, json=body)
     assert answer.status_code == status
     assert said in answer.json()["message"]
+
+
+def test_openai_clients_hear_which_field_is_wrong(tiny_service: Running) -> None:
+    answer = tiny_service.public.post("/v1/embeddings", json={"input": "a", "dimensions": "two"})
+    assert answer.json()["error"]["param"] == "dimensions"
+
+
+def test_null_means_absent_for_every_optional_field(tiny_service: Running) -> None:
+    nothing = dict.fromkeys(("truncate", "truncation_direction", "normalize", "prompt_name", "dimensions"))
+    assert vectors(tiny_service, inputs=["a"], **nothing).shape == (1, 64)
+    nothing = dict.fromkeys(("model", "encoding_format", "dimensions", "user"))
+    answer = tiny_service.public.post("/v1/embeddings", json={"input": "a", **nothing})
+    assert len(answer.json()["data"][0]["embedding"]) == 64
 
 
 def test_many_clients_at_once_each_get_their_own(tiny_service: Running) -> None:

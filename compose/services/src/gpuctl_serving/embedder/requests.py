@@ -1,6 +1,6 @@
 """Bodies the embedder takes: TEI's and OpenAI's."""
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -15,7 +15,7 @@ class EmbedBody(msgspec.Struct):
 
     inputs: Inputs
     truncate: bool | None = None
-    truncation_direction: str = "right"
+    truncation_direction: str | None = None
     normalize: bool | None = None
     prompt_name: str | None = None
     dimensions: int | None = None
@@ -26,9 +26,18 @@ class OpenAiBody(msgspec.Struct):
 
     input: Inputs
     model: str | None = None
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: str | None = None
     dimensions: int | None = None
     user: Any = None
+
+
+def wants_base64(encoding_format: str | None) -> bool:
+    """Whether vectors are wanted as base64; absent and null mean numbers."""
+    if encoding_format not in (None, "float", "base64"):
+        raise invalid(
+            f"`encoding_format` is {encoding_format!r}; it is `float` or `base64`.", "encoding_format"
+        )
+    return encoding_format == "base64"
 
 
 def texts_of(inputs: Inputs, param: str) -> list[str]:

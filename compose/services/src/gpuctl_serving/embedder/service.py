@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from gpuctl_serving.embedder.requests import EmbedBody, OpenAiBody, texts_of
+from gpuctl_serving.embedder.requests import EmbedBody, OpenAiBody, texts_of, wants_base64
 from gpuctl_serving.engines.model_service import ModelService, direction_of, headers_of
 from gpuctl_serving.engines.protocol import Rows
 from gpuctl_serving.engines.served_model import Computed
@@ -70,12 +70,12 @@ class Embedder(ModelService):
         body = await read_json(request, OpenAiBody)
         texts = texts_of(body.input, "input")
         self.check_items(len(texts), "input")
-        width = self._width(body.dimensions)
+        width, in_base64 = self._width(body.dimensions), wants_base64(body.encoding_format)
         computed = await self._compute(
             request, self._with_prompt(texts, None), truncate=True, direction="right"
         )
         rows = _finish(computed.rows, width, self.served.loaded.normalize)
-        vectors = rows if body.encoding_format == "float" else _base64(rows)
+        vectors = _base64(rows) if in_base64 else rows
         content = {
             "object": "list",
             "data": [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(vectors)],

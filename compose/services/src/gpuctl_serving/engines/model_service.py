@@ -142,9 +142,9 @@ def headers_of(computed: Computed, request: Request) -> dict[str, str]:
     return {"x-compute-tokens": str(computed.tokens), "x-gpuctl-truncated": str(computed.truncated)}
 
 
-def direction_of(text: str) -> Direction:
-    """TEI's clients write it with a capital."""
-    match text.lower():
+def direction_of(text: str | None) -> Direction:
+    """TEI's clients write it with a capital; absent and null mean the default."""
+    match (text or "right").lower():
         case "right":
             return "right"
         case "left":

@@ -39,6 +39,8 @@ def limited(receive: Receive, limit: int) -> Receive:
 _LONE_SURROGATE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
+#: The field at the end of msgspec's messages.
+_FIELD = re.compile(r"at `\$\.(\w+)")
 _decoders: dict[type, msgspec.json.Decoder[object]] = {}
 
 
@@ -55,7 +57,10 @@ async def read_json(request: Request, shape: type[T]) -> T:
     except RecursionError as wrong:
         raise malformed("The body is nested too deeply.") from wrong
     except msgspec.ValidationError as wrong:
-        raise invalid(f"The request does not have the right shape: {wrong}.") from wrong
+        field = _FIELD.search(str(wrong))
+        raise invalid(
+            f"The request does not have the right shape: {wrong}.", field.group(1) if field else None
+        ) from wrong
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
         raise malformed(f"The body is not valid JSON: {_why(data, wrong)}.") from wrong
 

@@ -19,9 +19,9 @@ class RerankBody(msgspec.Struct):
     texts: list[str] | None = None
     documents: list[Item] | None = None
     truncate: bool | None = None
-    truncation_direction: str = "right"
-    raw_scores: bool = False
-    return_text: bool = False
+    truncation_direction: str | None = None
+    raw_scores: bool | None = None
+    return_text: bool | None = None
     return_documents: bool | None = None
     top_n: int | None = None
     model: str | None = None
