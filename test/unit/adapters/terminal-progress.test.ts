@@ -79,6 +79,9 @@ describe("progress in a file or a pipe", () => {
     expect(text.split("\n")).toEqual(["✓ 09 load          index      900 ms", "… 09 load          embedder", ""]);
     progress.end();
     expect(waiting.size).toBe(0);
+    progress.emit({ kind: "phase", phase: "soak", state: "begin" });
+    progress.emit({ kind: "amount", label: "soak", done: 1, total: 10, unit: "probes" });
+    expect(waiting.size).toBe(0);
   });
 
   it("has no character that a plain terminal lacks", () => {

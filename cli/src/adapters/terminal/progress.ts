@@ -52,9 +52,13 @@ export class TerminalProgress implements Progress {
 
   /** Leaves the terminal without the redrawn line. */
   end(): void {
+    this.#forgetAtWork();
+    this.#show("");
+  }
+
+  #forgetAtWork(): void {
     for (const forget of this.#atWork.values()) forget();
     this.#atWork.clear();
-    this.#show("");
   }
 
   #phase(event: Phase): void {
@@ -100,6 +104,8 @@ export class TerminalProgress implements Progress {
       : fresh || tenth > last.tenth || now - last.at >= plainAmountMs;
     if (!due) return;
     this.#lastAmount = { label: event.label, at: now, tenth };
+    // An amount is a sign of life already.
+    this.#forgetAtWork();
     if (!this.#options.isTTY || finished) this.#line(this.#amountText(event, false));
     else this.#show(this.#amountText(event, true));
     if (finished) this.#lastAmount = { label: "", at: Number.NEGATIVE_INFINITY, tenth: -1 };
