@@ -32,7 +32,13 @@ function missingArguments(said: string): UsageWords | null {
 }
 
 function wrongValue(said: string): UsageWords | null {
-  const found = /^Expected (--[\w-]+)=(.*) to be one of: (.*)$/s.exec(said);
-  if (found === null) return null;
-  return { message: `${found[1] ?? ""} cannot be ${found[2] ?? ""}`, because: `it is one of ${found[3] ?? ""}` };
+  const [, named, given = "", choices = ""] = /^Expected (?:(--[\w-]+)=)?(.*) to be one of: (.*)$/s.exec(said) ?? [];
+  if (choices !== "")
+    return {
+      message: named === undefined ? `there is no ${given}` : `${named} cannot be ${given}`,
+      because: `it is one of ${choices}`,
+    };
+  const [, flag, expected, received] = /^Parsing (--[\w-]+)\s+Expected (.*?) but received: (.*)$/s.exec(said) ?? [];
+  if (flag === undefined || expected === undefined || received === undefined) return null;
+  return { message: `${flag} cannot be ${received}`, because: `it is ${expected}` };
 }

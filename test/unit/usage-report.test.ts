@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import Bench from "../../cli/src/commands/bench.js";
 import Deploy from "../../cli/src/commands/deploy.js";
 import Diff from "../../cli/src/commands/diff.js";
 import Init from "../../cli/src/commands/init.js";
@@ -14,6 +15,9 @@ it.each([
   ["query", Query, "TEXT is missing", missing],
   ["diff r1", Diff, "TO is missing", missing],
   ["diff", Diff, "FROM and TO are missing", "the command needs them; nothing was run"],
+  ["query x --top 0", Query, "--top cannot be 0", "it is an integer greater than or equal to 1"],
+  ["query x --top many", Query, "--top cannot be many", "it is an integer"],
+  ["bench frob", Bench, "there is no frob", "it is one of embed, rerank, index"],
   ["init --target foo", Init, "--target cannot be foo", "it is one of process, compose, swarm, kubernetes"],
 ])("gpuctl %s", async (line, command, message, because) => {
   const { stderr, exitCode } = await runCommand(command, line.split(" ").slice(1));
