@@ -207,6 +207,11 @@ export interface TargetDriver {
   close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<{ drained: boolean; waitedMs: number }>;
   /** Ends an instance now, or after a delay that outlives this process. */
   stop(id: InstanceId, after: Milliseconds | null, lease: Lease): Promise<void>;
+  /**
+   * Drains and ends an instance to make room for its successor. The target itself brings it back, open, unless a successor
+   * of its service is opened first: when this process is gone, or after `restoreAfter` at the latest.
+   */
+  suspend(id: InstanceId, times: { drain: Milliseconds; restoreAfter: Milliseconds }, lease: Lease): Promise<void>;
   logTail(id: InstanceId, lines: number): Promise<readonly string[]>;
   logs(
     services: readonly ServiceName[],

@@ -97,6 +97,7 @@ export class InMemoryDriver implements TargetDriver {
       startedAt: this.#clock.monotonic(),
       openedAt: null,
       stopsAt: null,
+      restoresAt: this.machine.instances.get(is.id)?.restoresAt ?? null,
     });
   }
 
@@ -139,6 +140,7 @@ export class InMemoryDriver implements TargetDriver {
     if (instance.traffic !== "open") instance.openedAt = this.#clock.monotonic();
     instance.traffic = "open";
     instance.stopsAt = null;
+    this.machine.callOff(instance.is.service);
     return Promise.resolve();
   }
 
@@ -153,8 +155,18 @@ export class InMemoryDriver implements TargetDriver {
     this.#accept(lease);
     const instance = this.machine.instances.get(id);
     if (instance === undefined) return Promise.resolve();
-    if (after === null) this.machine.end(instance);
-    else instance.stopsAt = this.#clock.monotonic() + after;
+    if (after === null) {
+      this.machine.end(instance);
+      instance.restoresAt = null;
+    } else instance.stopsAt = this.#clock.monotonic() + after;
+    return Promise.resolve();
+  }
+
+  suspend(id: InstanceId, times: { restoreAfter: Milliseconds }, lease: Lease): Promise<void> {
+    this.#accept(lease);
+    const instance = this.#known(id);
+    this.machine.end(instance);
+    instance.restoresAt = this.#clock.monotonic() + times.restoreAfter;
     return Promise.resolve();
   }
 

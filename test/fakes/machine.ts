@@ -11,6 +11,8 @@ export interface FakeInstance {
   startedAt: number;
   openedAt: number | null;
   stopsAt: number | null;
+  /** Stopped first: when the machine brings it back by itself. */
+  restoresAt: number | null;
 }
 
 export interface StoredItem {
@@ -76,10 +78,33 @@ export class Machine {
     this.writer = null;
   }
 
-  /** Ends what was to be stopped by now. */
+  /** A successor answers: nothing of its service comes back by itself any more. */
+  callOff(service: string): void {
+    for (const instance of this.instances.values()) if (instance.is.service === service) instance.restoresAt = null;
+  }
+
+  /** Ends what was to be stopped by now, and brings back what was to make room only for a while. */
   passTimeTo(now: number): void {
     for (const instance of this.instances.values())
+      if (instance.restoresAt !== null && instance.restoresAt <= now) this.#restore(instance, now);
+    for (const instance of this.instances.values())
       if (instance.stopsAt !== null && instance.stopsAt <= now && instance.traffic !== "open") this.end(instance);
+  }
+
+  #restore(instance: FakeInstance, now: number): void {
+    const { service } = instance.is;
+    for (const rival of this.instances.values())
+      if (rival !== instance && rival.is.service === service && rival.openedAt === null && rival.process.state === "running")
+        this.end(rival);
+    if (instance.process.state !== "running") {
+      this.nextPid += 1;
+      instance.process = { state: "running", pid: this.nextPid };
+      instance.startedAt = now;
+    }
+    instance.openedAt = now;
+    instance.traffic = "open";
+    if (service === "index") this.writer ??= instance.is.id;
+    this.callOff(service);
   }
 
   end(instance: FakeInstance): void {

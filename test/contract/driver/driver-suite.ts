@@ -135,6 +135,25 @@ export function describeDriver(target: string, makeWorld: () => Promise<DriverWo
       await expect(world.driver.health(instance.id)).rejects.toThrow(Failed);
     });
 
+    it("suspends an instance, and does not bring it back once its successor was opened", async () => {
+      const old = await started(1, "a");
+      await world.driver.open(old.id, lease);
+      await world.driver.suspend(old.id, { drain: ms(1000), restoreAfter: ms(600_000) }, lease);
+      expect((await observed(old.id))?.process.state).toBe("stopped");
+      const next = await started(2, "b");
+      await world.driver.open(next.id, lease);
+      expect(await publicStatus(next)).toBe(200);
+      expect((await observed(old.id))?.process.state).toBe("stopped");
+    });
+
+    it("brings a suspended instance back, in the place of a successor that was never opened", async () => {
+      const old = await started(1, "a");
+      await world.driver.open(old.id, lease);
+      await world.driver.suspend(old.id, { drain: ms(1000), restoreAfter: ms(10) }, lease);
+      await until(async () => (await observed(old.id))?.traffic === "open", "it is back", 20_000);
+      expect(await publicStatus(old)).toBe(200);
+    });
+
     it("says within one look that a candidate exited while loading, and why", async () => {
       const instance = instanceOf(world.brokenSpec(), 1, "a");
       await world.driver.stage(instance.spec, "code", never);

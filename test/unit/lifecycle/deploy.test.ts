@@ -119,6 +119,30 @@ describe("a deploy", () => {
     expectExactlyOneServes(environment);
   });
 
+  test("that is killed after it stopped the old instance first leaves nothing dark: the machine brings the old one back", async () => {
+    const environment = new Environment(["embedder"]);
+    await runDeploy(environment);
+    const before = environment.machine.serving();
+    environment.machine.memoryMiB = 1400;
+    environment.set("embedder", "GPUCTL_THREADS", "2");
+    expect((await runPlan(environment)).strategy?.kind).toBe("stop-first");
+    const killed = environment.cli();
+    const start = environment.driver.start.bind(environment.driver);
+    environment.driver.start = async (...given) => {
+      await start(...given);
+      killed.interference.kill();
+    };
+    void deploy(killed.ctx, { service: undefined, lockWait: noWait });
+    for (let i = 0; i < 200 && killed.interference.alive; i += 1) await environment.clock.sleep(ms(10));
+    environment.driver.start = start;
+    expect(environment.machine.serving()).toEqual([]);
+    environment.clock.pass(2_000_000);
+    await environment.driver.observe();
+    expect(environment.machine.serving()).toEqual(before);
+    await runDeploy(environment);
+    await expectAtRest(environment);
+  });
+
   test("reports all blockers of the preflight at once and starts nothing", async () => {
     const environment = new Environment(["embedder"]);
     environment.driver.findings.push(

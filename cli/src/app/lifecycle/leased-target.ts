@@ -42,6 +42,12 @@ export class LeasedTarget {
     return this.#mutate(`stopping ${id}`, budgets.stop, () => this.#ctx.driver.stop(id, after, this.#lease));
   }
 
+  /** Ends an instance that the target brings back by itself, unless its successor is opened first. */
+  suspend(id: InstanceId, times: { drain: Milliseconds; restoreAfter: Milliseconds }): Promise<void> {
+    const budget = times.drain + budgets.stop + budgets.traffic;
+    return this.#mutate(`stopping ${id} first`, budget, () => this.#ctx.driver.suspend(id, times, this.#lease));
+  }
+
   /** Removes staged artefacts that no kept release names. */
   prune(keep: readonly ServiceSpec[]): Promise<readonly { what: string; bytes: number }[]> {
     return this.#mutate("pruning", budgets.prune, () => this.#ctx.driver.prune(keep, this.#lease));

@@ -7,7 +7,7 @@ import type { Strategy } from "../../domain/placement.js";
 import type { ReleaseRecord, ReleaseState } from "../../domain/release.js";
 import { ms, type Milliseconds } from "../../domain/units.js";
 import type { Context } from "../../ports.js";
-import { seconds } from "./deadline.js";
+import { budgets, seconds } from "./deadline.js";
 import type { SecretValues } from "./desired.js";
 import { pruneBeyondRetention } from "./keep.js";
 import { passGates, proveDevice, troubled, verifyWarm, waitLoaded, warmUp, withMeasurements, type Findings } from "./prepare.js";
@@ -126,12 +126,15 @@ async function prepareAll(session: Session, rollout: Rollout, findings: Findings
     );
 }
 
-/** Both do not fit: the old ones stop now, and `undo` starts them again should the candidates fail. */
+/**
+ * Both do not fit: the old ones stop now. `undo` starts them again should the candidates fail; should this process be lost,
+ * the target does, at once when it can see that, else when every budget up to the switch is used up.
+ */
 async function stopFirst(session: Session, release: PlannedRelease): Promise<void> {
-  for (const { id } of operationsOf(release, "stop-first")) {
-    await session.target.close(id, session.ctx.config.timings.drain);
-    await session.target.stop(id, null);
-  }
+  const { drain, load, warmUp } = session.ctx.config.timings;
+  const candidates = operationsOf(release, "start").length;
+  const restoreAfter = ms(load + candidates * (budgets.start + warmUp + budgets.proof + 2 * budgets.gates));
+  for (const { id } of operationsOf(release, "stop-first")) await session.target.suspend(id, { drain, restoreAfter });
 }
 
 function acceptStrategy(rollout: Rollout): Promise<Strategy> {

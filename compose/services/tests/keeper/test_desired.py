@@ -15,6 +15,7 @@ from gpuctl_serving.keeper.desired import (
     Desired,
     Exit,
     Listener,
+    Restore,
     Wanted,
     closed,
     exited,
@@ -42,6 +43,7 @@ wanteds = st.builds(
     stop_at_ms=st.none() | numbers,
     last_exit=st.none() | exits,
     stopped_by_reboot=st.booleans(),
+    restore=st.none() | st.builds(Restore, numbers, st.none() | processes),
 )
 listeners = st.builds(Listener, st.sampled_from("abc"), st.just("127.0.0.1"), st.integers(1, 65535))
 states = st.builds(
@@ -83,7 +85,10 @@ def test_a_boot_leaves_no_process_and_no_timer(state: Desired) -> None:
     for each in after.instances.values():
         assert each.process is None
         assert each.stop_at_ms is None
-        assert each.stopped_by_reboot == (state.instances[each.id].desired != "stopped")
+        before = state.instances[each.id]
+        assert each.restore is None
+        assert each.stopped_by_reboot == (before.desired != "stopped" or before.restore is not None)
+        assert before.restore is None or each.desired == "open"
     assert after.listeners == state.listeners
     assert state.after_boot(state.boot_id) is state
 

@@ -92,6 +92,16 @@ export class KeeperClient {
     await this.#ask("stop", { token, id, afterMs: after }, ms(30_000));
   }
 
+  async suspend(
+    token: number,
+    id: InstanceId,
+    times: { drain: Milliseconds; restoreAfter: Milliseconds },
+    operator: { pid: number; startTime: number } | null,
+  ): Promise<void> {
+    const values = { token, id, drainMs: times.drain, restoreAfterMs: times.restoreAfter, operator };
+    await this.#ask("suspend", values, ms(times.drain + 45_000));
+  }
+
   async forget(token: number, id: InstanceId): Promise<void> {
     await this.#ask("forget", { token, id }, ms(10_000));
   }

@@ -162,6 +162,12 @@ export class ProcessDriver implements TargetDriver {
     if (after === null) await endProcesses(this.#destruction(), running, "wait");
   }
 
+  async suspend(id: InstanceId, times: { drain: Milliseconds; restoreAfter: Milliseconds }, lease: Lease): Promise<void> {
+    const startTime = this.#options.processes.startTime(process.pid);
+    const operator = startTime === null ? null : { pid: process.pid, startTime };
+    await this.#mutate(lease, () => this.#keeper.suspend(lease.token, id, times, operator));
+  }
+
   logTail(id: InstanceId, lines: number): Promise<readonly string[]> {
     return lastLines(this.#layout.log(id), lines);
   }

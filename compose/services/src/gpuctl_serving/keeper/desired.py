@@ -40,6 +40,25 @@ class Listener:
 
 
 @dataclass(frozen=True)
+class Restore:
+    """The promise to bring a stopped instance back: at this time, or as soon as its operator is gone."""
+
+    #: On the boot clock.
+    at_ms: int
+    operator: ProcessIdentity | None = None
+
+    def to_json(self) -> Json:
+        """As in desired.json."""
+        return {"atMs": self.at_ms, "operator": list(self.operator) if self.operator else None}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Raises KeyError, TypeError or ValueError when it is not one."""
+        operator = value.get("operator")
+        return cls(int(value["atMs"]), ProcessIdentity(*map(int, operator)) if operator else None)
+
+
+@dataclass(frozen=True)
 class Wanted:
     """One instance: what the CLI asked for, and the process that was last seen to do it."""
 
@@ -52,6 +71,20 @@ class Wanted:
     last_exit: Exit | None = None
     #: Its process ended with a boot of the machine, and nobody asked for another since.
     stopped_by_reboot: bool = False
+    #: Stopped only so that its successor finds room.
+    restore: Restore | None = None
+
+    @property
+    def may_run(self) -> bool:
+        """Whether the keeper may start it by itself."""
+        return self.desired == "open" or self.restore is not None
+
+    @property
+    def after_boot(self) -> Wish:
+        """What is asked of it once a boot has ended all processes and timers."""
+        if self.restore is not None:
+            return "open"
+        return "stopped" if self.stop_at_ms is not None else self.desired
 
     def to_json(self) -> Json:
         """As in desired.json."""
@@ -64,6 +97,7 @@ class Wanted:
             "stopAtMs": self.stop_at_ms,
             "lastExit": self.last_exit.to_json() if self.last_exit else None,
             "stoppedByReboot": self.stopped_by_reboot,
+            "restore": self.restore.to_json() if self.restore else None,
         }
 
     @classmethod
@@ -84,6 +118,7 @@ class Wanted:
             stop_at_ms=None if stop_at is None else int(stop_at),
             last_exit=Exit(ended.get("code"), ended.get("signal")) if ended else None,
             stopped_by_reboot=bool(value.get("stoppedByReboot", False)),
+            restore=Restore.from_json(value["restore"]) if value.get("restore") else None,
         )
 
 
@@ -133,8 +168,9 @@ class Desired:
                 each,
                 process=None,
                 stop_at_ms=None,
-                desired="stopped" if each.stop_at_ms is not None else each.desired,
-                stopped_by_reboot=each.desired != "stopped",
+                desired=each.after_boot,
+                stopped_by_reboot=each.desired != "stopped" or each.restore is not None,
+                restore=None,
             )
             for each in self.instances.values()
         }
@@ -172,7 +208,7 @@ class Desired:
 
 def opened(wanted: Wanted) -> Wanted:
     """It shall answer public requests, and be restarted when it dies; a planned stop is off."""
-    return replace(wanted, desired="open", stop_at_ms=None)
+    return replace(wanted, desired="open", stop_at_ms=None, restore=None)
 
 
 def closed(wanted: Wanted) -> Wanted:
@@ -198,4 +234,9 @@ def exited(wanted: Wanted, how: Exit) -> Wanted:
 
 def stopped(wanted: Wanted) -> Wanted:
     """It shall not run."""
-    return replace(wanted, desired="stopped", stop_at_ms=None, stopped_by_reboot=False)
+    return replace(wanted, desired="stopped", stop_at_ms=None, stopped_by_reboot=False, restore=None)
+
+
+def suspended(wanted: Wanted, restore: Restore | None) -> Wanted:
+    """It shall make room, and come back unless its successor is opened first; None: for good."""
+    return replace(wanted, desired="stopped", stop_at_ms=None, restore=restore)

@@ -11,22 +11,24 @@ from pathlib import Path
 from gpuctl_serving import __version__
 from gpuctl_serving.keeper import PROTOCOL
 from gpuctl_serving.keeper.adoption import Adoption, read_or_set_aside
-from gpuctl_serving.keeper.desired import Wanted
+from gpuctl_serving.keeper.desired import Restore, Wanted
 from gpuctl_serving.keeper.kept import Kept, Patience, Premises
 from gpuctl_serving.keeper.launch import Launch, checked_id
 from gpuctl_serving.keeper.ledger import Ledger
 from gpuctl_serving.keeper.listeners import checked_address
 from gpuctl_serving.keeper.logs import ROTATE_BYTES, note, rotate_all
 from gpuctl_serving.keeper.paths import Paths
+from gpuctl_serving.keeper.request_fields import milliseconds, operator_of
 from gpuctl_serving.keeper.sockets import PublicSockets
 from gpuctl_serving.keeper.store import write_atomically
+from gpuctl_serving.keeper.suspension import Suspension
 from gpuctl_serving.kit.control import Answer, Json, LineServer, Refused, bind_unix
 from gpuctl_serving.kit.process import boot_id, boot_ms, own_identity
 
 _HOUSEKEEPING_SECONDS = 2.0
 _HELLO_SECONDS = 0.5
-_MAX_MS = 7 * 24 * 3600 * 1000
 _DEFAULT_DRAIN_MS = 30_000
+_DEFAULT_RESTORE_MS = 15 * 60 * 1000
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Keeper:
         #: After a boot nothing is bound either: a client is better refused than kept waiting for nobody.
         self._rebooted = left.boot_id != self._boot_id and not self._options.restore
         self._premises = Premises(paths, self._ledger, self._sockets, self._options.patience)
+        self._suspension = Suspension(self._ledger, self._supervised)
         self._ending = asyncio.Event()
         self._ops: dict[str, tuple[float, Callable[[Json], Awaitable[Json]]]] = {
             "hello": (5, self._hello),
@@ -62,6 +65,7 @@ class Keeper:
             "open": (12, self._open),
             "close": (10, self._close),
             "stop": (30, self._stop),
+            "suspend": (40, self._suspend),
             "forget": (5, self._forget),
             "list": (5, self._list),
             "shutdown": (40, self._shutdown),
@@ -118,6 +122,7 @@ class Keeper:
             for listener in () if self._rebooted else self._ledger.desired.listeners:
                 with contextlib.suppress(Refused):
                     await self._sockets.ensure(listener)
+            await self._suspension.bring_back()
 
     # ------------------------------------------------------------ requests
 
@@ -126,8 +131,8 @@ class Keeper:
         if known is None:
             raise Refused("unknown-op", f"a keeper answers {', '.join(self._ops)}, not {request['op']!r}")
         seconds, operation = known
-        if request["op"] == "close":
-            seconds += _milliseconds(request, "drainMs", _DEFAULT_DRAIN_MS) / 1000
+        if request["op"] in ("close", "suspend"):
+            seconds += milliseconds(request, "drainMs", _DEFAULT_DRAIN_MS) / 1000
         if request["op"] not in ("hello", "list"):
             self._admit(request)
         try:
@@ -187,19 +192,25 @@ class Keeper:
 
     async def _open(self, request: Json) -> Json:
         await self._known(request).open()
-        return {}
+        return self._suspension.call_off(self._known(request))
 
     async def _close(self, request: Json) -> Json:
-        return await self._known(request).close(_milliseconds(request, "drainMs", _DEFAULT_DRAIN_MS))
+        return await self._known(request).close(milliseconds(request, "drainMs", _DEFAULT_DRAIN_MS))
 
     async def _stop(self, request: Json) -> Json:
         kept = self._known(request)
         if request.get("afterMs") is not None and kept.watched is not None:
-            kept.stop_later(_milliseconds(request, "afterMs", 0))
+            kept.stop_later(milliseconds(request, "afterMs", 0))
             return {}
         await kept.stop()
         self._drop_idle_listeners()
         return {}
+
+    async def _suspend(self, request: Json) -> Json:
+        after = milliseconds(request, "restoreAfterMs", _DEFAULT_RESTORE_MS)
+        restore = Restore(boot_ms() + after, operator_of(request))
+        drain = milliseconds(request, "drainMs", _DEFAULT_DRAIN_MS)
+        return await self._suspension.suspend(self._known(request), restore, drain)
 
     async def _forget(self, request: Json) -> Json:
         kept = self._known(request)
@@ -215,7 +226,7 @@ class Keeper:
         used = {
             kept.listener
             for kept in self._supervised()
-            if kept.listener is not None and (kept.watched is not None or kept.wanted.desired == "open")
+            if kept.listener is not None and (kept.watched is not None or kept.wanted.may_run)
         }
         self._ledger.record(self._ledger.desired.without_idle_listeners(used))
         self._sockets.keep_only(self._ledger.desired.listeners)
@@ -285,10 +296,3 @@ def _process(kept: Kept, wanted: Wanted) -> Json:
     if wanted.desired != "stopped" and wanted.last_exit is not None:
         return {"state": "exited", **wanted.last_exit.to_json()}
     return {"state": "stopped"}
-
-
-def _milliseconds(request: Json, name: str, default: int) -> int:
-    value = request.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_MS:
-        raise Refused("bad-request", f'"{name}" is a number of milliseconds, at most {_MAX_MS}')
-    return int(value)

@@ -118,11 +118,15 @@ class Kept:
     async def close(self, drain_ms: float) -> Json:
         """Pauses it and keeps it from being restarted. Raises Refused."""
         self._ledger.record_change(self.id, closed)
+        return await self.pause(drain_ms)
+
+    async def pause(self, drain_ms: float) -> Json:
+        """Waits for its requests to end; its wish stays as it is. Raises Refused."""
         await self._end_maintaining()
         if self.watched is None:
             return {"drained": True, "waitedMs": 0}
         answer = await self.ask({"op": "pause", "drainMs": drain_ms}, drain_ms / 1000 + CONTROL_SECONDS)
-        if self.wanted.desired == "closed":
+        if self.wanted.desired != "open":
             self.traffic = "paused"
         return {"drained": answer.get("drained"), "waitedMs": answer.get("waitedMs")}
 
