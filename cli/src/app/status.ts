@@ -44,6 +44,8 @@ export interface StatusReport {
   unfinished: readonly { id: ReleaseId; state: ReleaseState; underWay: boolean }[];
   damaged: readonly { file: string; because: string }[];
   lease: LeaseHolder | null;
+  /** Set while nothing runs because somebody asked for that. */
+  destroyed: { at: string; author: string } | null;
   /** What is wrong, a sentence each. Empty means healthy. */
   problems: readonly string[];
   healthy: boolean;
@@ -52,6 +54,7 @@ export interface StatusReport {
 /** Reports what runs and what is wrong; changes nothing and works without the keeper. */
 export async function status(ctx: Context): Promise<StatusReport> {
   const [seen, lease] = await Promise.all([survey(ctx, keepCurrent), ctx.leases.holder()]);
+  const destroyed = await findDestruction(ctx, seen);
   const { observation } = seen.facts;
   const services = await Promise.all(rows(ctx, seen).map((row) => withHealth(ctx, row)));
   const underWay = lease?.state === "live";
@@ -66,13 +69,23 @@ export async function status(ctx: Context): Promise<StatusReport> {
     listeners: observation.listeners,
     warm: warmOf(seen),
     // While somebody is deploying, what looks like drift is work in progress.
-    drift: underWay ? [] : seen.plan.drift.map(describeOperation),
+    drift: underWay || destroyed !== null ? [] : seen.plan.drift.map(describeOperation),
     unfinished: dangling.map(({ id, state }) => ({ id, state, underWay })),
     damaged: seen.stored.damaged,
     lease: lease?.state === "released" ? null : lease,
+    destroyed,
   };
   const problems = problemsOf(report);
   return { ...report, problems, healthy: problems.length === 0 };
+}
+
+/** What ran last was a destroy, and nothing was started since. */
+async function findDestruction(ctx: Context, { facts }: Survey): Promise<StatusReport["destroyed"]> {
+  const { manager, instances } = facts.observation;
+  if (manager.state === "running" || instances.some(({ process }) => process.state !== "stopped")) return null;
+  const starting = new Set(["deploy", "rollback", "repair", "good", "destroy"]);
+  const last = (await ctx.audit.read(50)).findLast(({ action }) => starting.has(action));
+  return last?.action === "destroy" ? { at: last.at, author: last.author } : null;
 }
 
 function releaseOf({ current }: Survey): StatusReport["release"] {
@@ -148,6 +161,10 @@ type Facts = Omit<StatusReport, "problems" | "healthy">;
 
 function problemsOf(report: Facts): readonly string[] {
   const problems: string[] = [];
+  if (report.destroyed !== null) {
+    const { at, author } = report.destroyed;
+    return [`nothing runs, because ${author} destroyed the environment at ${at}; its releases and the index's data are kept`];
+  }
   if (report.release === null) problems.push("nothing is deployed");
   else if (report.manager.state === "absent") problems.push(`the keeper is not there: ${report.manager.detail}`);
   for (const row of report.services) if (report.release !== null) problems.push(...serviceProblem(row));

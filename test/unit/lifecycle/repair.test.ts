@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { destroy } from "../../../cli/src/app/destroy.js";
+import { statusText } from "../../../cli/src/app/render/status-text.js";
 import { status } from "../../../cli/src/app/status.js";
 import { lockRelease } from "../../../cli/src/app/lock-release.js";
 import { Failed, PreflightRefused, UsageError } from "../../../cli/src/domain/errors.js";
@@ -174,9 +175,16 @@ describe("other commands", () => {
     expect(refused.nextSteps).toEqual(["gpuctl destroy --confirm local"]);
     await destroy(environment.cli().ctx, { confirm: "local", lockWait: ms(0) });
     expect(environment.machine.serving()).toEqual([]);
+    const after = await status(environment.cli().ctx);
+    expect(after).toMatchObject({ healthy: false, drift: [] });
+    expect(after.problems.join()).toMatch(/^nothing runs, because ada@box destroyed the environment at /);
+    expect(statusText(after)).toMatch(/Stopped on purpose[^]*Next: gpuctl deploy starts it again/);
     await runDeploy(environment);
     await expectAtRest(environment);
+    expect((await status(environment.cli().ctx)).healthy).toBe(true);
     expect(environment.releases.records.size).toBe(1);
+    environment.machine.reboot();
+    expect((await status(environment.cli().ctx)).problems.join()).toMatch(/stopped by reboot/);
   });
 
   test("a live lease is broken only by force, with a line in the audit", async () => {

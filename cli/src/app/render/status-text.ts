@@ -18,15 +18,16 @@ export function statusText(report: StatusReport): string {
         ({ instance, stopsInMs }) => `${instance}${stopsInMs === null ? "" : `, stops in ${shortDuration(stopsInMs)}`}`,
       ),
     ),
-    section("Wrong", report.problems),
+    section(report.destroyed === null ? "Wrong" : "Stopped on purpose", report.problems),
     section("Drift", report.drift),
     nextStep(report),
   );
 }
 
-function nextStep({ healthy, release, lease }: StatusReport): string {
+function nextStep({ healthy, release, lease, destroyed }: StatusReport): string {
   if (healthy) return "Everything is as the release says.";
   if (lease?.state === "live") return `Next: wait for ${lease.command} to end; it is at work.`;
+  if (destroyed !== null) return "Next: gpuctl deploy starts it again.";
   if (release === null) return "Next: gpuctl deploy";
   return "Next: gpuctl repair puts right what has drifted; gpuctl logs shows why.";
 }
