@@ -32,7 +32,7 @@ export function reportError(thrown: unknown, context: Context): ErrorReport {
 /** What a person reads on stderr: what, why, what to type next. */
 export function errorText(report: ErrorReport): string {
   const lines = [`Error: ${report.message}`];
-  if (report.because !== null) lines.push(`  Because ${report.because}.`);
+  if (report.because !== null) lines.push(`  Because ${report.because.replace(/\.+$/, "")}.`);
   if (report.nextSteps.length > 0) lines.push("Next:", ...report.nextSteps.map((step) => `  ${step}`));
   if (report.stack !== undefined) lines.push("", report.stack);
   return `${lines.join("\n")}\n`;

@@ -40,6 +40,10 @@ describe("a deploy to this machine", () => {
     expect([again.code, again.stdout]).toEqual([0, expect.stringMatching(/^Nothing to do/)]);
     expect(performance.now() - began).toBeLessThan(2000);
 
+    // Exactly one document, whatever its length: `result` fails when stdout holds more.
+    const logs = (await sandbox.result(["logs", "embedder"])) as { lines: { text: string }[] };
+    expect(logs.lines.filter(({ text }) => text.includes("engine-loaded"))).toHaveLength(1);
+
     const pids = services.map(({ process: running }) => running?.pid ?? 0);
     await sandbox.result(["destroy", "--confirm", "local"]);
     expect(pids.filter((pid) => readdirSync("/proc").includes(pid.toString()))).toEqual([]);

@@ -55,10 +55,16 @@ function otherVersion(directory: string, cache: string): string {
   );
   const built = readdirSync(real).find((name) => name.startsWith(before));
   if (built === undefined) throw new Error(`no Python environment ${before} in ${real}`);
-  mkdirSync(join(cache, "python"), { recursive: true });
-  symlinkSync(join(real, built), join(cache, "python", built));
-  symlinkSync(join(real, built), join(cache, "python", built.replace(before, environmentOf(readFileSync(lock)))));
+  for (const name of [built, built.replace(before, environmentOf(readFileSync(lock)))]) {
+    lookalike(join(real, built), join(cache, "python", name));
+  }
   return copy;
+}
+
+/** An environment of its own, with its own claims, whose contents are links into a real one. */
+function lookalike(real: string, target: string): void {
+  mkdirSync(target, { recursive: true });
+  for (const entry of readdirSync(real).filter((name) => name !== ".users")) symlinkSync(join(real, entry), join(target, entry));
 }
 
 const environmentOf = (lock: Buffer): string => createHash("sha256").update(lock).digest("hex").slice(0, 16);

@@ -57,7 +57,11 @@ async function deployUnderLease(session: Session, only: ServiceName | null, show
   const { ctx } = session;
   const { survey: now, mended } = await mend(session, fromConfiguration(ctx, only));
   const { release } = now.plan;
-  if (release === null) return settled(ctx, now, mended);
+  if (release === null) {
+    const current = now.current?.id ?? null;
+    if (mended.length > 0) await ctx.audit.append({ action: "repair", release: current, detail: mended.join("; ") });
+    return settled(ctx, now, mended);
+  }
   if (planText({ ...now.plan, drift: [] }) !== planText({ ...shown.plan, drift: [] })) {
     step(ctx, "the plan changed while the lease was not held; going on with the new one");
     await stageEverything(ctx, release);

@@ -1,6 +1,7 @@
 import * as Flags from "@oclif/core/flags";
 import { BaseCommand } from "../base-command.js";
 import { serviceArg } from "../lifecycle-flags.js";
+import type { LogLine } from "../ports.js";
 
 export default class Logs extends BaseCommand<typeof Logs> {
   static override summary = "Print the services' logs; with -f go on as they grow.";
@@ -21,22 +22,29 @@ export default class Logs extends BaseCommand<typeof Logs> {
     }),
   };
 
-  async execute(): Promise<void> {
+  #streaming = false;
+
+  async execute(): Promise<{ lines: readonly LogLine[] }> {
     const { logs } = await import("../app/logs.js");
     const { follow, lines } = this.flags;
+    this.#streaming = follow || !this.json;
+    const kept: LogLine[] = [];
     let any = false;
     for await (const line of logs(await this.context(), { service: this.args.service, follow, lines })) {
       any = true;
-      this.stream(`${line.instance} ${line.text}`, line);
+      if (this.#streaming) this.stream(`${line.instance} ${line.text}`, line);
+      else kept.push(line);
     }
     if (!any && lines > 0) this.warn("there are no logs yet; gpuctl status says what runs");
+    return { lines: kept };
   }
 
   override render(): string {
     return "";
   }
 
+  /** A log that ends is one document like any other; one that is followed is a JSON object a line. */
   protected override streams(): boolean {
-    return true;
+    return this.#streaming;
   }
 }

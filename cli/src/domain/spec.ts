@@ -58,9 +58,10 @@ export function indexSpace(spec: ServiceSpec): VectorSpace | null {
   return generation === undefined || !(dimension > 0) ? null : { generation, dimension };
 }
 
+/** `auto` is the services' own default: left out, so that another product's variable (`FAISS_ENABLE_GPU`) may choose. */
 function deviceEnv(config: ServiceConfig): Record<string, string> {
-  const require = config.device.require;
-  return { GPUCTL_DEVICE: config.device.prefer, ...(require === null ? {} : { GPUCTL_REQUIRE: require }) };
+  const { prefer, require } = config.device;
+  return { ...(prefer === "auto" ? {} : { GPUCTL_DEVICE: prefer }), ...(require === null ? {} : { GPUCTL_REQUIRE: require }) };
 }
 
 function embedderEnv(config: ServiceConfig, parts: ResolvedParts): Record<string, string> {

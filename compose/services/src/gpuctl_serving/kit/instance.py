@@ -79,6 +79,8 @@ class Instance:
             loop.add_signal_handler(number, self._ending.set)
         ticking = loop.create_task(self._tick())
         try:
+            # A candidate that hangs or dies while loading leaves at least this to be shown.
+            log.info("loading", instance=self._launched.id)
             loaded = await load_or_end(self._service, self._ending)
             if loaded:
                 self._private = HttpServer(self._service.app, bind_unix(self._launched.private), private=True)
