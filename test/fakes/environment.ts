@@ -38,7 +38,7 @@ export class Environment {
   constructor(services: readonly ServiceName[] = ["embedder", "reranker", "index"]) {
     this.config = {
       project: "demo",
-      projectFile: "/work/demo/gpuctl.yaml",
+      projectFile: "/projects/demo/gpuctl.yaml",
       environment: "local",
       target: "process",
       bind: "127.0.0.1",
