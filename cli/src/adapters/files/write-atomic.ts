@@ -7,6 +7,18 @@ import { dirname } from "node:path";
  * disk before the name points at it, and the name is on disk before this returns.
  */
 export async function writeAtomic(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
+  const temporary = await writeTemporary(path, data, mode);
+  try {
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncDirectory(dirname(path));
+}
+
+/** Writes the data durably beside `path` and returns the temporary file's name; the caller gives it its real one, or removes it. */
+export async function writeTemporary(path: string, data: string | Uint8Array, mode: number): Promise<string> {
   const temporary = `${path}.${process.pid.toString()}.${randomBytes(4).toString("hex")}.tmp`;
   try {
     const file = await open(temporary, "wx", mode);
@@ -18,12 +30,11 @@ export async function writeAtomic(path: string, data: string | Uint8Array, mode 
     } finally {
       await file.close();
     }
-    await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
   }
-  await syncDirectory(dirname(path));
+  return temporary;
 }
 
 /** Makes renames and removals inside a directory durable. */

@@ -1,7 +1,6 @@
-import { randomBytes } from "node:crypto";
-import { link, open, rm } from "node:fs/promises";
+import { link, rm } from "node:fs/promises";
 import { dirname } from "node:path";
-import { syncDirectory } from "../files/write-atomic.js";
+import { syncDirectory, writeTemporary } from "../files/write-atomic.js";
 import { errorCode } from "./storage-failure.js";
 
 /**
@@ -9,16 +8,8 @@ import { errorCode } from "./storage-failure.js";
  * The name is given by a hard link, which is the one step that fails when somebody else was first.
  */
 export async function createOnce(path: string, data: string | Uint8Array, mode = 0o600): Promise<boolean> {
-  const temporary = `${path}.${process.pid.toString()}.${randomBytes(4).toString("hex")}.tmp`;
+  const temporary = await writeTemporary(path, data, mode);
   try {
-    const file = await open(temporary, "wx", mode);
-    try {
-      await file.chmod(mode);
-      await file.writeFile(data);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
     await link(temporary, path);
   } catch (error) {
     if (errorCode(error) === "EEXIST") return false;
