@@ -146,7 +146,7 @@ class EngineThread:
         self._deliver(rows, None, error, 0.0)
 
     def _account(self, rows: Sequence[Row], batch: TokenBatch, seconds: float) -> None:
-        padded, real = batch.ids.size, sum(map(len, rows))
+        padded, real = batch.padded_tokens, len(batch.flat)
         metrics = self._metrics
         metrics.inference_seconds.labels(self.device).observe(seconds)
         metrics.batch_size.observe(len(rows))

@@ -65,7 +65,7 @@ class OnnxCpuEngine:
             raise DeviceLost("the session is closed")
         arrays = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.types}
         feeds = {name: arrays[name].astype(dtype, copy=False) for name, dtype in self._inputs.items()}
-        options = self._shrink if batch.ids.size > _SHRINK_ABOVE else None
+        options = self._shrink if batch.padded_tokens > _SHRINK_ABOVE else None
         try:
             rows = self._session.run(None, feeds, options)[0]
         except Exception as failure:

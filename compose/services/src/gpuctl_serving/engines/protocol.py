@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -18,7 +19,15 @@ class EngineError(Exception):
 
 
 class DeviceLost(EngineError):
-    """The device cannot be used again by this process."""
+    """The device cannot be used again by this engine: close it and make a new one."""
+
+
+class WorkerDied(DeviceLost):
+    """The process of the engine is gone."""
+
+
+class WorkerHung(DeviceLost):
+    """The process of the engine does not answer: no heartbeat, or a batch past its time."""
 
 
 class OutOfMemory(EngineError):
@@ -45,25 +54,72 @@ class Tokens:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Rows padded on the right to one length."""
+    """The texts of one batch end to end, without padding; engines that need a rectangle ask for it.
 
-    ids: Ids
-    mask: Ids
-    types: Ids
+    `flat` and `flat_types` have `sum(lengths)` entries, `lengths` one for each text.
+    """
+
+    flat: Ids
+    #: Token types, or None when all are zero.
+    flat_types: Ids | None
+    lengths: Ids
+    pad_id: int
 
     @classmethod
     def of(cls, rows: Sequence[Tokens], pad_id: int) -> "TokenBatch":
-        """Pads `rows` to the longest of them."""
-        width = max(len(row) for row in rows)
-        ids = np.full((len(rows), width), pad_id, np.int32)
-        mask = np.zeros((len(rows), width), np.int32)
-        types = np.zeros((len(rows), width), np.int32)
-        for index, row in enumerate(rows):
-            ids[index, : len(row)] = row.ids
-            mask[index, : len(row)] = 1
-            if row.types is not None:
-                types[index, : len(row)] = row.types
-        return cls(ids, mask, types)
+        """The batch of these rows, in their order."""
+        lengths = np.fromiter(map(len, rows), np.int32, len(rows))
+        types = None
+        if any(row.types is not None for row in rows):
+            types = np.concatenate([np.zeros(len(r), np.int32) if r.types is None else r.types for r in rows])
+        return cls(np.concatenate([row.ids for row in rows]), types, lengths, pad_id)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def width(self) -> int:
+        """Tokens of the longest text."""
+        return int(self.lengths.max())
+
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens of the rectangle that holds them all."""
+        return len(self) * self.width
+
+    @cached_property
+    def ids(self) -> Ids:
+        """Ids padded on the right with `pad_id`, shape (texts, width)."""
+        return self._rectangle(self.flat, self.pad_id)
+
+    @cached_property
+    def mask(self) -> Ids:
+        """1 where a token is, 0 where padding is, shape (texts, width)."""
+        return (np.arange(self.width, dtype=np.int32) < self.lengths[:, None]).astype(np.int32)
+
+    @cached_property
+    def types(self) -> Ids:
+        """Token types padded with 0, shape (texts, width)."""
+        if self.flat_types is None:
+            return np.zeros((len(self), self.width), np.int32)
+        return self._rectangle(self.flat_types, 0)
+
+    def _rectangle(self, flat: Ids, fill: int) -> Ids:
+        padded = np.full((len(self), self.width), fill, np.int32)
+        padded[self.mask.astype(bool)] = flat
+        return padded
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """Which engine to make; plain data, so that it can cross into a worker process."""
+
+    #: `onnxruntime-cpu`, `onnxruntime-cuda`, `torch-cuda`, `torch-mps` or `torch-cpu`.
+    name: str
+    device: Device
+    #: `float32`, `float16` or `int8`.
+    dtype: str
+    threads: int
 
 
 @dataclass(frozen=True)

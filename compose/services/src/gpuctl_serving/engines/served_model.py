@@ -176,7 +176,7 @@ class ServedModel:
             row = Tokens(longest.ids[:tokens], None, truncated=False)
             batch = TokenBatch.of([row] * texts, self.batcher.engine.pad_id)
             ms = await asyncio.wrap_future(self.batcher.engine.call(_timed(batch)))
-            shapes.append({"texts": texts, "tokens": batch.ids.shape[1], "ms": round(ms, 2)})
+            shapes.append({"texts": texts, "tokens": batch.width, "ms": round(ms, 2)})
         return {"shapes": shapes}
 
     def trouble(self) -> str | None:
