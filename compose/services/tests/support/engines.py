@@ -34,6 +34,9 @@ class SummingEngine:
     def probe(self) -> tuple[str, ...]:
         return ("CPUExecutionProvider",)
 
+    def memory(self) -> int:
+        return 0
+
     def close(self) -> None:
         self.go.set()
 

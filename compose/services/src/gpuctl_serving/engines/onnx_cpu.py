@@ -81,6 +81,10 @@ class OnnxCpuEngine:
             raise DeviceLost("the session is closed")
         return tuple(self._session.get_providers())
 
+    def memory(self) -> int:
+        """See Engine. The CPU's memory is the process's."""
+        return 0
+
     def close(self) -> None:
         """See Engine."""
         self._session = None

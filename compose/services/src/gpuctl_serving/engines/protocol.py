@@ -151,5 +151,8 @@ class Engine(Protocol):
     def probe(self) -> tuple[str, ...]:
         """Providers of the live session, asked now. Raises DeviceLost when there is none."""
 
+    def memory(self) -> int:
+        """Bytes the engine's allocator holds on the device now; 0 when that is not known."""
+
     def close(self) -> None:
         """Gives the device's memory back."""

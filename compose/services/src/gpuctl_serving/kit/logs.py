@@ -10,6 +10,8 @@ import orjson
 
 #: Id of the request being answered in this context; empty outside one.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+#: Id of the trace that request is part of; empty when it named none.
+trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 
 _FIELDS = "gpuctl_fields"
 
@@ -17,19 +19,21 @@ _FIELDS = "gpuctl_fields"
 class JsonLines(logging.Formatter):
     """Formats a record as one JSON object: time, level, event, request id, then its own fields."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, process: str | None = None) -> None:
         super().__init__()
-        self._service = service
+        self._who = {"service": service} | ({"process": process} if process else {})
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "service": self._service,
+            **self._who,
             "event": record.getMessage(),
         }
         if current := request_id.get():
             line["requestId"] = current
+        if trace := trace_id.get():
+            line["traceId"] = trace
         line.update(getattr(record, _FIELDS, {}))
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
@@ -63,10 +67,26 @@ class Log:
             self._logger.log(level, "%s", event, extra={_FIELDS: fields}, exc_info=trace)
 
 
-def configure_logging(service: str, level: str, stream: TextIO | None = None) -> None:
-    """Sends every logger of this process, libraries included, through JSON lines on `stream`."""
+#: (service, level) of the last `configure_logging`, for processes that log on its behalf.
+_configured = ("", "info")
+
+
+def configured() -> tuple[str, str]:
+    """Service and level that this process logs with."""
+    return _configured
+
+
+def configure_logging(
+    service: str, level: str, stream: TextIO | None = None, *, process: str | None = None
+) -> None:
+    """Sends every logger of this process, libraries included, through JSON lines on `stream`.
+
+    `process` names one that a service started to work for it; its lines say so.
+    """
+    global _configured
+    _configured = (service, level)
     handler = logging.StreamHandler(stream or sys.stdout)
-    handler.setFormatter(JsonLines(service))
+    handler.setFormatter(JsonLines(service, process))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

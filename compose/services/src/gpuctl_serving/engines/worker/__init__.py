@@ -1,0 +1,1 @@
+"""An engine in a process of its own, killable at any instant: no other imports a device library."""
