@@ -1,0 +1,1 @@
+"""Takes an existing FAISS file with its documents into the index."""
