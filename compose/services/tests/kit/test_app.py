@@ -1,101 +1,19 @@
 """What happens around every route: ids, keys, limits, errors, health, metrics, the private routes."""
 
-import asyncio
 import socket
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import orjson
 import pytest
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import ASGIApp
+from tests.support.echo import Echo
 from tests.support.running import Running, run_service
 
-from gpuctl_serving.kit.app import Endpoint, create_base_app, json_response, public_paths
-from gpuctl_serving.kit.body import read_json
-from gpuctl_serving.kit.disconnect import unless_gone
-from gpuctl_serving.kit.errors import LoadFailed, unavailable
-from gpuctl_serving.kit.metrics import CODES, REASONS, Metrics
+from gpuctl_serving.kit.errors import LoadFailed
+from gpuctl_serving.kit.metrics import CODES, REASONS
 from gpuctl_serving.kit.service import InstanceFacts, ServiceBase
-from gpuctl_serving.kit.settings import Settings
 
 Serve = Callable[[ServiceBase], Running]
-
-
-class Echoed(msgspec.Struct):
-    text: str
-
-
-class Echo(ServiceBase):
-    """Says back what it hears."""
-
-    name = "echo"
-    device = "cpu"
-    model = "none"
-
-    def __init__(self, *, fails: str = "", **settings: Any) -> None:
-        super().__init__(Settings(**settings))
-        self._fails = fails
-        self.waiting = threading.Event()
-        self.cancelled = threading.Event()
-        endpoints = [
-            Endpoint("POST", "/echo", self.echo),
-            Endpoint("POST", "/v1/echo", self.echo),
-            Endpoint("GET", "/items/{id}", self.item),
-            Endpoint("GET", "/broken", self.broken),
-            Endpoint("GET", "/busy", self.busy),
-            Endpoint("POST", "/wait", self.wait),
-        ]
-        self._app = create_base_app(self, endpoints, Metrics(public_paths(endpoints)))
-
-    @property
-    def app(self) -> ASGIApp:
-        return self._app
-
-    def load_parts(self) -> None:
-        if self._fails:
-            raise LoadFailed(self._fails)
-
-    async def echo(self, request: Request) -> Response:
-        return json_response({"text": (await read_json(request, Echoed)).text})
-
-    async def item(self, request: Request) -> Response:
-        return json_response({"id": request.path_params["id"]})
-
-    async def broken(self, _: Request) -> Response:
-        raise ZeroDivisionError("a secret detail")
-
-    async def busy(self, _: Request) -> Response:
-        raise unavailable("Busy with something else.", 7)
-
-    async def wait(self, request: Request) -> Response:
-        await request.body()
-        return await unless_gone(request, self._sleep())
-
-    async def _sleep(self) -> Response:
-        self.waiting.set()
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
-        return json_response({})
-
-    def info(self) -> dict[str, Any]:
-        return {"service": self.name}
-
-    async def warmup(self) -> dict[str, Any]:
-        return {"shapes": []}
-
-    async def proof(self) -> dict[str, Any]:
-        return {"device": "cpu"}
-
-    async def close(self) -> None:
-        return None
 
 
 def test_every_answer_has_a_request_id_timings_and_the_device(serve: Serve) -> None:
@@ -140,7 +58,15 @@ def test_error_bodies_suit_the_clients_of_their_route(serve: Serve) -> None:
     tei = client.post("/echo", content=b"{").json()
     assert isinstance(tei["error"], str)
     assert tei["error_type"] == "Validation"
+    # What OpenAI's clients read is there too, flat, as on TEI's own OpenAI route.
+    assert (tei["message"], tei["type"], tei["code"], tei["param"]) == (
+        tei["error"],
+        "invalid_request_error",
+        "validation",
+        None,
+    )
     openai = client.post("/v1/echo", content=b"{").json()
+    assert openai["error_type"] == "Validation"
     assert openai["error"]["type"] == "invalid_request_error"
     assert openai["error"]["message"] == openai["message"]
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from gpuctl_serving.kit.memory import peak_rss_mib, rss_mib
 from gpuctl_serving.kit.metrics import Metrics
 from gpuctl_serving.kit.service import ServiceBase
+from gpuctl_serving.kit.stacks import all_stacks
 
 Handler = Callable[[Request], Awaitable[Response]]
 Respond = Callable[..., Response]
@@ -30,6 +31,7 @@ def routes(service: ServiceBase, metrics: Metrics, respond: Respond) -> list[tup
         ("GET", "/private/status", private.status),
         ("POST", "/private/warmup", private.warmup),
         ("POST", "/private/proof", private.proof),
+        ("GET", "/debug/stacks", private.stacks),
     ]
 
 
@@ -87,6 +89,9 @@ class _Private:
                 "peakRssMiB": peak_rss_mib(),
             }
         )
+
+    async def stacks(self, _: Request) -> Response:
+        return Response(all_stacks(), media_type="text/plain")
 
     async def warmup(self, _: Request) -> Response:
         return self._respond({**await self._service.warmup(), "peakRssMiB": peak_rss_mib()})

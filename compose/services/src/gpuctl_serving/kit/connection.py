@@ -6,16 +6,33 @@ import struct
 import termios
 from typing import Any
 
+import orjson
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from gpuctl_serving.kit.errors import VALIDATION, ServiceError
+
 #: A request line and headers longer than this are refused.
 MAX_HEAD_BYTES = 64 * 1024
-_REASON = b'{"message":"The headers of a request are limited to 64 KiB."}'
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
-    b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_REASON), _REASON)
+
+
+def _refusal(status: bytes, message: str) -> bytes:
+    error = ServiceError(int(status[:3]), VALIDATION, message)
+    body = orjson.dumps(error.body(""))
+    return (
+        b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+        % (status, len(body), body)
+    )
+
+
+_TOO_LARGE = _refusal(
+    b"431 Request Header Fields Too Large",
+    "The headers of a request are limited to 64 KiB. Send what is long in the body.",
+)
+_NOT_HTTP = _refusal(
+    b"400 Bad Request",
+    "This is not HTTP/1.1. Send a plain HTTP/1.1 request; HTTPS and HTTP/2 end at a proxy in front.",
 )
 
 
@@ -46,6 +63,18 @@ class Connection(HttpToolsProtocol):
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.transport.write(_TOO_LARGE)
             self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Says that this is no HTTP; never into the middle of the answer to an earlier request."""
+        if self.transport.is_closing():
+            return
+        if self.answering and self.cycle is not None:
+            # What came before was a good request: it gets its answer, and nothing after it is read.
+            self.cycle.keep_alive = False
+            self.transport.pause_reading()
+            return
+        self.transport.write(_NOT_HTTP)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """First byte of a request."""

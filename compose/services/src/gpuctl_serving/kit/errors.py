@@ -10,11 +10,12 @@ UNHEALTHY = "Unhealthy"
 BACKEND = "Backend"
 TOKENIZER = "Tokenizer"
 
-_OPENAI_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
+#: OpenAI's `type` and `code`, where a status has its own; clients decide by the status first.
+_OPENAI_WORDS = {
+    401: ("authentication_error", "invalid_api_key"),
+    403: ("permission_error", "forbidden"),
+    404: ("not_found_error", "not_found"),
+    429: ("rate_limit_error", "rate_limit_exceeded"),
 }
 
 
@@ -46,18 +47,24 @@ class ServiceError(Exception):
         self.allow = allow
 
     def body(self, path: str) -> dict[str, Any]:
-        """The JSON body for a request to `path`.
+        """The JSON body for a request to `path`: both families of keys, whatever the route.
 
-        TEI's clients read `error` (a string) and `error_type`; OpenAI's read `error` as an object, and
-        only call `/v1/...`; Cohere's read `message`. Every body has `message` and `error_type`.
+        `error` is a text on TEI's routes, whose clients show it as it is, and OpenAI's object on the routes
+        OpenAI's clients call. Everything else is the same everywhere: TEI's `error_type`, OpenAI's `message`,
+        `type`, `param` and `code` (flat, as TEI's own OpenAI route has them), Cohere's `message`.
         """
-        if not path.startswith("/v1/") and path != "/embeddings":
-            return {"error": self.message, "error_type": self.error_type, "message": self.message}
-        kind = _OPENAI_TYPES.get(
-            self.status, "invalid_request_error" if self.status < 500 else "server_error"
+        kind, code = _OPENAI_WORDS.get(
+            self.status,
+            ("invalid_request_error" if self.status < 500 else "server_error", self.error_type.lower()),
         )
-        nested = {"message": self.message, "type": kind, "param": self.param, "code": self.error_type.lower()}
-        return {"error": nested, "error_type": self.error_type, "message": self.message}
+        words = {"message": self.message, "type": kind, "param": self.param, "code": code}
+        error = words if speaks_openai(path) else self.message
+        return {"error": error, "error_type": self.error_type, **words}
+
+
+def speaks_openai(path: str) -> bool:
+    """Whether OpenAI's clients (and those that copy them) call this route."""
+    return path.startswith("/v1/") or path == "/embeddings"
 
 
 class LoadFailed(Exception):
@@ -100,6 +107,12 @@ def unauthorized() -> ServiceError:
 def overloaded(message: str, retry_after: int) -> ServiceError:
     """429: the queue is full; try again after `retry_after` seconds."""
     return ServiceError(429, OVERLOADED, message, retry_after=max(1, retry_after), reason="queue_full")
+
+
+def rate_limited(allowed: str, retry_after: int) -> ServiceError:
+    """429: this key has asked for more than GPUCTL_RATE_LIMIT; another key may still ask."""
+    message = f"This key may ask for {allowed}, and has. Wait {retry_after} s, or raise GPUCTL_RATE_LIMIT."
+    return ServiceError(429, OVERLOADED, message, retry_after=max(1, retry_after), reason="rate_limited")
 
 
 def unavailable(message: str, retry_after: int = 1, reason: str = "unavailable") -> ServiceError:

@@ -13,6 +13,7 @@ REASONS = (
     "body_too_large",
     "unauthorized",
     "queue_full",
+    "rate_limited",
     "unavailable",
     "deadline",
     "cancelled",
@@ -20,7 +21,13 @@ REASONS = (
 #: Label of requests that match no route, so that a scanner cannot make series without end.
 NO_ROUTE = "none"
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+#: Boundaries of every duration: the usual ladder, and what people promise (100, 150, 200, 300, 500 ms, ...),
+#: so that the share above a promise can be read off without interpolation.
+SECONDS = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075),
+    *(0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75),
+    *(1, 1.5, 2, 2.5, 5, 10, 30),
+)
 
 
 class Metrics:
@@ -28,7 +35,7 @@ class Metrics:
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, routes: Iterable[str]) -> None:
+    def __init__(self, routes: Iterable[str], slo_ms: float = 0) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         self.requests = Counter(
             "gpuctl_requests", "Requests answered.", ("route", "code"), registry=self.registry
@@ -37,7 +44,7 @@ class Metrics:
             "gpuctl_request_seconds",
             "Time from a request's first byte to its answer.",
             ("route",),
-            buckets=_SECONDS,
+            buckets=sorted({*SECONDS, *([slo_ms / 1000] if slo_ms else [])}),
             registry=self.registry,
         )
         self.rejected = Counter(
@@ -46,6 +53,17 @@ class Metrics:
         self.inflight = Gauge(
             "gpuctl_inflight_requests", "Requests being answered now.", registry=self.registry
         )
+        self.slow = Counter(
+            "gpuctl_slow_requests", "Requests that took longer than GPUCTL_SLOW_MS.", registry=self.registry
+        )
+        self.keys = Gauge(
+            "gpuctl_api_keys", "Keys that are accepted; 0: none is asked for.", registry=self.registry
+        )
+        self.key_reloads = Counter(
+            "gpuctl_key_reloads", "Changes of the key file seen.", ("outcome",), registry=self.registry
+        )
+        for outcome in ("changed", "kept"):
+            self.key_reloads.labels(outcome)
         self.ready = Gauge("gpuctl_ready", "1 when this instance can answer.", registry=self.registry)
         self.device_info = Gauge(
             "gpuctl_device_info",
@@ -75,4 +93,4 @@ def seconds_histogram(
     registry: CollectorRegistry, name: str, text: str, labels: tuple[str, ...] = ()
 ) -> Histogram:
     """A histogram with the buckets all durations of gpuctl share."""
-    return Histogram(name, text, labels, buckets=_SECONDS, registry=registry)
+    return Histogram(name, text, labels, buckets=SECONDS, registry=registry)

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from gpuctl_serving.kit.cors import parse_origins
+from gpuctl_serving.kit.rate_limit import Limit, parse_limits
+
 PREFIX = "GPUCTL_"
 MIB = 1024 * 1024
 
@@ -68,8 +71,16 @@ class Settings:
     max_body_bytes: int = field(default=8 * MIB, metadata={"min": 1024})
     deadline_ms: int = field(default=30_000, metadata={"min": 1})
     api_keys_file: Path | None = None
+    #: What one key may ask for: `100/s, 200000 tokens/min`. Without keys everybody shares it.
+    rate_limit: tuple[Limit, ...] = field(default=(), metadata={"parse": parse_limits})
+    #: Origins whose pages may read answers: `https://app.example`, or `*`.
+    cors_origins: tuple[str, ...] = field(default=(), metadata={"parse": parse_origins})
     secrets_dir: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    #: A request that takes longer is logged with its stages; 0 logs none.
+    slow_ms: int = field(default=1000, metadata={"min": 0})
+    #: The latency that is promised: a boundary of the latency histograms, so that a share above it is exact.
+    slo_ms: float = field(default=0, metadata={"min": 0})
 
     @classmethod
     def load(cls, env: Mapping[str, str], aliases: Sequence[Alias] = ()) -> tuple[Self, Notes]:
@@ -140,6 +151,8 @@ def _unknown(cls: type[Settings], env: Mapping[str, str]) -> list[str]:
 
 def _parse(text: str, hint: Any, limits: Mapping[str, Any]) -> Any:
     """One value of the environment as the type its field declares. Raises ValueError with a reason."""
+    if "parse" in limits:
+        return limits["parse"](text)
     if isinstance(hint, types.UnionType):
         (inner,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
         return None if text == "" else _parse(text, inner, limits)

@@ -1,0 +1,74 @@
+"""Cross-origin requests from browsers: no headers for them unless GPUCTL_CORS_ORIGINS names the origin."""
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+Headers = list[tuple[bytes, bytes]]
+
+ANY = "*"
+_ALLOWED_HEADERS = b"authorization, content-type, traceparent, tracestate, x-request-id"
+_EXPOSED_HEADERS = b", ".join(
+    (
+        b"retry-after",
+        b"server-timing",
+        b"x-compute-tokens",
+        b"x-gpuctl-device",
+        b"x-gpuctl-truncated",
+        b"x-request-id",
+    )
+)
+_REMEMBERED_SECONDS = b"600"
+
+
+def parse_origins(text: str) -> tuple[str, ...]:
+    """`https://app.example, http://localhost:3000`, or `*`. Raises ValueError naming what is no origin."""
+    origins = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    for origin in origins:
+        if origin == ANY:
+            continue
+        parts = urlsplit(origin)
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.netloc
+            or f"{parts.scheme}://{parts.netloc}" != origin
+        ):
+            raise ValueError(f"{origin!r} is not an origin; write scheme://host or scheme://host:port, or *")
+    return origins
+
+
+class Cors:
+    """Which origins may read answers. Keys travel in `Authorization`, never in cookies: no credentials."""
+
+    def __init__(self, origins: Iterable[str]) -> None:
+        self._origins = frozenset(origins)
+
+    def headers(self, origin: str) -> Headers:
+        """What an answer to a page of this origin carries; nothing when it may not read it."""
+        if not self._origins:
+            return []
+        # An answer that depends on who asked must not be cached for others.
+        vary: Headers = [] if ANY in self._origins else [(b"vary", b"Origin")]
+        if not (allowed := self._allowed(origin)):
+            return vary
+        return [
+            *vary,
+            (b"access-control-allow-origin", allowed),
+            (b"access-control-expose-headers", _EXPOSED_HEADERS),
+        ]
+
+    def preflight(self, origin: str, methods: Iterable[str]) -> Headers | None:
+        """What the 204 to a preflight has beside `headers`; None when this origin may not ask."""
+        if not self._allowed(origin):
+            return None
+        return [
+            (b"access-control-allow-methods", ", ".join(sorted(methods)).encode()),
+            (b"access-control-allow-headers", _ALLOWED_HEADERS),
+            (b"access-control-max-age", _REMEMBERED_SECONDS),
+        ]
+
+    def _allowed(self, origin: str) -> bytes:
+        if not origin:
+            return b""
+        if ANY in self._origins:
+            return b"*"
+        return origin.encode("latin-1") if origin.lower() in self._origins else b""
