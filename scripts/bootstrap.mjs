@@ -6,10 +6,16 @@ import { realpathSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "./build/build.mjs";
 import { installPackages, projectNode } from "./setup/node.mjs";
-import { developmentEnvironment, ensureEnvironment, findPython, runtimeEnvironment } from "./setup/python.mjs";
+import {
+  developmentEnvironment,
+  ensureEnvironment,
+  ensureLongEnvironment,
+  findPython,
+  runtimeEnvironment,
+} from "./setup/python.mjs";
 import { root, say, SetUpFailed, show } from "./setup/run.mjs";
 
-const usage = "Usage: node scripts/bootstrap.mjs quickstart | test [step ...] | build | python";
+const usage = "Usage: node scripts/bootstrap.mjs quickstart | test [step ...] | long [step ...] [--record] | build | python";
 
 /**
  * What follows the set-up. `runtime` is the Python that runs the services.
@@ -21,6 +27,11 @@ const tasks = {
   async test(tools, args) {
     const { runChecks } = await import("./setup/checks.mjs");
     return runChecks({ ...tools, development: await developmentPython(tools) }, args);
+  },
+  async long(tools, args) {
+    const { runLong } = await import("./setup/long.mjs");
+    const long = await ensureLongEnvironment(tools.python);
+    return runLong({ ...tools, development: await developmentPython(tools), long }, args);
   },
   build: () => Promise.resolve(0),
   async python(tools) {

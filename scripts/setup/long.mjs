@@ -1,0 +1,74 @@
+/** The steps of `npm run test:long`: what takes minutes or gigabytes. Writes nothing but with `--record`. */
+import { globSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpus, release, totalmem } from "node:os";
+import { basename, join } from "node:path";
+import { root, say } from "./run.mjs";
+import { pytestStep, runSteps } from "./steps.mjs";
+
+const measurements = join(root, "docs/measurements");
+
+/**
+ * @param {import("./steps.mjs").Tools & { long: string }} tools `long` is the Python that has PyTorch
+ * @param {readonly string[]} args names of steps, and `--record` to keep the result under docs/measurements
+ * @returns {Promise<number>} exit code
+ */
+export function runLong(tools, args) {
+  const wanted = args.filter((argument) => argument !== "--record");
+  const record = args.includes("--record");
+  return runSteps(
+    "npm run test:long",
+    (scratch) => stepsOf(tools, scratch),
+    tools,
+    wanted,
+    (outcomes, scratch) => {
+      const figures = readFigures(scratch);
+      for (const [name, value] of Object.entries(figures)) say(`${name}: ${JSON.stringify(value)}`);
+      if (record) say(`wrote ${writeResult(outcomes, figures)}`);
+    },
+  );
+}
+
+/** A test leaves its figures as `<name>.json` in the folder that GPUCTL_TEST_FIGURES names. */
+const figuresIn = (scratch) => join(scratch, "figures");
+
+/** Each folder of compose/services/tests_long is a step. */
+function stepsOf({ long }, scratch) {
+  mkdirSync(figuresIn(scratch), { recursive: true });
+  const env = { GPUCTL_TEST_FIGURES: figuresIn(scratch) };
+  const folders = globSync("compose/services/tests_long/*/", { cwd: root }).map((path) => basename(path));
+  return folders
+    .filter((name) => !name.startsWith("_"))
+    .toSorted()
+    .map((name) => ({ ...pytestStep(name, long, join(scratch, `${name}.xml`), `tests_long/${name}`), env }));
+}
+
+function readFigures(scratch) {
+  const files = globSync("*.json", { cwd: figuresIn(scratch) }).toSorted();
+  return Object.fromEntries(
+    files.map((file) => [basename(file, ".json"), JSON.parse(readFileSync(join(figuresIn(scratch), file), "utf8"))]),
+  );
+}
+
+function writeResult(outcomes, figures) {
+  const date = new Date().toISOString().slice(0, 10);
+  const name = `${date}-long.md`;
+  const machine = `${String(cpus().length)} x ${cpus()[0]?.model ?? "unknown"}, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, Linux ${release()}`;
+  const rows = outcomes.map((o) => `| ${o.name} | ${String(o.passed)} | ${String(o.failed)} | ${o.seconds.toFixed(0)} |`);
+  const text = [
+    `# Long tests, ${date}`,
+    "",
+    `\`npm run test:long -- --record\` on ${machine}.`,
+    "",
+    "| step | passed | failed | seconds |",
+    "| --- | --- | --- | --- |",
+    ...rows,
+    "",
+    "```json",
+    JSON.stringify(figures, null, 2),
+    "```",
+    "",
+  ];
+  mkdirSync(measurements, { recursive: true });
+  writeFileSync(join(measurements, name), text.join("\n"));
+  return `docs/measurements/${name}`;
+}

@@ -1,0 +1,141 @@
+/** Running the steps of a test command: every one runs, a failing one hides no other, and the last line counts. */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { cacheDirectory } from "./python.mjs";
+import { root, say, SetUpFailed, show } from "./run.mjs";
+import { ensureTestModels, testModelStore } from "./test-models.mjs";
+
+export const services = join(root, "compose/services");
+
+/**
+ * @typedef {{ node: string, runtime: string, development: string }} Tools interpreters
+ *
+ * @typedef {object} Step
+ * @property {string} name
+ * @property {string} file
+ * @property {readonly string[]} args
+ * @property {string} [cwd]
+ * @property {Readonly<Record<string, string>>} [env] beyond the environment of all steps
+ * @property {boolean} [needsModels]
+ * @property {boolean} [onlyByName]
+ * @property {() => { passed: number, failed: number }} [count] reads the report of a step that runs tests
+ *
+ * @typedef {{ name: string, passed: number, failed: number, seconds: number, interrupted: boolean }} Outcome
+ */
+
+/**
+ * Runs steps one after another and prints `N passed, N failed`.
+ * @param {string} command what a person types before `-- STEP`
+ * @param {(scratch: string) => readonly Step[]} stepsOf
+ * @param {Tools} tools
+ * @param {readonly string[]} wanted names of steps; none means all that are not only by name
+ * @param {(outcomes: readonly Outcome[], scratch: string) => void} [after] before the scratch folder is gone
+ * @returns {Promise<number>} exit code
+ */
+export async function runSteps(command, stepsOf, tools, wanted, after) {
+  const scratch = mkdtempSync(join(tmpdir(), "gpuctl-test-"));
+  const outcomes = [];
+  try {
+    const env = testEnvironment(tools, scratch);
+    for (const step of selectSteps(command, stepsOf(scratch), wanted)) {
+      if (step.needsModels) await fetchModels(tools);
+      const outcome = await runStep(step, { ...env, ...step.env });
+      outcomes.push(outcome);
+      if (outcome.interrupted) break;
+    }
+    after?.(outcomes, scratch);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+  const total = (key) => outcomes.reduce((sum, outcome) => sum + outcome[key], 0);
+  process.stdout.write(`${total("passed")} passed, ${total("failed")} failed\n`);
+  return total("failed") === 0 ? 0 : 1;
+}
+
+/**
+ * A pytest step that counts.
+ * @param {string} name @param {string} python @param {string} report file for the results @param {...string} args
+ */
+export function pytestStep(name, python, report, ...args) {
+  return {
+    name,
+    file: python,
+    args: ["-m", "pytest", "-p", "no:cacheprovider", `--junitxml=${report}`, ...args],
+    cwd: services,
+    count: () => pytestCounts(report),
+    needsModels: true,
+  };
+}
+
+function selectSteps(command, steps, wanted) {
+  const unknown = wanted.filter((name) => !steps.some((step) => step.name === name));
+  if (unknown.length > 0) {
+    throw new SetUpFailed(`There is no step ${unknown.join(", ")}.`, [
+      `${command} -- ${steps.map((step) => step.name).join(" | ")}`,
+    ]);
+  }
+  return steps.filter((step) => (wanted.length === 0 ? step.onlyByName !== true : wanted.includes(step.name)));
+}
+
+async function runStep(step, env) {
+  say(`\n── ${step.name}`);
+  const started = performance.now();
+  const code = await show(step.file, step.args, { cwd: step.cwd ?? root, env, stdio: ["ignore", 2, 2] });
+  const seconds = (performance.now() - started) / 1000;
+  say(`── ${step.name}: ${code === 0 ? "passed" : `failed (${code})`} in ${seconds.toFixed(1)} s`);
+  const counted = step.count?.() ?? { passed: 0, failed: 0 };
+  // A step that fails without a failing test (a lint finding, a crash while collecting) is itself a failure.
+  const failed = code !== 0 ? Math.max(1, counted.failed) : counted.failed;
+  return { name: step.name, passed: counted.passed, failed, seconds, interrupted: code === 130 || code === 143 };
+}
+
+/** The tests' own world: nothing of the user's settings, state or models, so that they pass beside a running stack. */
+function testEnvironment({ node, runtime, development }, scratch) {
+  const own = Object.entries(process.env).filter(([name]) => !name.startsWith("GPUCTL_"));
+  return {
+    ...Object.fromEntries(own),
+    PATH: `${join(root, "node_modules/.bin")}:${process.env.PATH}`,
+    XDG_STATE_HOME: join(scratch, "state"),
+    XDG_DATA_HOME: join(scratch, "data"),
+    XDG_CONFIG_HOME: join(scratch, "config"),
+    GPUCTL_CACHE_DIR: cacheDirectory(),
+    GPUCTL_TEST_MODEL_STORE: testModelStore(),
+    GPUCTL_TEST_PYTHON: development,
+    GPUCTL_TEST_RUNTIME_PYTHON: runtime,
+    GPUCTL_TEST_NODE: node,
+    PYTHONDONTWRITEBYTECODE: "1",
+  };
+}
+
+/** Without the model, the tests that need it will say so one by one; here is why. */
+async function fetchModels({ runtime }) {
+  try {
+    await ensureTestModels(runtime);
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+export function vitestCounts(path) {
+  const report = readReport(path);
+  if (report === null) return { passed: 0, failed: 0 };
+  const { numPassedTests, numFailedTests, numFailedTestSuites } = JSON.parse(report);
+  return { passed: numPassedTests, failed: numFailedTests === 0 ? Math.min(1, numFailedTestSuites) : numFailedTests };
+}
+
+function pytestCounts(path) {
+  const report = readReport(path) ?? "";
+  const number = (name) => Number(new RegExp(`<testsuite [^>]*\\b${name}="(\\d+)"`).exec(report)?.[1] ?? 0);
+  const failed = number("failures") + number("errors");
+  return { passed: number("tests") - failed - number("skipped"), failed };
+}
+
+/** Null when the step died before it could write one. */
+function readReport(path) {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return null;
+  }
+}
