@@ -2,25 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.support.engines import NarrowEngine, PoisonedEngine, SummingEngine
+from tests.support.engines import NarrowEngine, PoisonedEngine, SummingEngine, part, row
 
-from gpuctl_serving.engines.batcher import Batcher, Ran
+from gpuctl_serving.engines.batcher import Batcher, Limits, Ran
 from gpuctl_serving.engines.inference_metrics import InferenceMetrics
-from gpuctl_serving.engines.protocol import DeviceLost, Rows, TokenBatch, Tokens
+from gpuctl_serving.engines.protocol import Rows, TokenBatch, Tokens
+from gpuctl_serving.engines.state import Policy
 from gpuctl_serving.kit.errors import ServiceError
-
-
-def row(*ids: int) -> Tokens:
-    return Tokens(np.array(ids, np.int32), None, truncated=False)
 
 
 def rows(count: int, length: int = 4, start: int = 1) -> list[Tokens]:
     return [row(*range(start + n, start + n + length)) for n in range(count)]
+
+
+async def run(batcher: Batcher, sequences: Sequence[Tokens]) -> Ran:
+    return await batcher.run(sequences, "sums")
 
 
 def drive(
@@ -33,25 +33,29 @@ def drive(
 ) -> CollectorRegistry:
     registry = CollectorRegistry()
     batcher = Batcher(
-        engine, InferenceMetrics(registry), batch_tokens=batch, queue_tokens=queue, deadline_ms=deadline
+        {"primary": part(batch_tokens=batch)},
+        lambda _: engine,
+        InferenceMetrics(registry),
+        Limits(queue, queue, deadline),
+        policy=Policy(backoff=0.05, backoff_cap=0.2),
     )
-    batcher.engine.start()
+    assert batcher.start().phase == "ready"
 
-    async def run() -> None:
+    async def drive_it() -> None:
         try:
             await work(batcher)
         finally:
             engine.go.set()
             await asyncio.to_thread(batcher.close)
 
-    asyncio.run(run())
+    asyncio.run(drive_it())
     return registry
 
 
 async def engine_busy(engine: SummingEngine, batcher: Batcher) -> "asyncio.Task[Ran]":
     """Starts a batch and waits until the engine is inside it."""
     engine.go.clear()
-    first = asyncio.ensure_future(batcher.run([row(7, 7, 7)]))
+    first = asyncio.ensure_future(run(batcher, [row(7, 7, 7)]))
     await asyncio.to_thread(engine.running.wait, 5)
     return first
 
@@ -62,7 +66,9 @@ def test_every_text_gets_its_own_answer_whatever_batch_it_was_in() -> None:
             rows(n, length, start)
             for n, length, start in ((1, 3, 5), (40, 9, 50), (7, 200, 1), (100, 2, 900))
         ]
-        for sequences, ran in zip(many, await asyncio.gather(*map(batcher.run, many)), strict=True):
+        for sequences, ran in zip(
+            many, await asyncio.gather(*(run(batcher, one) for one in many)), strict=True
+        ):
             wanted = [[tokens.ids.sum(), len(tokens)] for tokens in sequences]
             assert ran.rows.tolist() == wanted
 
@@ -74,7 +80,7 @@ def test_every_text_gets_its_own_answer_whatever_batch_it_was_in() -> None:
 def test_equal_texts_in_flight_run_once() -> None:
     async def work(batcher: Batcher) -> None:
         first = await engine_busy(engine, batcher)
-        waiting = [asyncio.ensure_future(batcher.run([row(7, 7, 7), row(1, 2)])) for _ in range(3)]
+        waiting = [asyncio.ensure_future(run(batcher, [row(7, 7, 7), row(1, 2)])) for _ in range(3)]
         await asyncio.sleep(0)
         engine.go.set()
         answers = await asyncio.gather(first, *waiting)
@@ -89,10 +95,10 @@ def test_equal_texts_in_flight_run_once() -> None:
 def test_a_full_queue_answers_429_with_the_seconds_to_wait() -> None:
     async def work(batcher: Batcher) -> None:
         first = await engine_busy(engine, batcher)
-        queued = asyncio.ensure_future(batcher.run(rows(10)))
+        queued = asyncio.ensure_future(run(batcher, rows(10)))
         await asyncio.sleep(0)
         with pytest.raises(ServiceError) as refused:
-            await batcher.run(rows(10, start=500))
+            await run(batcher, rows(10, start=500))
         assert (refused.value.status, refused.value.error_type) == (429, "Overloaded")
         assert refused.value.retry_after is not None
         assert refused.value.retry_after >= 1
@@ -107,7 +113,7 @@ def test_a_full_queue_answers_429_with_the_seconds_to_wait() -> None:
 
 def test_a_request_larger_than_the_queue_runs_when_nothing_waits() -> None:
     async def work(batcher: Batcher) -> None:
-        assert len((await batcher.run(rows(100))).rows) == 100
+        assert len((await run(batcher, rows(100))).rows) == 100
 
     drive(SummingEngine(), work, queue=20)
 
@@ -116,7 +122,7 @@ def test_an_engine_that_hangs_gives_504_and_the_queue_forgets_the_work() -> None
     async def work(batcher: Batcher) -> None:
         engine.go.clear()
         with pytest.raises(ServiceError) as late:
-            await asyncio.gather(batcher.run([row(1)]), batcher.run([row(2)] * 3))
+            await asyncio.gather(run(batcher, [row(1)]), run(batcher, [row(2)] * 3))
         assert late.value.status == 504
         await asyncio.sleep(0.05)
         assert batcher._queue.tokens == 0
@@ -128,8 +134,8 @@ def test_an_engine_that_hangs_gives_504_and_the_queue_forgets_the_work() -> None
 def test_work_of_a_client_that_left_is_never_run() -> None:
     async def work(batcher: Batcher) -> None:
         first = await engine_busy(engine, batcher)
-        gone = asyncio.ensure_future(batcher.run(rows(5, start=100)))
-        shared = asyncio.ensure_future(batcher.run(rows(1, start=100)))
+        gone = asyncio.ensure_future(run(batcher, rows(5, start=100)))
+        shared = asyncio.ensure_future(run(batcher, rows(1, start=100)))
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.sleep(0)
@@ -144,7 +150,7 @@ def test_work_of_a_client_that_left_is_never_run() -> None:
 
 def test_out_of_memory_halves_the_batch_until_it_passes() -> None:
     async def work(batcher: Batcher) -> None:
-        ran = await batcher.run(rows(20))
+        ran = await run(batcher, rows(20))
         assert ran.rows.tolist() == [[r.ids.sum(), 4] for r in rows(20)]
         assert batcher.batch_tokens < 256
 
@@ -153,13 +159,13 @@ def test_out_of_memory_halves_the_batch_until_it_passes() -> None:
 
 def test_a_slow_engine_gets_small_batches_so_that_nobody_waits_long() -> None:
     class Slow(SummingEngine):
-        def infer(self, batch: TokenBatch) -> Rows:
-            time.sleep(batch.ids.size / 4000)
-            return super().infer(batch)
+        def answer(self, batch: TokenBatch) -> Rows:
+            time.sleep(batch.padded_tokens / 4000)
+            return super().answer(batch)
 
     async def work(batcher: Batcher) -> None:
-        await batcher.run(rows(20, 100))
-        await batcher.run(rows(20, 100, 500))
+        await run(batcher, rows(20, 100))
+        await run(batcher, rows(20, 100, 500))
 
     engine = Slow()
     drive(engine, work, batch=4000)
@@ -172,9 +178,9 @@ def test_a_slow_engine_gets_small_batches_so_that_nobody_waits_long() -> None:
 def test_a_text_that_alone_is_too_much_fails_alone() -> None:
     async def work(batcher: Batcher) -> None:
         with pytest.raises(ServiceError) as failed:
-            await batcher.run(rows(1))
+            await run(batcher, rows(1))
         assert failed.value.status == 503
-        assert batcher.engine.fault is not None
+        assert "does not fit" in failed.value.message
 
     drive(NarrowEngine(0), work)
 
@@ -182,8 +188,8 @@ def test_a_text_that_alone_is_too_much_fails_alone() -> None:
 def test_a_row_that_is_not_finite_is_held_back_and_its_neighbours_are_answered() -> None:
     async def work(batcher: Batcher) -> None:
         first = await engine_busy(engine, batcher)
-        bad = asyncio.ensure_future(batcher.run([row(666, 1, 2)]))
-        good = asyncio.ensure_future(batcher.run([row(5, 1, 2)]))
+        bad = asyncio.ensure_future(run(batcher, [row(666, 1, 2)]))
+        good = asyncio.ensure_future(run(batcher, [row(5, 1, 2)]))
         await asyncio.sleep(0)
         engine.go.set()
         await first
@@ -191,34 +197,19 @@ def test_a_row_that_is_not_finite_is_held_back_and_its_neighbours_are_answered()
             await bad
         assert (held.value.status, held.value.error_type) == (503, "Backend")
         assert (await good).rows.tolist() == [[8, 3]]
-        assert (await batcher.run([row(9)])).rows.tolist() == [[9, 1]]
-        assert batcher.engine.fault is None
+        assert (await run(batcher, [row(9)])).rows.tolist() == [[9, 1]]
+        assert batcher.supervisor.view.phase == "ready"
 
     engine = PoisonedEngine(666)
     registry = drive(engine, work)
-    assert registry.get_sample_value("gpuctl_nonfinite_total") == 1
-
-
-def test_a_lost_device_answers_503_from_then_on() -> None:
-    class Lost(SummingEngine):
-        def infer(self, batch: TokenBatch) -> Rows:
-            raise DeviceLost("it fell off the bus")
-
-    async def work(batcher: Batcher) -> None:
-        for _ in range(2):
-            with pytest.raises(ServiceError) as lost:
-                await batcher.run([row(1)])
-            assert lost.value.status == 503
-            assert "bus" in lost.value.message
-
-    drive(Lost(), work)
+    assert registry.get_sample_value("gpuctl_nonfinite_total") == 2
 
 
 def test_a_small_request_overtakes_the_rest_of_a_large_one() -> None:
     async def work(batcher: Batcher) -> None:
         first = await engine_busy(engine, batcher)
-        large = asyncio.ensure_future(batcher.run(rows(60, 60, 1000)))
-        small = asyncio.ensure_future(batcher.run([row(1, 2)]))
+        large = asyncio.ensure_future(run(batcher, rows(60, 60, 1000)))
+        small = asyncio.ensure_future(run(batcher, [row(1, 2)]))
         await asyncio.sleep(0)
         engine.go.set()
         await asyncio.gather(first, small, large)
@@ -232,7 +223,7 @@ def test_a_small_request_overtakes_the_rest_of_a_large_one() -> None:
 def test_closing_answers_what_still_waits() -> None:
     async def work(batcher: Batcher) -> None:
         first = await engine_busy(engine, batcher)
-        waiting = asyncio.ensure_future(batcher.run(rows(3)))
+        waiting = asyncio.ensure_future(run(batcher, rows(3)))
         await asyncio.sleep(0)
         closing = asyncio.ensure_future(asyncio.to_thread(batcher.close))
         with pytest.raises(ServiceError) as stopped:

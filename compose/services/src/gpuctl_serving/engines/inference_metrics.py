@@ -1,11 +1,12 @@
-"""Metrics of tokenising, queueing and inference, present at zero from the start."""
+"""Metrics of tokenising, queueing, inference and the engines' state, present at zero from the start."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gpuctl_serving.engines.protocol import Device
+from gpuctl_serving.engines.state import PHASES, REASONS, SlotName, View
 from gpuctl_serving.kit.metrics import seconds_histogram
 
-FALLBACK_REASONS = ("provider-absent", "load-failure", "canary-mismatch", "non-finite", "device-lost")
+_SLOTS: tuple[SlotName, ...] = ("primary", "fallback")
 _DEVICES: tuple[Device, ...] = ("cuda", "mps", "cpu")
 
 
@@ -13,6 +14,8 @@ class InferenceMetrics:
     """Registered on a service's own registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        #: The device that should answer.
+        self.wished: Device = "cpu"
         self.tokenize_seconds = seconds_histogram(
             registry, "gpuctl_tokenize_seconds", "Tokenising one request.", ("device",)
         )
@@ -46,9 +49,49 @@ class InferenceMetrics:
         self.fallback = Counter(
             "gpuctl_fallback", "Changes of device.", ("from", "to", "reason"), registry=registry
         )
+        self.out_of_memory = Counter(
+            "gpuctl_out_of_memory", "Batches that did not fit the device's memory.", registry=registry
+        )
+        self.retried = Counter(
+            "gpuctl_retried_rows", "Texts run again after their engine was lost or wrong.", registry=registry
+        )
+        self.given_up = Counter(
+            "gpuctl_given_up_rows", "Texts that failed on two engines.", registry=registry
+        )
+        self.restarts = Counter(
+            "gpuctl_worker_restarts", "Engines started again.", ("slot",), registry=registry
+        )
+        self.state = Gauge(
+            "gpuctl_engine_state", "1 for the state the engines are in.", ("state",), registry=registry
+        )
+        self.batch_budget = Gauge(
+            "gpuctl_batch_budget_tokens", "Padded tokens that memory allows a batch now.", registry=registry
+        )
+        self._zero()
+
+    def started(self, slot: SlotName, run: int) -> None:
+        """An engine is being started."""
+        if run > 1:
+            self.restarts.labels(slot).inc()
+
+    def changed(self, before: View, after: View) -> None:
+        """The engines went from one state to another."""
+        for phase in PHASES:
+            self.state.labels(phase).set(phase == after.phase)
+        if after.serving == "fallback" and before.serving != "fallback" and after.reason is not None:
+            self.fell_back(self.wished, after.device or "none", after.reason)
+
+    def fell_back(self, wished: str, to: str, reason: str) -> None:
+        """Another device answers than the one that should."""
+        self.fallback.labels(wished, to, reason).inc()
+
+    def _zero(self) -> None:
         for device in _DEVICES:
             for histogram in (self.tokenize_seconds, self.queue_seconds, self.inference_seconds):
                 histogram.labels(device)
-            if device != "cpu":
-                for reason in FALLBACK_REASONS:
-                    self.fallback.labels(device, "cpu", reason)
+            for reason in REASONS:
+                self.fallback.labels(device, "cpu", reason)
+        for slot in _SLOTS:
+            self.restarts.labels(slot)
+        for phase in PHASES:
+            self.state.labels(phase).set(phase == "loading")

@@ -1,14 +1,17 @@
 """What the embedder and the reranker share: one served model, and how they describe it."""
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 from starlette.requests import Request
 
 import gpuctl_serving
+from gpuctl_serving.engines.engine_info import engines_of
+from gpuctl_serving.engines.held import EngineFactory
 from gpuctl_serving.engines.inference_metrics import InferenceMetrics
 from gpuctl_serving.engines.served_model import Computed, ServedModel
 from gpuctl_serving.engines.settings import ModelSettings
+from gpuctl_serving.engines.state import View
 from gpuctl_serving.kit.app import timings
 from gpuctl_serving.kit.errors import empty, invalid, unavailable
 from gpuctl_serving.kit.logs import Log
@@ -25,38 +28,63 @@ class ModelService(ServiceBase):
 
     settings: ModelSettings
 
-    def __init__(self, settings: ModelSettings, notes: Notes, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: ModelSettings, notes: Notes, metrics: Metrics, factory: EngineFactory | None = None
+    ) -> None:
         super().__init__(settings, notes)
         self.metrics = metrics
-        self.served = ServedModel(settings, InferenceMetrics(metrics.registry))
+        self.served = ServedModel(settings, InferenceMetrics(metrics.registry), factory, self._changed)
 
     def load_parts(self) -> None:
         """See ServiceBase."""
         self.served.load()
-        facts, manifest = self.served.facts, self.served.loaded
-        if facts is not None:
-            self.metrics.prove_device(facts.device, facts.name, facts.dtype, manifest.id, manifest.revision)
+
+    def _changed(self, _before: View, after: View) -> None:
+        """On whichever thread noticed it: `gpuctl_device_info` tells of the engine that answers."""
+        facts, manifest = self.served.facts, self.served.manifest
+        if after.serving is None or facts is None or manifest is None:
+            self.metrics.prove_device("none", "none", "none", "none", "none")
+            return
+        self.metrics.prove_device(facts.device, facts.name, facts.dtype, manifest.id, manifest.revision)
 
     @property
     def device(self) -> str | None:
         """The device of the session that answered the canary rightly."""
-        return self.served.facts.device if self.served.facts and self.state == "ready" else None
+        return self.served.view.device if self.state == "ready" else None
+
+    @property
+    def device_reason(self) -> str | None:
+        """See ServiceBase."""
+        return self.served.view.reason if self.state == "ready" else None
 
     @property
     def model(self) -> str | None:
-        """Id of the loaded model."""
+        """Id of the model that answers."""
         return self.served.manifest.id if self.served.manifest else None
 
     @property
     def degraded(self) -> str | None:
-        """Trouble of the engine, or a device that is not the one asked for."""
-        return self.served.trouble() or self.served.choice.reason
+        """Trouble of the engines, or a device that is not the one asked for."""
+        return self.served.trouble()
 
     @property
     def unmet(self) -> str | None:
-        """As in ServiceBase; a lost device also makes every answer a 503."""
-        lost = self.served.batcher.engine.lost
-        return f"The device is lost: {lost}" if lost else super().unmet
+        """As in ServiceBase; while the engine is being restarted requests wait for it."""
+        return None if self.served.view.phase == "recovering" and self.device is None else super().unmet
+
+    @property
+    def fit(self) -> bool:
+        """See ServiceBase: nothing is fit without an engine."""
+        return super().fit and self.served.view.serving is not None
+
+    @property
+    def status(self) -> Literal["healthy", "degraded", "loading", "failed"]:
+        """See ServiceBase."""
+        return "failed" if self.state == "ready" and self.served.view.phase == "failed" else super().status
+
+    def health(self) -> dict[str, Any]:
+        """See ServiceBase."""
+        return {**super().health(), "state": self.served.view.phase, "fallback": self.served.falls_back}
 
     def scoring(self) -> str | None:
         """How scores come about, for `/info`; None for a service without scores."""
@@ -77,15 +105,19 @@ class ModelService(ServiceBase):
             "served_model_name": manifest and manifest.id,
             "model_type": self.model_type() if manifest else None,
             "max_input_length": self.served.max_tokens,
-            "max_batch_tokens": self.served.batcher.batch_tokens,
-            "max_queue_tokens": settings.max_queue_tokens,
+            "max_batch_tokens": self.served.batcher.batch_tokens if manifest else settings.max_batch_tokens,
+            "max_queue_tokens": self.served.batcher.queue_limit if manifest else settings.max_queue_tokens,
             "max_client_batch_size": settings.max_items,
             "auto_truncate": True,
             "tokenization_workers": self.served.threads,
             "version": gpuctl_serving.__version__,
-            "state": self.state,
+            "state": self.served.view.phase if self.state == "ready" else self.state,
+            "status": self.status,
             "device": self.device,
-            "device_reason": self.served.choice.reason,
+            "device_reason": self.device_reason,
+            "reason": self.reason if self.state == "failed" else self.degraded,
+            "fallback": self.served.falls_back,
+            "engines": engines_of(self.served) if manifest else [],
             "engine": facts and facts.name,
             "providers": list(facts.providers) if facts else [],
             "threads": self.served.threads,
@@ -139,6 +171,7 @@ class ModelService(ServiceBase):
 def headers_of(computed: Computed, request: Request) -> dict[str, str]:
     """Headers that say what the answer cost; adds its stages to `Server-Timing`."""
     timings(request).update(computed.timings)
+    request.scope["gpuctl.device"] = computed.device
     return {"x-compute-tokens": str(computed.tokens), "x-gpuctl-truncated": str(computed.truncated)}
 
 

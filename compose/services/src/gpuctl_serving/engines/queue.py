@@ -16,13 +16,14 @@ Errand = Callable[[], None]
 class RowQueue:
     """Jobs go in on the event loop, batches come out on the engine's thread. Thread-safe."""
 
-    def __init__(self, batch_tokens: int) -> None:
-        #: Padded tokens a batch may have; halved when memory runs out.
+    def __init__(self, batch_tokens: int, *, sort: bool = True) -> None:
+        #: Padded tokens a batch may have now, by the serving engine's memory and speed.
         self.batch_tokens = batch_tokens
-        #: What a batch should have at most to end soon, learned from the engine's speed.
-        self.soft_tokens = batch_tokens
+        self._sort = sort
         self._changed = threading.Condition()
         self._jobs: deque[Job] = deque()
+        #: Batches to run again, before all others.
+        self._again: deque[list[Row]] = deque()
         self._errands: deque[Errand] = deque()
         self._in_flight: dict[bytes, Row] = {}
         self._tokens = 0
@@ -38,10 +39,10 @@ class RowQueue:
         shared = 0
         with self._changed:
             for position, tokens in enumerate(sequences):
-                key = row_key(tokens)
+                key = row_key(job.model, tokens)
                 row = self._in_flight.get(key)
                 if row is None:
-                    row = self._in_flight[key] = Row(tokens, key)
+                    row = self._in_flight[key] = Row(tokens, key, job.model)
                     job.pending.append(row)
                     self._tokens += len(row)
                 else:
@@ -68,6 +69,13 @@ class RowQueue:
             if not wanted and job in self._jobs:
                 self._jobs.remove(job)
 
+    def put_back(self, batches: Sequence[list[Row]]) -> None:
+        """Has these rows run again first, each batch as it is."""
+        with self._changed:
+            self._again.extend(batches)
+            self._tokens += sum(len(row) for rows in batches for row in rows)
+            self._changed.notify()
+
     def run_between(self, errand: Errand) -> None:
         """Has the engine's thread run something before its next batch."""
         with self._changed:
@@ -77,16 +85,29 @@ class RowQueue:
     def take(self) -> list[Row] | Errand | None:
         """Blocks until there is work: a batch or an errand. None once closed."""
         with self._changed:
-            while not (self._closed or self._errands or self._jobs):
-                self._changed.wait()
-            if self._closed:
-                return None
-            if self._errands:
-                return self._errands.popleft()
-            return self._next_batch()
+            while True:
+                if self._closed:
+                    return None
+                if self._errands:
+                    return self._errands.popleft()
+                if self._again:
+                    if rows := self._still_wanted(self._again.popleft()):
+                        return rows
+                elif self._jobs:
+                    return self._next_batch()
+                else:
+                    self._changed.wait()
+
+    def _still_wanted(self, rows: list[Row]) -> list[Row]:
+        self._tokens -= sum(map(len, rows))
+        for row in rows:
+            if not row.waiters:
+                self._in_flight.pop(row.key, None)
+        return [row for row in rows if row.waiters]
 
     def _next_batch(self) -> list[Row]:
-        rows = choose(self._jobs, min(self.batch_tokens, self.soft_tokens))
+        model = self._jobs[0].model
+        rows = choose([job for job in self._jobs if job.model == model], self.batch_tokens, sort=self._sort)
         taken, now = set(map(id, rows)), time.perf_counter()
         self._tokens -= sum(map(len, rows))
         head = self._jobs.popleft()
@@ -109,9 +130,11 @@ class RowQueue:
             return [(row, row.waiters) for row in rows]
 
     def close(self) -> list[Job]:
-        """Lets `take` return None; returns the jobs that were never run."""
+        """Lets `take` return None; returns the jobs that were not run to their end."""
         with self._changed:
             self._closed = True
             left, self._jobs = list(self._jobs), deque()
+            left += [job for rows in self._again for row in rows for job, _ in row.waiters]
+            self._again.clear()
             self._changed.notify_all()
             return left

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from gpuctl_serving.engines.protocol import Rows, Tokens
+from gpuctl_serving.engines.protocol import Device, Rows, Tokens
 
 
 @dataclass(slots=True, eq=False)
@@ -12,8 +12,12 @@ class Row:
 
     tokens: Tokens
     key: bytes
+    #: The model it was tokenised for.
+    model: str = ""
     #: (job, position in the job's answer) of everyone who gets the result.
     waiters: list[tuple["Job", int]] = field(default_factory=list)
+    #: Engines lost, or wrong, while they had it.
+    losses: int = 0
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -27,6 +31,8 @@ class Job:
     future: "asyncio.Future[Rows]"
     size: int
     admitted: float
+    #: The model its rows were tokenised for.
+    model: str = ""
     #: Rows this job owns that no batch has taken yet, longest first.
     pending: list[Row] = field(default_factory=list)
     #: Every row it waits for, owned or not.
@@ -35,9 +41,20 @@ class Job:
     left: int = 0
     queue_ms: float = 0.0
     inference_ms: float = 0.0
+    #: Where its rows were computed.
+    devices: set[Device] = field(default_factory=set)
 
 
-def row_key(tokens: Tokens) -> bytes:
+def row_key(model: str, tokens: Tokens) -> bytes:
     """Equal keys give equal answers."""
     types = b"" if tokens.types is None else tokens.types.tobytes()
-    return tokens.ids.tobytes() + b"|" + types
+    return b"%b\0%b|%b" % (model.encode(), tokens.ids.tobytes(), types)
+
+
+def by_request(rows: list[Row]) -> list[list[Row]]:
+    """The rows of each request apart, in order; rows that nobody waits for any more are left out."""
+    groups: dict[int, list[Row]] = {}
+    for row in rows:
+        if row.waiters:
+            groups.setdefault(id(row.waiters[0][0]), []).append(row)
+    return [*groups.values()]

@@ -1,4 +1,4 @@
-"""A model ready to answer: verified files, tokenizer, engine, queue, and proof that it answers rightly."""
+"""A model ready to answer: verified files, tokenizer, engines, queue, and proof that it answers rightly."""
 
 import asyncio
 import os
@@ -10,160 +10,193 @@ from typing import Any
 
 import numpy as np
 
-from gpuctl_serving.engines.batcher import Batcher
+from gpuctl_serving.engines.assignment import Assignment, assign
+from gpuctl_serving.engines.batcher import Batcher, Limits
+from gpuctl_serving.engines.held import EngineFactory, Held
 from gpuctl_serving.engines.inference_metrics import InferenceMetrics
-from gpuctl_serving.engines.protocol import Engine, EngineBroken, EngineFacts, Rows, TokenBatch, Tokens
-from gpuctl_serving.engines.select import Choice, choose_engine
+from gpuctl_serving.engines.loaded_model import LoadedModel
+from gpuctl_serving.engines.protocol import Device, EngineBroken, EngineFacts, Rows, TokenBatch, Tokens
+from gpuctl_serving.engines.select import plan_engines
 from gpuctl_serving.engines.settings import ModelSettings
+from gpuctl_serving.engines.state import Policy, View
+from gpuctl_serving.engines.supervisor import OnChange, Supervisor
+from gpuctl_serving.engines.telling import why
 from gpuctl_serving.engines.threads import thread_count
+from gpuctl_serving.engines.workers import worker_factory
 from gpuctl_serving.kit.errors import LoadFailed, invalid
-from gpuctl_serving.kit.logs import Log
-from gpuctl_serving.models.errors import ModelProblem
-from gpuctl_serving.models.manifest import Manifest, damage, read_manifest
-from gpuctl_serving.models.probing import Verdict, judge, tokens_of
+from gpuctl_serving.models.manifest import Manifest
 from gpuctl_serving.models.tokenizer import ModelTokenizer
 
-log = Log(__name__)
-
-#: What a session of each device must list first; anything else is a silent fallback.
-_PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "mps": "CoreMLExecutionProvider",
-}
+_NOTHING_YET = View("loading", None, None, None, "", None)
 
 
 @dataclass(frozen=True)
 class Computed:
-    """Answers of one request, with what they cost."""
+    """Answers of one request, with what they cost and where they were computed."""
 
     rows: Rows
     tokens: int
     truncated: int
     #: Stage -> milliseconds.
     timings: dict[str, float]
+    device: Device = "cpu"
 
 
 class ServedModel:
     """Loads once, then answers. Everything that blocks happens in `load` or in threads."""
 
-    def __init__(self, settings: ModelSettings, metrics: InferenceMetrics) -> None:
+    def __init__(
+        self,
+        settings: ModelSettings,
+        metrics: InferenceMetrics,
+        factory: EngineFactory | None = None,
+        on_change: OnChange = lambda _before, _after: None,
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
         self.threads = thread_count(settings.threads)
         # The tokenizer's own pool would take every core of the host, whatever the quota.
         os.environ.setdefault("RAYON_NUM_THREADS", str(self.threads))
-        self.choice: Choice = choose_engine(settings.device)
-        self.manifest: Manifest | None = None
-        self.facts: EngineFacts | None = None
-        self.max_tokens = 0
-        self._tokenizer: ModelTokenizer | None = None
+        self.plan = plan_engines(settings)
+        self._factory = factory or worker_factory(settings)
+        self._on_change = on_change
+        #: How patient the engines' state machine is; tests shorten it before `load`.
+        self.policy = Policy(eager_fallback=settings.fallback_load == "eager")
+        self._assignment: Assignment | None = None
         self._pool = ThreadPoolExecutor(max(1, self.threads), thread_name_prefix="tokenize")
-        self.batcher = Batcher(
-            self.choice.create(self.threads),
-            metrics,
-            batch_tokens=settings.max_batch_tokens,
-            queue_tokens=settings.max_queue_tokens,
-            deadline_ms=settings.deadline_ms,
-        )
+        self._batcher: Batcher | None = None
 
     def load(self) -> None:
         """Verifies, loads, proves. Blocks; raises LoadFailed with what to do."""
-        directory = self._settings.model_dir
-        try:
-            manifest = read_manifest(directory)
-            if broken := damage(directory, manifest):
-                what = "; ".join(f"{name} {why}" for name, why in broken)
-                raise LoadFailed(f"The model in {directory} is damaged: {what}. Run `gpuctl models fetch`.")
-            self.max_tokens = min(self._settings.max_tokens or manifest.max_tokens, manifest.max_tokens)
-            tokenizer = ModelTokenizer(directory / "tokenizer.json", self.max_tokens)
-        except ModelProblem as problem:
-            raise LoadFailed(f"{problem}. Run `gpuctl models fetch`.") from problem
-        self._tokenizer = tokenizer
-        self.manifest = manifest
-        self.batcher.engine.pad_id = tokenizer.pad_id(0)
-        self.batcher.engine.device = self.choice.device
-        self.batcher.engine.start()
+        settings = self._settings
+        given = settings.fallback_model_dir
+        self._assignment = found = assign(
+            self.plan,
+            wished=settings.device,
+            main=LoadedModel.read(settings.model_dir, settings.max_tokens),
+            small=None if given is None else LoadedModel.read(given, settings.max_tokens),
+            batch_tokens=settings.max_batch_tokens,
+        )
+        self._metrics.wished = self.plan.wished
         # The first call of the pool makes its threads and the tokenizer's own: not on somebody's request.
-        self._pool.submit(tokenizer.texts, ["warm"] * 8).result()
-        self.facts = self._load_engine()
-        if self.choice.reason is not None:
-            self._metrics.fallback.labels(self._settings.device, self.choice.device, "provider-absent").inc()
-            log.warning("degraded", reason=self.choice.reason)
-        self._prove_at_load(tokenizer)
+        self._pool.submit(self.answering.tokenizer.texts, ["warm"] * 8).result()
+        self._batcher = batcher = Batcher(
+            found.parts,
+            self._factory,
+            self._metrics,
+            Limits(
+                queue_tokens=settings.max_queue_tokens,
+                degraded_queue_tokens=settings.degraded_queue_tokens,
+                deadline_ms=settings.deadline_ms,
+                sort=settings.sort_batches,
+            ),
+            on_change=self._on_change,
+            policy=self.policy,
+            shortfall=found.shortfall,
+        )
+        told = batcher.start()
+        if told.serving is None:
+            batcher.close()
+            raise LoadFailed(f"No engine can answer: {why(told) or 'the service is stopping'}.")
+        if found.shortfall:
+            self._metrics.fell_back(self.plan.wished, told.device or "none", "provider-absent")
 
-    def _load_engine(self) -> EngineFacts:
-        file = self._settings.model_dir / "model.onnx"
-        started = time.perf_counter()
-        try:
-            facts = self.batcher.engine.call(lambda engine: engine.load(file)).result()
-        except EngineBroken as broken:
-            raise LoadFailed(f"The engine cannot be loaded: {broken}") from broken
-        wanted = _PROVIDERS[self.choice.device]
-        if wanted not in facts.providers:
-            raise LoadFailed(f"The session runs on {', '.join(facts.providers)}, not on {wanted}.")
-        ms = round((time.perf_counter() - started) * 1000)
-        log.info("engine-loaded", engine=facts.name, device=facts.device, threads=facts.threads, ms=ms)
-        return facts
+    @property
+    def batcher(self) -> Batcher:
+        """Of the loaded model."""
+        if self._batcher is None:
+            raise LoadFailed("no model is loaded")
+        return self._batcher
 
-    def _prove_at_load(self, tokenizer: ModelTokenizer) -> None:
-        """Does not serve a model that answers its own canary wrongly."""
-        verdict = self._canary(tokenizer).result()
-        if not verdict.ok:
-            raise LoadFailed(f"The model answers its canary wrongly on this machine: {verdict.detail}.")
+    @property
+    def supervisor(self) -> Supervisor:
+        """Of the loaded model's engines."""
+        return self.batcher.supervisor
 
-    def _canary(self, tokenizer: ModelTokenizer) -> "Future[Verdict]":
-        probe = self.loaded.probes.items[0]
-        batch = tokens_of(probe, tokenizer)
-        return self.batcher.engine.call(lambda engine: judge(probe, engine.infer(batch)))
+    @property
+    def view(self) -> View:
+        """What the world is told of the engines now."""
+        return self.supervisor.view if self._batcher is not None else _NOTHING_YET
+
+    @property
+    def facts(self) -> EngineFacts | None:
+        """Of the engine that answers."""
+        held = self.supervisor.serving if self._batcher is not None else None
+        return held.facts if held is not None else None
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Of the model that answers; None before it is loaded."""
+        return self.answering.manifest if self._assignment is not None else None
+
+    @property
+    def answering(self) -> LoadedModel:
+        """The model that answers now: another one only where a fallback model was configured."""
+        if self._assignment is None:
+            raise LoadFailed("no model is loaded")
+        return self._assignment.model_of(self.view.serving)
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether a smaller model answers in place of the one that was asked for."""
+        return self._assignment is not None and self.answering is not self._assignment.main
+
+    @property
+    def max_tokens(self) -> int:
+        """Where texts are cut; 0 before a model is loaded."""
+        return self.answering.max_tokens if self._assignment is not None else 0
 
     @property
     def loaded(self) -> Manifest:
-        """The manifest of the loaded model."""
-        if self.manifest is None:
-            raise LoadFailed("no model is loaded")
-        return self.manifest
+        """The manifest of the model that answers."""
+        return self.answering.manifest
 
     @property
     def tokenizer(self) -> ModelTokenizer:
-        """The tokenizer of the loaded model."""
-        if self._tokenizer is None:
-            raise LoadFailed("no model is loaded")
-        return self._tokenizer
+        """The tokenizer of the model that answers."""
+        return self.answering.tokenizer
 
     async def compute(
-        self, characters: Sequence[int], tokenize: Callable[[], list[Tokens]], *, truncate: bool
+        self,
+        characters: Sequence[int],
+        tokenize: Callable[[], list[Tokens]],
+        *,
+        truncate: bool,
+        model: LoadedModel | None = None,
     ) -> Computed:
-        """Tokenises in a thread, queues, waits. `characters` of each text are for admission before it."""
+        """Tokenises in a thread, queues, waits. `characters` of each text are for admission before it.
+
+        `model` is the one `tokenize` is for (default: the one that answers). Raises ModelChanged when another
+        one answers by then.
+        """
+        model = model or self.answering
         started = time.perf_counter()
-        with self.batcher.reserve(characters, self.max_tokens):
+        with self.batcher.reserve(characters, model.max_tokens):
             sequences = await asyncio.get_running_loop().run_in_executor(self._pool, tokenize)
         tokenize_ms = (time.perf_counter() - started) * 1000
-        self._metrics.tokenize_seconds.labels(self.batcher.engine.device).observe(tokenize_ms / 1000)
         truncated = sum(tokens.truncated for tokens in sequences)
         if truncated and not truncate:
             first = next(index for index, tokens in enumerate(sequences) if tokens.truncated)
             raise invalid(
-                f"Input {first} is longer than {self.max_tokens} tokens and `truncate` is false. "
+                f"Input {first} is longer than {model.max_tokens} tokens and `truncate` is false. "
                 "Shorten it, or send `truncate: true`."
             )
         self._metrics.truncated.inc(truncated)
-        ran = await self.batcher.run(sequences)
+        ran = await self.batcher.run(sequences, model.key)
+        self._metrics.tokenize_seconds.labels(ran.device).observe(tokenize_ms / 1000)
         timings = {"tokenize": tokenize_ms, "queue": ran.queue_ms, "inference": ran.inference_ms}
-        return Computed(ran.rows, sum(map(len, sequences)), truncated, timings)
+        return Computed(ran.rows, sum(map(len, sequences)), truncated, timings, ran.device)
 
     async def proof(self) -> dict[str, Any]:
-        """What proves the device now: the live session's providers and a canary answer."""
-        engine = self.batcher.engine
-        seconds = self._settings.deadline_ms / 1000
-        async with asyncio.timeout(seconds):
-            providers = await asyncio.wrap_future(engine.call(lambda e: e.probe()))
-            verdict = await asyncio.wrap_future(self._canary(self.tokenizer))
-        proven = verdict.ok and _PROVIDERS[self.choice.device] in providers
+        """What proves the device now: the live session's providers, a canary answer, allocator bytes."""
+        async with asyncio.timeout(self._settings.deadline_ms / 1000):
+            held, proof = await asyncio.wrap_future(self.supervisor.prove_serving())
+        verdict = proof.verdict
         return {
-            "device": self.choice.device if proven else "none",
+            "device": held.part.spec.device if proof.reason is None else "none",
             "level": "self",
-            "providers": list(providers),
+            "providers": list(proof.providers),
+            "allocatedBytes": proof.memory,
             "canary": {"ok": verdict.ok, "similarity": verdict.similarity, "detail": verdict.detail},
         }
 
@@ -174,32 +207,32 @@ class ServedModel:
         shapes = []
         for texts, tokens in ((1, 16), (8, 64), (most, len(longest))):
             row = Tokens(longest.ids[:tokens], None, truncated=False)
-            batch = TokenBatch.of([row] * texts, self.batcher.engine.pad_id)
-            ms = await asyncio.wrap_future(self.batcher.engine.call(_timed(batch)))
-            shapes.append({"texts": texts, "tokens": batch.width, "ms": round(ms, 2)})
+            ms, width = await asyncio.wrap_future(self._timed([row] * texts))
+            shapes.append({"texts": texts, "tokens": width, "ms": round(ms, 2)})
         return {"shapes": shapes}
 
+    def _timed(self, rows: Sequence[Tokens]) -> "Future[tuple[float, int]]":
+        def run(held: Held) -> tuple[float, int]:
+            batch = TokenBatch.of(rows, held.part.pad_id)
+            started = time.perf_counter()
+            answer = held.infer(batch)
+            if not np.isfinite(answer).all():
+                raise EngineBroken("warm-up gave values that are not finite numbers (NaN or infinity)")
+            return (time.perf_counter() - started) * 1000, batch.width
+
+        return self.supervisor.run_on_serving(run)
+
     def trouble(self) -> str | None:
-        """What is wrong with the engine right now, or None."""
-        engine = self.batcher.engine
-        if engine.lost is not None:
-            return f"the device is lost: {engine.lost}"
-        if (busy := engine.busy_seconds()) > self._settings.deadline_ms / 1000:
+        """What is wrong with the engines right now, or None."""
+        if self._batcher is None:
+            return None
+        busy = self._batcher.busy_seconds()
+        if self.view.serving is not None and busy > self._settings.deadline_ms / 1000:
             return f"the engine has not answered for {busy:.0f} s"
-        return engine.fault
+        return why(self.view)
 
     def close(self) -> None:
-        """Ends the threads."""
-        self.batcher.close()
+        """Ends the threads and engines."""
+        if self._batcher is not None:
+            self._batcher.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _timed(batch: TokenBatch) -> Callable[[Engine], float]:
-    def run(engine: Engine) -> float:
-        started = time.perf_counter()
-        answer = engine.infer(batch)
-        if not np.isfinite(answer).all():
-            raise EngineBroken("warm-up gave values that are not finite numbers (NaN or infinity)")
-        return (time.perf_counter() - started) * 1000
-
-    return run

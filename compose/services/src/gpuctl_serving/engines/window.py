@@ -12,11 +12,25 @@ MOST_WASTE = 1.25
 SMALL_BATCH = 384
 
 
-def choose(jobs: Sequence[Job], budget: int) -> list[Row]:
+def choose(jobs: Sequence[Job], budget: int, *, sort: bool = True) -> list[Row]:
     """The next batch. It always holds the longest row of the first job: nobody waits for ever."""
+    if not sort:
+        return _as_they_came(jobs, budget)
     anchor = jobs[0].pending[0]
     candidates = sorted(_gather(jobs, budget * WINDOW_BUDGETS), key=len, reverse=True)
     return _around(candidates, candidates.index(anchor), budget)
+
+
+def _as_they_came(jobs: Sequence[Job], budget: int) -> list[Row]:
+    """For comparison: what a service without sorting does."""
+    batch: list[Row] = []
+    width = 0
+    for row in (row for job in jobs for row in job.pending):
+        width = max(width, len(row))
+        if batch and width * (len(batch) + 1) > budget:
+            break
+        batch.append(row)
+    return batch
 
 
 def _gather(jobs: Sequence[Job], tokens: int) -> list[Row]:

@@ -123,18 +123,32 @@ class ServiceBase(ABC):
             return None
         return f"GPUCTL_REQUIRE={want}, but the proven device is {self.device or 'none'}"
 
+    @property
+    def fit(self) -> bool:
+        """Whether it can answer a request now: what `/health/ready` and `gpuctl_ready` say."""
+        return self.state == "ready" and self.unmet is None
+
+    @property
+    def device_reason(self) -> str | None:
+        """Why the device is not the one asked for, as one word (`worker-died`), or None."""
+        return None
+
+    @property
+    def status(self) -> Literal["healthy", "degraded", "loading", "failed"]:
+        """`status` of `/health`."""
+        if self.state != "ready":
+            return self.state
+        return "degraded" if self.unmet or self.degraded else "healthy"
+
     def health(self) -> dict[str, Any]:
         """The body of `/health`; cheap, never touches the engine."""
-        reason = self.reason if self.state == "failed" else self.unmet or self.degraded
-        status = {"loading": "loading", "failed": "failed", "ready": "degraded" if reason else "healthy"}[
-            self.state
-        ]
         return {
-            "status": status,
+            "status": self.status,
             "device": self.device,
             "model": self.model,
             "service": self.name,
-            "reason": reason,
+            "reason": self.reason if self.state == "failed" else self.unmet or self.degraded,
+            "device_reason": self.device_reason,
         }
 
     @abstractmethod

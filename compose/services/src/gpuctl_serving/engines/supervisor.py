@@ -1,0 +1,307 @@
+"""Runs the state machine over real engines: starts, proves, watches and ends them, says which one serves."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import TypeVar
+
+from gpuctl_serving.engines.held import EngineFactory, Held, Part, Proof, reason_of
+from gpuctl_serving.engines.protocol import DeviceLost
+from gpuctl_serving.engines.state import (
+    Announce,
+    Began,
+    CanaryRight,
+    Effect,
+    Event,
+    Fault,
+    Loaded,
+    Policy,
+    Prove,
+    Reason,
+    Slot,
+    SlotName,
+    Start,
+    Starting,
+    Stop,
+    Stumble,
+    Tick,
+    View,
+    initial,
+    next_deadline,
+    view,
+)
+from gpuctl_serving.engines.transitions import reduce
+from gpuctl_serving.kit.logs import Log
+
+#: How often engines are looked at that nobody is asking anything.
+_LOOK_SECONDS = 1.0
+#: How long a new engine waits for its predecessor to give the device's memory back.
+_HANDOVER_SECONDS = 15.0
+_CLOSE_SECONDS = 5.0
+
+T = TypeVar("T")
+OnChange = Callable[[View, View], None]
+OnStart = Callable[[SlotName, int], None]
+#: Has the thread that runs batches do something before its next one.
+Between = Callable[[Callable[[], None]], None]
+
+log = Log(__name__)
+
+
+class Supervisor:
+    """Owns the engines of a model. Every method is for any thread; none waits for an engine but `start`."""
+
+    def __init__(
+        self,
+        parts: Mapping[SlotName, Part],
+        factory: EngineFactory,
+        *,
+        between: Between,
+        on_change: OnChange,
+        on_start: OnStart = lambda _slot, _run: None,
+        policy: Policy | None = None,
+        shortfall: str = "",
+    ) -> None:
+        self._parts = parts
+        self._factory = factory
+        self._between = between
+        self._on_change = on_change
+        self._on_start = on_start
+        fallback = parts.get("fallback")
+        self._state = initial(
+            parts["primary"].spec.device,
+            None if fallback is None else fallback.spec.device,
+            policy or Policy(),
+            shortfall,
+        )
+        self._changed = threading.Condition(threading.RLock())
+        self._held: dict[SlotName, Held] = {}
+        self._endings: dict[SlotName, threading.Thread] = {}
+        self._closed = False
+
+    def start(self) -> View:
+        """Loads. Returns once an engine serves, or once none can (`failed`)."""
+        self._hear(Began(time.monotonic()))
+        threading.Thread(target=self._mind, name="supervisor", daemon=True).start()
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or self._state.serving is not None or self.view.phase == "failed"
+            )
+        return self.view
+
+    @property
+    def view(self) -> View:
+        """What the world is told now."""
+        return view(self._state)
+
+    @property
+    def serving(self) -> Held | None:
+        """The engine that gets the batches."""
+        with self._changed:
+            name = self._state.serving
+            return None if name is None else self._held.get(name)
+
+    def held(self, name: SlotName) -> Held | None:
+        """The engine a slot has now, up or not."""
+        with self._changed:
+            return self._held.get(name)
+
+    def slots(self) -> dict[SlotName, Slot]:
+        """Every slot as it is now."""
+        state = self._state
+        found: dict[SlotName, Slot] = {"primary": state.primary}
+        if state.fallback is not None:
+            found["fallback"] = state.fallback
+        return found
+
+    def part(self, name: SlotName) -> Part:
+        """What a slot is for."""
+        return self._parts[name]
+
+    def engine_for(self, model: str, *, retry: bool) -> Held | None:
+        """An engine that is up and runs this model; the fallback first for what failed once."""
+        order: tuple[SlotName, ...] = ("fallback", "primary") if retry else ("primary", "fallback")
+        with self._changed:
+            for name in order:
+                slot, held = self._state.slot(name), self._held.get(name)
+                if slot is not None and held is not None and slot.up and held.part.model == model:
+                    return held
+        return None
+
+    def wait(self, seconds: float) -> None:
+        """Returns when something changed, at the latest after so many seconds."""
+        with self._changed:
+            if not self._closed:
+                self._changed.wait(seconds)
+
+    def lose(self, held: Held, reason: Reason, detail: str) -> None:
+        """This engine cannot be used any more."""
+        self._hear(Fault(time.monotonic(), held.slot, held.run, reason, detail))
+
+    def stumble(self, held: Held, reason: Reason, detail: str) -> None:
+        """A batch went wrong on this engine, though its canary is right."""
+        self._hear(Stumble(time.monotonic(), held.slot, held.run, reason, detail))
+
+    def prove(self, held: Held) -> Proof:
+        """Asks the canary now, on the caller's thread; the state hears the outcome. Raises DeviceLost."""
+        try:
+            proof = held.prove()
+        except Exception as failure:  # A library raises its own: an engine that fails its canary is lost.
+            self.lose(held, reason_of(failure), str(failure))
+            raise failure if isinstance(failure, DeviceLost) else DeviceLost(str(failure)) from failure
+        now = time.monotonic()
+        if proof.reason is None:
+            self._hear(CanaryRight(now, held.slot, held.run))
+        else:
+            self._hear(Fault(now, held.slot, held.run, proof.reason, proof.detail))
+        return proof
+
+    def run_on_serving(self, errand: Callable[[Held], T]) -> "Future[T]":
+        """Does something with the engine that serves, between two batches."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                if (held := self.serving) is None:
+                    raise DeviceLost(self.view.detail or "no engine is up")
+                future.set_result(errand(held))
+            except BaseException as failure:
+                future.set_exception(failure)
+
+        self._between(run)
+        return future
+
+    def prove_serving(self) -> "Future[tuple[Held, Proof]]":
+        """A proof of the engine that serves, taken between two batches."""
+        return self.run_on_serving(lambda held: (held, self.prove(held)))
+
+    def close(self) -> None:
+        """Ends every engine; does not wait long for one that hangs."""
+        with self._changed:
+            self._closed = True
+            for name in [*self._held]:
+                self._end(name)
+            endings = [*self._endings.values()]
+            self._changed.notify_all()
+        until = time.monotonic() + _CLOSE_SECONDS
+        for ending in endings:
+            ending.join(max(0.0, until - time.monotonic()))
+
+    def _mind(self) -> None:
+        """Lets time pass for the state machine; looks at engines that nobody asks anything."""
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                due = next_deadline(self._state)
+                left = _LOOK_SECONDS if due is None else due - time.monotonic()
+                if left > 0:
+                    self._changed.wait(min(left, _LOOK_SECONDS))
+                helds = [*self._held.values()]
+            for held in helds:
+                try:
+                    held.check()
+                except DeviceLost as gone:
+                    self.lose(held, reason_of(gone), str(gone))
+            self._hear(Tick(time.monotonic()))
+
+    def _hear(self, event: Event) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            self._state, effects = reduce(self._state, event)
+            for effect in effects:
+                self._carry_out(effect)
+            if effects:
+                self._changed.notify_all()
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Start(slot, run):
+                self._on_start(slot, run)
+                threading.Thread(
+                    target=self._load, args=(slot, run), name=f"load-{slot}-{run}", daemon=True
+                ).start()
+            case Stop(slot, _):
+                self._end(slot)
+            case Prove(slot, _):
+                held = self._held.get(slot)
+                if held is not None:
+                    self._ask_canary(held)
+            case Announce(before, after):
+                _tell(before, after)
+                self._on_change(before, after)
+
+    def _ask_canary(self, held: Held) -> None:
+        if self._state.serving == held.slot:
+            self._between(lambda: self._prove_quietly(held))
+            return
+        threading.Thread(target=self._prove_quietly, args=(held,), name="canary", daemon=True).start()
+
+    def _prove_quietly(self, held: Held) -> None:
+        try:
+            self.prove(held)
+        except DeviceLost as failure:
+            log.warning("canary-failed", slot=held.slot, detail=str(failure))
+
+    def _load(self, slot: SlotName, run: int) -> None:
+        """On a thread of its own: it may take minutes, or never end."""
+        if (before := self._endings.get(slot)) is not None:
+            before.join(_HANDOVER_SECONDS)
+        part = self._parts[slot]
+        now = time.monotonic
+        try:
+            held = Held(slot, run, part, self._factory(part.spec))
+            if not self._adopt(held):
+                held.end()
+                return
+            started = now()
+            wrong = held.load()
+        except Exception as failure:  # Whatever a library raises while loading, this engine is not usable.
+            reason = reason_of(failure) if isinstance(failure, DeviceLost) else "load-failure"
+            self._hear(Fault(now(), slot, run, reason, str(failure) or type(failure).__name__))
+            return
+        facts = held.facts
+        if wrong is not None and facts is not None:
+            detail = f"the session runs on {', '.join(facts.providers)}, not on {part.spec.device}"
+            self._hear(Fault(now(), slot, run, wrong, detail))
+            return
+        if facts is not None:
+            ms = round((now() - started) * 1000)
+            log.info("engine-loaded", slot=slot, engine=facts.name, device=facts.device, ms=ms)
+        self._hear(Loaded(now(), slot, run))
+
+    def _adopt(self, held: Held) -> bool:
+        """Takes a new engine in, unless it was given up while it was being made."""
+        with self._changed:
+            slot = self._state.slot(held.slot)
+            if self._closed or slot is None or slot.run != held.run or not isinstance(slot.status, Starting):
+                return False
+            self._held[held.slot] = held
+            return True
+
+    def _end(self, name: SlotName) -> None:
+        held = self._held.pop(name, None)
+        if held is None:
+            return
+        ending = threading.Thread(target=_end_quietly, args=(held,), name=f"end-{name}", daemon=True)
+        self._endings[name] = ending
+        ending.start()
+
+
+def _end_quietly(held: Held) -> None:
+    try:
+        held.end()
+    except Exception:  # It is given up already: nothing more can be done about it than to say so.
+        log.error("engine-not-closed", slot=held.slot)
+
+
+def _tell(before: View, after: View) -> None:
+    told = (before.phase, before.device, before.reason)
+    if told == (after.phase, after.device, after.reason):
+        return
+    emit = log.info if after.phase in ("ready", "loading") else log.warning
+    emit("engine-state", state=after.phase, device=after.device, reason=after.reason, detail=after.detail)
