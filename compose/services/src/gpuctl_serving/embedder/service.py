@@ -9,6 +9,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gpuctl_serving.embedder.requests import EmbedBody, OpenAiBody, texts_of, wants_base64
+from gpuctl_serving.embedder.similarity import Similarity
+from gpuctl_serving.engines.model_routes import ModelRoutes, prompt_of
+from gpuctl_serving.engines.held import EngineFactory
 from gpuctl_serving.engines.model_service import ModelService, direction_of, headers_of
 from gpuctl_serving.engines.protocol import Rows
 from gpuctl_serving.engines.served_model import Computed
@@ -24,17 +27,20 @@ from gpuctl_serving.models.tokenizer import Direction
 
 
 class Embedder(ModelService):
-    """`/embed` (TEI), `/v1/embeddings` and `/embeddings` (OpenAI)."""
+    """`/embed`, `/`, `/similarity` (TEI), `/v1/embeddings` and `/embeddings` (OpenAI)."""
 
     name = "embedder"
 
-    def __init__(self, settings: ModelSettings, notes: Notes) -> None:
+    def __init__(self, settings: ModelSettings, notes: Notes, factory: EngineFactory | None = None) -> None:
         endpoints = [
             Endpoint("POST", "/embed", self.embed),
+            Endpoint("POST", "/", self.embed),
             Endpoint("POST", "/v1/embeddings", self.openai),
             Endpoint("POST", "/embeddings", self.openai),
+            Endpoint("POST", "/similarity", Similarity(self, self._vectors).similarity),
+            *ModelRoutes(self).endpoints,
         ]
-        super().__init__(settings, notes, Metrics(public_paths(endpoints)))
+        super().__init__(settings, notes, Metrics(public_paths(endpoints), settings.slo_ms), factory)
         self._app = create_base_app(self, endpoints, self.metrics)
 
     @property
@@ -98,13 +104,15 @@ class Embedder(ModelService):
         )
         return await unless_gone(request, work)
 
+    async def _vectors(
+        self, request: Request, texts: list[str], prompt: str | None, truncate: bool, direction: Direction
+    ) -> Computed:
+        return await self._compute(
+            request, self._with_prompt(texts, prompt), truncate=truncate, direction=direction
+        )
+
     def _with_prompt(self, texts: list[str], name: str | None) -> list[str]:
-        prompts, prefix = self.served.loaded.prompts, self.served.loaded.prefix
-        if name is not None:
-            if name not in prompts:
-                known = ", ".join(sorted(prompts)) or "none"
-                raise invalid(f"This model has no prompt {name!r}; it has: {known}.", "prompt_name")
-            prefix = prompts[name]
+        prefix = prompt_of(self.served.loaded, name, self.served.loaded.prefix)
         return [prefix + text for text in texts] if prefix else texts
 
     def _width(self, dimensions: int | None) -> int:
@@ -125,7 +133,7 @@ def _base64(rows: Rows) -> Sequence[str]:
     return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in rows]
 
 
-def create_service(env: Mapping[str, str]) -> Embedder:
+def create_service(env: Mapping[str, str], factory: EngineFactory | None = None) -> Embedder:
     """The embedder, not loaded. Raises SettingsError."""
     settings, notes = ModelSettings.load(env)
-    return Embedder(settings, notes)
+    return Embedder(settings, notes, factory)

@@ -14,9 +14,9 @@ _CODES = ("409", "507")
 class IndexMetrics(Metrics):
     """Every series is present at zero before the first request."""
 
-    def __init__(self, routes: Iterable[str]) -> None:
+    def __init__(self, routes: Iterable[str], slo_ms: float = 0) -> None:
         routes = list(routes)
-        super().__init__(routes)
+        super().__init__(routes, slo_ms)
         for route in routes:
             for code in _CODES:
                 self.requests.labels(route, code)

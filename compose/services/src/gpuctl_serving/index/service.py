@@ -48,7 +48,7 @@ class IndexService(ServiceBase):
         self._parts: _Parts | None = None
         endpoints = self._endpoints()
         self._metrics = IndexMetrics(
-            public_paths([e for e in endpoints if not e.path.startswith("/private/")])
+            public_paths([e for e in endpoints if not e.path.startswith("/private/")]), settings.slo_ms
         )
         self._app = create_base_app(self, endpoints, self._metrics)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -11,6 +11,17 @@ from gpuctl_serving.engines.protocol import Tokens
 from gpuctl_serving.models.errors import ModelProblem
 
 Direction = Literal["right", "left"]
+
+
+class Piece(TypedDict):
+    """One token and where it is in its text, in characters; special tokens are nowhere in it."""
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
 
 #: No token is longer than this many characters, nearly: text beyond `limit` x this cannot reach the model.
 _CHARACTERS_A_TOKEN = 250
@@ -47,6 +58,11 @@ class ModelTokenizer:
             _tokens(one, cut or len(document) > limit, types=True)
             for one, document in zip(encoded, documents, strict=True)
         ]
+
+    def pieces(self, texts: Sequence[str], *, special: bool = True) -> list[list[Piece]]:
+        """Each text in its tokens, all of it; with the model's special tokens unless told otherwise."""
+        encoded = self._whole().encode_batch(list(texts), add_special_tokens=special)
+        return [_pieces(one, text) for one, text in zip(encoded, texts, strict=True)]
 
     def _query(self, query: str, direction: Direction) -> str:
         """The part of a query that can reach the model: it is tokenised again with every document.
@@ -104,3 +120,13 @@ def _tokens(encoding: Any, cut: bool, *, types: bool) -> Tokens:
         types=np.array(encoding.type_ids, np.int32) if types else None,
         truncated=cut or bool(encoding.overflowing),
     )
+
+
+def _pieces(encoding: Any, text: str) -> list[Piece]:
+    found = zip(encoding.ids, encoding.tokens, encoding.offsets, encoding.special_tokens_mask, strict=True)
+    return [
+        Piece(id=id_, text=token, special=True, start=None, stop=None)
+        if special
+        else Piece(id=id_, text=text[start:stop], special=False, start=start, stop=stop)
+        for id_, token, (start, stop), special in found
+    ]

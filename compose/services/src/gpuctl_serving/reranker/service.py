@@ -8,6 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from gpuctl_serving.engines.model_routes import ModelRoutes
+from gpuctl_serving.engines.held import EngineFactory
 from gpuctl_serving.engines.model_service import ModelService, direction_of, headers_of
 from gpuctl_serving.engines.served_model import Computed
 from gpuctl_serving.engines.settings import ModelSettings
@@ -20,7 +22,7 @@ from gpuctl_serving.models.tokenizer import Direction
 from gpuctl_serving.reranker.requests import RerankBody, candidates
 from gpuctl_serving.reranker.scoring import Scores, cosines, from_cosine, ranking, sigmoid
 
-PATHS = ("/rerank", "/v1/rerank", "/v2/rerank")
+PATHS = ("/rerank", "/", "/v1/rerank", "/v2/rerank")
 
 
 class Reranker(ModelService):
@@ -28,9 +30,9 @@ class Reranker(ModelService):
 
     name = "reranker"
 
-    def __init__(self, settings: ModelSettings, notes: Notes) -> None:
-        endpoints = [Endpoint("POST", path, self.rerank) for path in PATHS]
-        super().__init__(settings, notes, Metrics(public_paths(endpoints)))
+    def __init__(self, settings: ModelSettings, notes: Notes, factory: EngineFactory | None = None) -> None:
+        endpoints = [*(Endpoint("POST", path, self.rerank) for path in PATHS), *ModelRoutes(self).endpoints]
+        super().__init__(settings, notes, Metrics(public_paths(endpoints), settings.slo_ms), factory)
         self._app = create_base_app(self, endpoints, self.metrics)
 
     @property
@@ -116,7 +118,7 @@ def _tei(body: RerankBody, order: list[int], scores: Scores) -> list[dict[str, A
     ]
 
 
-def create_service(env: Mapping[str, str]) -> Reranker:
+def create_service(env: Mapping[str, str], factory: EngineFactory | None = None) -> Reranker:
     """The reranker, not loaded. Raises SettingsError."""
     settings, notes = ModelSettings.load(env)
-    return Reranker(settings, notes)
+    return Reranker(settings, notes, factory)
