@@ -1,10 +1,16 @@
-"""The copy in memory: one FAISS index for each namespace, shared by searches, changed by one thread."""
+"""The copy in memory: one index for each namespace, shared by searches, changed by one thread at a time."""
 
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from gpuctl_serving.index.engine import FlatIndex, Near
+import numpy as np
+
+from gpuctl_serving.index.ann import files
+from gpuctl_serving.index.ann.flat import FlatIndex
+from gpuctl_serving.index.ann.near import BY_DEFAULT, Effort, Items, Near, Truth, VectorIndex
+from gpuctl_serving.index.ann.numbers import NumberMap
 from gpuctl_serving.index.store import Change, as_matrix
 from gpuctl_serving.index.vectors import Vectors
 
@@ -47,14 +53,34 @@ class Shared:
                 self._changed.notify_all()
 
 
-class Catalog:
-    """What can be found in one generation."""
+class NoTruth:
+    """For a catalog that never quantises: there is nothing to ask for true vectors."""
 
-    def __init__(self, dimension: int) -> None:
+    def of(self, items: Sequence[int]) -> tuple[Items, Vectors]:
+        """See Truth."""
+        raise LookupError("this catalog keeps all vectors itself")
+
+    def every(self, ns: int) -> Iterator[tuple[Items, Vectors]]:
+        """See Truth."""
+        raise LookupError("this catalog keeps all vectors itself")
+
+
+class Catalog:
+    """What can be found in one generation.
+
+    `_changing` is held by whoever changes or saves: so a save sees one sequence, while searches go on.
+    `_lock` is held for the moments in which memory itself changes.
+    """
+
+    def __init__(self, dimension: int, truth: Truth | None = None) -> None:
         self.dimension = dimension
+        self.truth: Truth = truth or NoTruth()
+        self._changing = threading.RLock()
         self._lock = Shared()
-        self._indexes: dict[int, FlatIndex] = {}
-        self._ns_of: dict[int, int] = {}
+        self._indexes: dict[int, VectorIndex] = {}
+        self._ns_of = NumberMap()
+        #: Items changed while a namespace is being rebuilt aside.
+        self._journals: dict[int, set[int]] = {}
 
     def __len__(self) -> int:
         return len(self._ns_of)
@@ -62,7 +88,12 @@ class Catalog:
     @property
     def bytes(self) -> int:
         """Memory the vectors take, roughly."""
-        return sum(index.bytes for index in list(self._indexes.values()))
+        return self._ns_of.bytes + sum(index.bytes for index in self.indexes.values())
+
+    @property
+    def indexes(self) -> dict[int, VectorIndex]:
+        """The index of every namespace that ever had a vector, as they are now."""
+        return dict(self._indexes)
 
     @property
     def namespaces(self) -> list[int]:
@@ -76,19 +107,108 @@ class Catalog:
         by_ns: dict[int, list[int]] = {}
         for at, change in enumerate(kept):
             by_ns.setdefault(change.ns or 0, []).append(at)
-        with self._lock.writing():
-            for change in changes:
-                if change.vector is None and (ns := self._ns_of.pop(change.item, None)) is not None:
-                    self._indexes[ns].remove(change.item)
+        with self._changing:
+            # What is slow is done before searches have to wait.
+            prepared = []
             for ns, places in by_ns.items():
-                index = self._indexes.setdefault(ns, FlatIndex(self.dimension))
-                index.put([kept[at].item for at in places], rows[places])
-                self._ns_of.update((kept[at].item, ns) for at in places)
+                index = self._indexes.get(ns) or FlatIndex(self.dimension)
+                items = np.array([kept[at].item for at in places], dtype=np.int64)
+                prepared.append((ns, index, items, index.prepare(items, rows[places])))
+            with self._lock.writing():
+                self._remove([change.item for change in changes if change.vector is None])
+                for ns, index, items, made in prepared:
+                    self._indexes[ns] = index
+                    index.put(made)
+                    for item in items.tolist():
+                        self._ns_of.set(item, ns)
+                    self._note(ns, items.tolist())
+
+    def _remove(self, items: Sequence[int]) -> None:
+        by_ns: dict[int, list[int]] = {}
+        for item in items:
+            ns = self._ns_of.pop(item)
+            if ns is not None:
+                by_ns.setdefault(ns, []).append(item)
+        for ns, gone in by_ns.items():
+            self._indexes[ns].remove(gone)
+            self._note(ns, gone)
+
+    def _note(self, ns: int, items: Sequence[int]) -> None:
+        journal = self._journals.get(ns)
+        if journal is not None:
+            journal.update(items)
 
     def search(
-        self, ns: int, queries: Vectors, k: int, only: Sequence[int] | None, threads: int
+        self,
+        ns: int,
+        queries: Vectors,
+        k: int,
+        only: Sequence[int] | None,
+        threads: int,
+        effort: Effort = BY_DEFAULT,
     ) -> list[list[Near]]:
-        """See FlatIndex.search."""
+        """See VectorIndex.search."""
         with self._lock.reading():
             index = self._indexes.get(ns)
-            return [[] for _ in queries] if index is None else index.search(queries, k, only, threads)
+            if index is None:
+                return [[] for _ in queries]
+            return index.search(queries, k, only, threads, effort)
+
+    def save(self, directory: Path) -> list[str]:
+        """Writes everything into a directory; the names of the files made (not flushed to disk).
+
+        Searches go on; changes wait. Called by the thread that applies changes, it is of that moment.
+        """
+        with self._changing:
+            return files.save(directory, self.dimension, self._indexes)
+
+    def load(self, directory: Path) -> None:
+        """Becomes what `save` wrote. Raises ValueError (or OSError) with what is wrong; then nothing changed.
+
+        Check the files' hashes before: FAISS's reader is not meant for files of strangers.
+        """
+        loaded = files.load(directory, self.dimension, self.truth)
+        ns_of = NumberMap()
+        for ns, index in loaded.items():
+            for item in index.items().tolist():
+                ns_of.set(item, ns)
+        if len(ns_of) != sum(map(len, loaded.values())):
+            raise ValueError("an item is listed in two namespaces")
+        with self._changing, self._lock.writing():
+            self._indexes, self._ns_of = loaded, ns_of
+
+    # -- rebuilding a namespace aside (see promotion)
+
+    def begin_rebuild(self, ns: int) -> None:
+        """From now on, what changes in the namespace is remembered for `catch_up` and `swap`."""
+        with self._changing, self._lock.writing():
+            self._journals[ns] = set()
+
+    def end_rebuild(self, ns: int) -> None:
+        """Nothing is remembered any more."""
+        with self._changing, self._lock.writing():
+            self._journals.pop(ns, None)
+
+    def catch_up(self, ns: int, index: VectorIndex) -> int:
+        """Brings an index being built up to what changed since it was last asked; how many items."""
+        with self._changing, self._lock.writing():
+            changed, self._journals[ns] = self._journals[ns], set()
+        self._refresh(index, changed)
+        return len(changed)
+
+    def swap(self, ns: int, index: VectorIndex) -> int:
+        """Puts a built index into service; how many items changed at the last moment. Searches go on."""
+        with self._changing:
+            changed = self._journals[ns]
+            self._refresh(index, changed)
+            with self._lock.writing():
+                self._journals.pop(ns)
+                self._indexes[ns] = index
+        return len(changed)
+
+    def _refresh(self, index: VectorIndex, changed: set[int]) -> None:
+        # The database may be ahead of memory by what is being committed; that is then applied once more.
+        there, vectors = self.truth.of(sorted(changed))
+        index.remove(sorted(changed.difference(there.tolist())))
+        if len(there):
+            index.put(index.prepare(there, vectors))

@@ -49,7 +49,9 @@ class Core:
             writer = lock.try_take()
             connection = open_database(directory, create=writer)
             undo.callback(connection.close)
-            live = Live(connection, settings.index_generation, settings.known_dimension)
+            readers = Readers(directory)
+            undo.callback(readers.close)
+            live = Live(connection, settings.index_generation, settings.known_dimension, readers)
             live.load()
             undo.pop_all()
         threads = thread_count(settings.threads)
@@ -57,7 +59,7 @@ class Core:
         pool = ThreadPoolExecutor(threads, thread_name_prefix="index-reader")
         worker.start()
         log.info("index-loaded", writer=writer, sequence=live.applied, generation=live.key, threads=threads)
-        return cls(settings, live, worker, Readers(directory), threads, pool)
+        return cls(settings, live, worker, readers, threads, pool)
 
     @property
     def is_writer(self) -> bool:

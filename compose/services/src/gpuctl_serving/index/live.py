@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from gpuctl_serving.index.catalog import Catalog
+from gpuctl_serving.index.reader import Readers
 from gpuctl_serving.index.schema import DATABASE, request_error
 from gpuctl_serving.index.store import Change, Generation, Store
+from gpuctl_serving.index.truth import StoredTruth
 from gpuctl_serving.kit.errors import LoadFailed, ServiceError, unavailable
 from gpuctl_serving.kit.logs import Log
 
@@ -32,8 +34,11 @@ class Outcome(Protocol):
 class Live:
     """The generation being served, kept equal to the database."""
 
-    def __init__(self, connection: sqlite3.Connection, key: str, dimension: int) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, key: str, dimension: int, readers: Readers | None = None
+    ) -> None:
         self.store = Store(connection)
+        self._readers = readers
         self._key, self._dimension = key, dimension
         self._seen_version = -1
         #: Replaced, never changed in place, so that a search holds a consistent pair.
@@ -63,7 +68,7 @@ class Live:
         try:
             self._seen_version = int(do("PRAGMA data_version").fetchone()[0])
             generation = self._find_generation()
-            catalog = Catalog(generation.dimension) if generation else None
+            catalog = self._catalog_of(generation) if generation else None
             if generation is not None and catalog is not None:
                 for rows in self.store.all_vectors(generation.gen):
                     catalog.apply([Change(item, ns, vector) for item, ns, vector in rows])
@@ -76,6 +81,12 @@ class Live:
         finally:
             do("ROLLBACK")
         self.catalog, self.generation, self.applied = catalog, generation, applied
+
+    def _catalog_of(self, generation: Generation) -> Catalog:
+        """An empty catalog that can ask the database for true vectors."""
+        if self._readers is None:
+            return Catalog(generation.dimension)
+        return Catalog(generation.dimension, StoredTruth(self._readers, generation.gen, generation.dimension))
 
     def _find_generation(self) -> Generation | None:
         if not self._key:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from gpuctl_serving.index.ann.near import Near
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.core import Core
-from gpuctl_serving.index.engine import Near
 from gpuctl_serving.index.reader import Document
 from gpuctl_serving.index.vectors import Vectors
 

@@ -185,6 +185,27 @@ class Snapshot:
         ).fetchone()
         return (int(row[0]), bytes(row[1])) if row else None
 
+    def vectors(self, gen: int, items: Sequence[int]) -> list[tuple[int, bytes]]:
+        """(item, vector) of those among the items that a generation can find."""
+        found: list[tuple[int, bytes]] = []
+        for part in _parts(items):
+            marks = ",".join("?" * len(part))
+            sql = (
+                "SELECT v.item, v.vector FROM vectors v JOIN items i ON i.item = v.item "  # noqa: S608  marks only
+                f"AND i.sequence = v.sequence WHERE v.gen = ? AND v.item IN ({marks})"
+            )
+            found += self._do(sql, (gen, *part))
+        return found
+
+    def vectors_after(self, gen: int, ns: int, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """The next (item, vector) of a namespace that a generation can find, by item."""
+        rows = self._do(
+            "SELECT v.item, v.vector FROM vectors v JOIN items i ON i.item = v.item "
+            "AND i.sequence = v.sequence WHERE v.gen = ? AND v.item > ? AND i.ns = ? ORDER BY v.item LIMIT ?",
+            (gen, after, ns, limit),
+        )
+        return rows.fetchall()
+
     def database_bytes(self) -> int:
         """Size of the database without its write-ahead log."""
         pages = self._do("PRAGMA page_count").fetchone()[0]

@@ -1,0 +1,99 @@
+"""What a search finds, what it was asked for, and how scores are made the same on every device."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuctl_serving.index.ann.plan import Plan
+from gpuctl_serving.index.vectors import Vectors
+
+Items = NDArray[np.int64]
+Scores = NDArray[np.float64]
+
+DIGITS = 6
+#: Rows scored at once: the products are kept in float64.
+_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A found item and its cosine, rounded so that every device gives the same order."""
+
+    item: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard to look: lists to probe, or the share of the true neighbours to find. Flat finds all."""
+
+    nprobe: int | None = None
+    recall: float | None = None
+
+
+BY_DEFAULT = Effort()
+
+
+class Truth(Protocol):
+    """The true vectors, wherever they are kept: the database, or a dict in a test."""
+
+    def of(self, items: Sequence[int]) -> tuple[Items, Vectors]:
+        """The items among these that are there, and their vectors."""
+
+    def every(self, ns: int) -> Iterator[tuple[Items, Vectors]]:
+        """All of a namespace in pieces. What changes meanwhile may be seen before or after its change."""
+
+
+class VectorIndex(Protocol):
+    """One namespace's vectors. Searches may share it; one thread changes it while nobody searches."""
+
+    plan: Plan
+
+    def __len__(self) -> int: ...
+
+    @property
+    def bytes(self) -> int:
+        """Memory taken, roughly."""
+
+    def items(self) -> Items:
+        """Every item, in the index's own order."""
+
+    def prepare(self, items: Items, vectors: Vectors) -> Any:
+        """The slow part of `put`, while others search; the result is good until the next change."""
+
+    def put(self, prepared: Any) -> None:
+        """Adds or replaces what was prepared; its items are distinct."""
+
+    def remove(self, items: Sequence[int]) -> None:
+        """Forgets items; those that are not here are passed over."""
+
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        only: Sequence[int] | None,
+        threads: int,
+        effort: Effort = BY_DEFAULT,
+    ) -> list[list[Near]]:
+        """For each query its best `k` (among `only`) and perhaps a few more; in no order."""
+
+    def facts(self) -> dict[str, Any]:
+        """What statistics say about it."""
+
+
+def exact_scores(rows: Vectors, queries: Vectors) -> Scores:
+    """Inner products row by row in float64: equal vectors get equal scores wherever they lie."""
+    made = np.empty(len(rows))
+    for start in range(0, len(rows), _ROWS):
+        part = slice(start, start + _ROWS)
+        made[part] = (rows[part].astype(np.float64) * queries[part].astype(np.float64)).sum(axis=1)
+    # Adding zero turns -0.0 into 0.0.
+    return np.round(made, DIGITS) + 0.0
+
+
+def as_near(items: Items, scores: Scores) -> list[Near]:
+    """Items with their scores."""
+    return [Near(item, score) for item, score in zip(items.tolist(), scores.tolist(), strict=True)]

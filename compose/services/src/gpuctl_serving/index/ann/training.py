@@ -1,0 +1,200 @@
+"""Training and filling inverted lists aside, in slices: a service can stop it and is not starved by it."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpuctl_serving.index.ann.ivf import IvfIndex
+from gpuctl_serving.index.ann.library import faiss
+from gpuctl_serving.index.ann.near import Items, Truth
+from gpuctl_serving.index.ann.plan import (
+    POINTS_PER_CENTROID,
+    PQ_CENTROIDS,
+    Plan,
+    TooFew,
+    gpu_problems,
+    shortage,
+)
+from gpuctl_serving.index.ann.recall import Nearest
+from gpuctl_serving.index.vectors import Vectors
+
+#: Points a centroid is trained with, at most; more cost time and change little.
+_MOST_POINTS = 64
+_ROUNDS = 10
+_PQ_ROUNDS = 16
+#: Rows between two looks at whether to stop: some tens of milliseconds.
+_SLICE = 1024
+#: Vectors kept out of training, whose neighbours measure the recall.
+HELD_OUT = 200
+_SEED = 20
+
+
+class Abandoned(Exception):
+    """The work was stopped from outside; nothing of it is in use."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Asked between slices of work."""
+
+    stop: threading.Event
+    #: Told what is being done and how much of it is: (phase, done, of).
+    tell: Callable[[str, int, int], None] = lambda phase, done, of: None
+
+    def pause(self) -> None:
+        """Raises Abandoned when somebody wants it to end."""
+        if self.stop.is_set():
+            raise Abandoned
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What an index is trained with, and what it is measured with."""
+
+    training: Vectors
+    held_items: Items
+    held: Vectors
+
+
+def build(truth: Truth, ns: int, plan: Plan, count: int, dimension: int, pace: Pace) -> IvfIndex:
+    """A trained index of everything in a namespace, with its recall measured. Raises TooFew or Abandoned.
+
+    Memory on top of the new index: the sample, at most 64 vectors a centroid (or 65,536 for codes), twice.
+    """
+    if problems := gpu_problems(plan, dimension):
+        raise ValueError(f"{plan.kind} of this shape could never move to a GPU: {'; '.join(problems)}")
+    # Threads of FAISS's calls from this thread only.
+    faiss.omp_set_num_threads(1)
+    sample = take_sample(truth, ns, plan, count, pace)
+    if refusal := shortage(plan, len(sample.training)):
+        raise TooFew(refusal)
+    index = IvfIndex(trained(plan, dimension, sample.training, pace), plan, truth, len(sample.training))
+    nearest = Nearest(sample.held_items, sample.held)
+    done = 0
+    for items, vectors in truth.every(ns):
+        for start in range(0, len(items), _SLICE):
+            part = slice(start, start + _SLICE)
+            index.put(index.prepare(items[part], vectors[part]))
+            nearest.see(items[part], vectors[part])
+            pace.pause()
+        done += len(items)
+        pace.tell("filling", done, max(count, done))
+    pace.tell("measuring", 0, HELD_OUT)
+    index.recall = nearest.measure(lambda queries, nprobe: _sliced(index, queries, nprobe, pace), plan.nlist)
+    return index
+
+
+def take_sample(truth: Truth, ns: int, plan: Plan, count: int, pace: Pace) -> Sample:
+    """Vectors at random: most to train with, a few to measure with; none is both."""
+    most = max(_MOST_POINTS * plan.nlist, plan.needs)
+    if plan.kind == "IVFPQ":
+        most = max(most, _MOST_POINTS * PQ_CENTROIDS)
+    random = np.random.default_rng(_SEED)
+    # A small index cannot spare many for the measurement: it has to be able to train.
+    spare = min(HELD_OUT, max(0, count - plan.needs))
+    keep = min(1.0, 1.1 * (most + spare) / max(count, 1))
+    items, vectors, seen = [], [], 0
+    for named, rows in truth.every(ns):
+        chosen = random.random(len(named)) < keep
+        items.append(named[chosen])
+        vectors.append(rows[chosen])
+        seen += len(named)
+        pace.tell("sampling", seen, max(count, seen))
+        pace.pause()
+    if not items:
+        return Sample(np.empty((0, 1), np.float32), np.empty(0, np.int64), np.empty((0, 1), np.float32))
+    every, rows = np.concatenate(items), np.concatenate(vectors)
+    order = random.permutation(len(every))
+    spare = min(spare, max(0, len(every) - plan.needs))
+    held, training = order[:spare], order[spare : spare + most]
+    if not len(held):
+        # None to spare: measured with vectors that were trained with, which is better than not at all.
+        held = training[:HELD_OUT]
+    return Sample(rows[training], every[held], rows[held])
+
+
+def trained(plan: Plan, dimension: int, sample: Vectors, pace: Pace) -> Any:
+    """An empty FAISS index with its centroids and codes."""
+    centroids = cluster(sample, plan.nlist, _ROUNDS, pace, "training lists", spherical=True)
+    quantizer = faiss.IndexFlatIP(dimension)
+    quantizer.add(centroids)
+    metric = faiss.METRIC_INNER_PRODUCT
+    index: Any
+    if plan.kind == "IVFFlat":
+        index = faiss.IndexIVFFlat(quantizer, dimension, plan.nlist, metric)
+    else:
+        index = faiss.IndexIVFPQ(quantizer, dimension, plan.nlist, plan.m, 8, metric)
+        _train_codes(index, centroids, sample, pace)
+    index.is_trained = True
+    index.set_direct_map_type(faiss.DirectMap.Hashtable)
+    return index
+
+
+def _train_codes(index: Any, centroids: Vectors, sample: Vectors, pace: Pace) -> None:
+    """Each part of a vector's rest after its centroid gets 256 codes of its own."""
+    sample = sample[: _MOST_POINTS * PQ_CENTROIDS]
+    residuals = sample - centroids[_nearest(sample, centroids, pace)]
+    width = index.d // index.pq.M
+    tables = []
+    for part in range(index.pq.M):
+        pace.tell("training codes", part, index.pq.M)
+        columns = np.ascontiguousarray(residuals[:, part * width : (part + 1) * width])
+        tables.append(cluster(columns, PQ_CENTROIDS, _PQ_ROUNDS, pace, "", spherical=False))
+    faiss.copy_array_to_vector(np.concatenate(tables).ravel(), index.pq.centroids)
+
+
+def cluster(points: Vectors, count: int, rounds: int, pace: Pace, phase: str, *, spherical: bool) -> Vectors:
+    """k-means in slices. Spherical: centroids of length one and nearness by inner product."""
+    if len(points) < POINTS_PER_CENTROID * count:
+        raise TooFew(f"{count} centroids need {POINTS_PER_CENTROID * count} vectors; there are {len(points)}")
+    random = np.random.default_rng(_SEED)
+    centroids = points[random.choice(len(points), count, replace=False)].copy()
+    for at in range(rounds):
+        if phase:
+            pace.tell(phase, at, rounds)
+        owner = _nearest(points, centroids, pace, by_distance=not spherical)
+        centroids = _means(points, owner, centroids, random)
+        if spherical:
+            lengths = np.linalg.norm(centroids, axis=1, keepdims=True)
+            centroids = np.where(lengths > 0, centroids / np.maximum(lengths, 1e-12), points[:count])
+    return np.ascontiguousarray(centroids, dtype=np.float32)
+
+
+def _nearest(points: Vectors, centroids: Vectors, pace: Pace, *, by_distance: bool = False) -> Items:
+    metric = faiss.METRIC_L2 if by_distance else faiss.METRIC_INNER_PRODUCT
+    found = np.empty(len(points), dtype=np.int64)
+    # The same work in a slice whatever the width of the points.
+    step = max(_SLICE, int(_SLICE * 512 * 384 / (len(centroids) * points.shape[1])))
+    for start in range(0, len(points), step):
+        part = np.ascontiguousarray(points[start : start + step])
+        found[start : start + step] = faiss.knn(part, centroids, 1, metric=metric)[1][:, 0]
+        pace.pause()
+    return found
+
+
+def _means(points: Vectors, owner: Items, before: Vectors, random: np.random.Generator) -> Vectors:
+    order = np.argsort(owner, kind="stable")
+    counts = np.bincount(owner, minlength=len(before))
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    means = before.copy()
+    filled = np.flatnonzero(counts)
+    sums = np.add.reduceat(points[order], starts[filled], axis=0)
+    means[filled] = sums / counts[filled, None]
+    empty = np.flatnonzero(counts == 0)
+    if len(empty):
+        # A centroid nobody is near to splits a large cluster: it moves to one of its points.
+        weights = counts / counts.sum()
+        for one, large in zip(empty, random.choice(len(before), len(empty), p=weights), strict=True):
+            means[one] = points[order[starts[large] + random.integers(counts[large])]]
+    return means
+
+
+def _sliced(index: IvfIndex, queries: Vectors, nprobe: int, pace: Pace) -> Items:
+    parts = []
+    for start in range(0, len(queries), 8):
+        parts.append(index.measured(queries[start : start + 8], nprobe))
+        pace.pause()
+    return np.concatenate(parts)
