@@ -84,8 +84,11 @@ class Answer:
         stages["total"] = self.seconds * 1000
         timing = ", ".join(f"{name};dur={ms:.2f}" for name, ms in stages.items())
         headers = [(b"x-request-id", self.request_id.encode()), (b"server-timing", timing.encode())]
-        if device := self._service.device:
+        # The device that computed this answer; the one in service for answers that nothing computed.
+        if device := self._scope.get("gpuctl.device") or self._service.device:
             headers.append((b"x-gpuctl-device", device.encode()))
+        if reason := self._service.device_reason:
+            headers.append((b"x-gpuctl-device-reason", reason.encode()))
         if cors := self._cors.headers(header(self._scope, b"origin")):
             headers += cors
         return headers

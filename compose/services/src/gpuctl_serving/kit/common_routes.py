@@ -43,25 +43,22 @@ class _Probes:
 
     async def health(self, _: Request) -> Response:
         body = self._service.health()
-        return self._answer(body, self._fit())
+        return self._answer(body, self._service.fit)
 
     async def live(self, _: Request) -> Response:
         return self._respond({"status": "alive"})
 
     async def ready(self, _: Request) -> Response:
         health = self._service.health()
-        fit = self._fit()
+        fit = self._service.fit
         return self._answer({"status": "ready" if fit else "not-ready", "reason": health["reason"]}, fit)
 
     async def info(self, _: Request) -> Response:
         return self._respond(self._service.info())
 
     async def metrics(self, _: Request) -> Response:
-        self._metrics.ready.set(1 if self._fit() else 0)
+        self._metrics.ready.set(1 if self._service.fit else 0)
         return Response(self._metrics.render(), media_type=self._metrics.content_type)
-
-    def _fit(self) -> bool:
-        return self._service.state == "ready" and self._service.unmet is None
 
     def _answer(self, body: dict[str, Any], fit: bool) -> Response:
         return self._respond(body) if fit else self._respond(body, 503, {"retry-after": "1"})
