@@ -1,0 +1,53 @@
+"""PyTorch on an NVIDIA GPU, in float16 unless float32 is asked for."""
+
+import contextlib
+import os
+from typing import Any
+
+# Before PyTorch is imported: batches of every length would cut the memory of the default allocator into
+# pieces that no longer hold a large one.
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+import torch
+
+from gpuctl_serving.engines.protocol import EngineBroken
+from gpuctl_serving.engines.torch_engine import TorchEngine
+
+
+class TorchCudaEngine(TorchEngine):
+    """See Engine."""
+
+    device = "cuda"
+
+    def open_device(self) -> Any:
+        """See TorchEngine."""
+        if not torch.cuda.is_available():
+            raise EngineBroken(f"PyTorch {torch.__version__} finds no usable CUDA device: {_why()}")
+        # Sums of a product stay in float32: a third-decimal error is not worth the few percent.
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+        return torch.device("cuda", torch.cuda.current_device())
+
+    def describe(self, device: Any) -> str:
+        """See TorchEngine: `cuda:0 Tesla T4 sm_75`."""
+        major, minor = torch.cuda.get_device_capability(device)
+        return f"{device} {torch.cuda.get_device_name(device)} sm_{major}{minor}"
+
+    def memory(self) -> int:
+        """See Engine."""
+        return int(torch.cuda.memory_reserved())
+
+    def trim(self) -> None:
+        """See TorchEngine."""
+        # A lost device cannot be asked to give back; its process ends.
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
+
+
+def _why() -> str:
+    if not torch.backends.cuda.is_built():
+        return "it is built without CUDA"
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as failure:
+        return str(failure).splitlines()[0]
+    return "it says nothing more"
