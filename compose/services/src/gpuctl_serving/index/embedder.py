@@ -1,6 +1,6 @@
 """Asks an embedder for the vectors of texts (`POST /embed`, TEI's shape)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -9,11 +9,21 @@ import orjson
 from gpuctl_serving.index.http_client import Answer, ExchangeFailed, Unreachable, exchange
 from gpuctl_serving.index.vectors import Vectors, unit
 from gpuctl_serving.kit.errors import ServiceError, invalid, unavailable
+from gpuctl_serving.kit.trace import outgoing_headers
 
 #: Texts asked for at once.
 BATCH = 32
 #: What an embedder of ours says about its model; others are silent, and then only the dimension is checked.
 GENERATION_HEADER = "x-gpuctl-generation"
+
+
+#: The keys an embedder may know, asked anew each time: they are exchanged while services run.
+Keys = Callable[[], Sequence[str]]
+
+
+def no_keys() -> Sequence[str]:
+    """For embedders that ask for none."""
+    return ()
 
 
 class OtherSpace(ServiceError):
@@ -27,23 +37,33 @@ _rows = msgspec.json.Decoder(list[list[float]])
 
 
 async def embed(
-    address: str, texts: Sequence[str], space: tuple[str, int], timeout_s: float, key: str = ""
+    address: str, texts: Sequence[str], space: tuple[str, int], timeout_s: float, keys: Keys = no_keys
 ) -> list[Vectors]:
     """Unit vectors of the texts, in order, in the space (generation key, dimension; "" and 0: any).
 
     ServiceError says what the embedder said, OtherSpace that its vectors are of no use here.
     """
     made: list[Vectors] = []
-    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
     for start in range(0, len(texts), BATCH):
         part = texts[start : start + BATCH]
         body = orjson.dumps({"inputs": part, "truncate": True})
         try:
-            answer = await exchange(address, "POST", "/embed", headers, body, timeout_s)
+            answer = await _ask(address, body, timeout_s, keys())
         except (Unreachable, ExchangeFailed) as failure:
             raise unavailable(f"The embedder cannot be asked for vectors: {failure}.") from failure
         made += _vectors(address, answer, len(part), space)
     return made
+
+
+async def _ask(address: str, body: bytes, timeout_s: float, keys: Sequence[str]) -> Answer:
+    """With each key in turn: of two services that read the same new file, one is always the first."""
+    headers = {"content-type": "application/json", **outgoing_headers()}
+    for key in keys:
+        keyed = {**headers, "authorization": f"Bearer {key.encode().decode('latin-1')}"}
+        answer = await exchange(address, "POST", "/embed", keyed, body, timeout_s)
+        if answer.status != 401 or key == keys[-1]:
+            return answer
+    return await exchange(address, "POST", "/embed", headers, body, timeout_s)
 
 
 def _vectors(address: str, answer: Answer, count: int, space: tuple[str, int]) -> list[Vectors]:

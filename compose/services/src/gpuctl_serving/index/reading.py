@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from gpuctl_serving.index import facts, queries
 from gpuctl_serving.index.core import Core
-from gpuctl_serving.index.embedder import OtherSpace
+from gpuctl_serving.index.embedder import Keys, OtherSpace
 from gpuctl_serving.index.handover import Lost, Origin, forward
 from gpuctl_serving.index.messages import Elsewhere
 from gpuctl_serving.index.metrics import IndexMetrics
@@ -32,8 +32,8 @@ from gpuctl_serving.kit.errors import ServiceError, unavailable
 class Reading:
     """The handlers of `search`, `items` and `stats`."""
 
-    def __init__(self, core: Core, metrics: IndexMetrics, embedder_key: str, device: str) -> None:
-        self._core, self._metrics, self._key, self._device = core, metrics, embedder_key, device
+    def __init__(self, core: Core, metrics: IndexMetrics, embedder_keys: Keys, device: str) -> None:
+        self._core, self._metrics, self._keys, self._device = core, metrics, embedder_keys, device
 
     async def search(self, request: Request) -> Response:
         """`POST search`."""
@@ -54,7 +54,7 @@ class Reading:
 
     async def _embed(self, text: str) -> list[Vectors]:
         follower = self._core.worker.role == "follower"
-        return await embed_texts(self._core, [text], self._key, wait=not follower)
+        return await embed_texts(self._core, [text], self._keys, wait=not follower)
 
     async def _pass_on(self, request: Request) -> Response:
         worker, origin = self._core.worker, Origin.of(request)

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 import gpuctl_serving
 from gpuctl_serving.index import facts
 from gpuctl_serving.index.core import Core
+from gpuctl_serving.index.embedder import Keys, no_keys
 from gpuctl_serving.index.lock import Holder
 from gpuctl_serving.index.metrics import IndexMetrics
 from gpuctl_serving.index.private_routes import PrivateIndex
@@ -18,6 +19,7 @@ from gpuctl_serving.index.reading import Reading
 from gpuctl_serving.index.settings import IndexSettings, check, load_settings
 from gpuctl_serving.index.writing import Writing
 from gpuctl_serving.kit.app import Endpoint, create_base_app, public_paths
+from gpuctl_serving.kit.auth import ApiKeys
 from gpuctl_serving.kit.errors import unavailable
 from gpuctl_serving.kit.instance import LaunchedAs
 from gpuctl_serving.kit.service import ServiceBase
@@ -30,10 +32,10 @@ Method = Callable[[Request], Awaitable[Response]]
 class _Parts:
     """The handlers, made once the core is loaded."""
 
-    def __init__(self, core: Core, metrics: IndexMetrics, embedder_key: str, device: str) -> None:
+    def __init__(self, core: Core, metrics: IndexMetrics, embedder_keys: Keys, device: str) -> None:
         self.core = core
-        self.writing = Writing(core, metrics, embedder_key)
-        self.reading = Reading(core, metrics, embedder_key, device)
+        self.writing = Writing(core, metrics, embedder_keys)
+        self.reading = Reading(core, metrics, embedder_keys, device)
         self.private = PrivateIndex(core)
 
 
@@ -110,7 +112,7 @@ class IndexService(ServiceBase):
         self._metrics.recall_probe.set(1)
         self._metrics.watch(core)
         self._metrics.prove_device("cpu", "faiss", "float32", core.live.key or "none", "none")
-        self._parts = _Parts(core, self._metrics, self._embedder_key(), "cpu")
+        self._parts = _Parts(core, self._metrics, self._embedder_keys(), "cpu")
 
     def _holder(self) -> Holder:
         settings = self.settings
@@ -120,13 +122,13 @@ class IndexService(ServiceBase):
         address = f"http://{settings.host}:{settings.port}" if settings.port else ""
         return Holder(f"plain-{os.getpid()}", os.getpid(), address)
 
-    def _embedder_key(self) -> str:
-        """The services of one environment share their keys, so the embedder knows the first of ours."""
+    def _embedder_keys(self) -> Keys:
+        """The services of one environment share their keys; they are read again when they change."""
         file = self.settings.api_keys_file
         if file is None or not self._index.embedder_url.startswith("http"):
-            return ""
-        lines = (line.strip() for line in file.read_text().splitlines())
-        return next((line for line in lines if line and not line.startswith("#")), "")
+            return no_keys
+        ring = ApiKeys(file)
+        return lambda: ring.keys
 
     def info(self) -> dict[str, Any]:
         """The body of `/info`."""

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gpuctl_serving.index.core import Core
-from gpuctl_serving.index.embedder import OtherSpace, embed
+from gpuctl_serving.index.embedder import Keys, OtherSpace, embed
 from gpuctl_serving.index.handover import PATIENCE, Lost, Origin, forward, look_again
 from gpuctl_serving.index.live import Work
 from gpuctl_serving.index.messages import Elsewhere, Write
@@ -32,8 +32,8 @@ SWITCH_SECONDS = 3.0
 class Writing:
     """The handlers of `add` and `delete`."""
 
-    def __init__(self, core: Core, metrics: IndexMetrics, embedder_key: str) -> None:
-        self._core, self._metrics, self._key = core, metrics, embedder_key
+    def __init__(self, core: Core, metrics: IndexMetrics, embedder_keys: Keys) -> None:
+        self._core, self._metrics, self._keys = core, metrics, embedder_keys
 
     async def add(self, request: Request) -> Response:
         """`POST add`."""
@@ -140,7 +140,7 @@ class Writing:
         try:
             texts = [body.items[at].text or "" for at in todo]
             for at, vector in zip(
-                todo, await embed_texts(self._core, texts, self._key, wait=not lenient), strict=True
+                todo, await embed_texts(self._core, texts, self._keys, wait=not lenient), strict=True
             ):
                 vectors[at] = vector
         except ServiceError as refused:
@@ -152,7 +152,7 @@ class Writing:
         self._same_dimension(vectors)
 
 
-async def embed_texts(core: Core, texts: Sequence[str], key: str, *, wait: bool = True) -> list[Vectors]:
+async def embed_texts(core: Core, texts: Sequence[str], keys: Keys, *, wait: bool = True) -> list[Vectors]:
     """Vectors from the configured embedder; waits out a switch of it. 422 when there is none."""
     address = core.settings.embedder_url
     if not address:
@@ -163,7 +163,7 @@ async def embed_texts(core: Core, texts: Sequence[str], key: str, *, wait: bool 
     live, seconds, since = core.live, core.settings.deadline_ms / 1000, time.monotonic()
     while True:
         try:
-            return await embed(address, texts, (live.key, live.dimension), seconds, key)
+            return await embed(address, texts, (live.key, live.dimension), seconds, keys)
         except OtherSpace:
             # At a switch the index moves a moment before the embedder: the next answer may be right.
             if not wait or time.monotonic() - since > SWITCH_SECONDS:
