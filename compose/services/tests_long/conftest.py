@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.conftest import golden, minilm, serve, tiny, tiny_store
 
 __all__ = ["figures", "golden", "minilm", "serve", "tiny", "tiny_store"]

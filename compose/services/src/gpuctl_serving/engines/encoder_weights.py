@@ -105,9 +105,9 @@ def read_encoder(model: Path) -> EncoderWeights:
 
 def _foreign(model: Path, why: str) -> EngineBroken:
     return EngineBroken(
-        f"PyTorch engines take graphs that gpuctl built from safetensors, and {model.name} is not one ({why}). "
-        "Fetch the model from a source that has model.safetensors, or set GPUCTL_ENGINE to onnxruntime-cuda "
-        "or onnxruntime-cpu"
+        f"PyTorch engines take graphs gpuctl built from safetensors; {model.name} is not one ({why}). "
+        "Fetch the model from a source that has model.safetensors, or set GPUCTL_ENGINE to "
+        "onnxruntime-cuda or onnxruntime-cpu"
     )
 
 

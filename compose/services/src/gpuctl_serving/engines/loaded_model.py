@@ -49,7 +49,7 @@ class LoadedModel:
         probe = self.manifest.probes.items[0]
 
         def verdict(rows: Rows) -> Verdict:
-            return judge(probe, rows)
+            return judge(probe, rows, spec.dtype)
 
         dimension = self.manifest.dimension
         return Part(

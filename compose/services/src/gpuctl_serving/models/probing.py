@@ -13,8 +13,9 @@ from gpuctl_serving.models.tokenizer import ModelTokenizer
 
 #: Least cosine between a vector and its reference that is still called right.
 LEAST_SIMILARITY = 0.9999
-#: Largest difference of a logit that is still called right.
-MOST_LOGIT_ERROR = 1e-3
+#: Largest difference of a logit that is still called right, by what the engine computes in. float16 keeps
+#: three digits of every sum: a logit of 10 is right to a few hundredths, and its score to less than 0.01.
+MOST_LOGIT_ERROR = {"float32": 1e-3, "float16": 3e-2}
 #: Decimals of a recorded answer. More would tell of this CPU, not of the model.
 DIGITS = 6
 
@@ -84,12 +85,12 @@ def tokens_of(probe: Probe, tokenizer: ModelTokenizer) -> TokenBatch:
     return TokenBatch.of(tokenizer.pairs(probe.query or "", [probe.document or ""]), 0)
 
 
-def judge(probe: Probe, answer: Rows) -> Verdict:
-    """Compares an engine's answer (one row) with the recorded one."""
+def judge(probe: Probe, answer: Rows, dtype: str = "float32") -> Verdict:
+    """Compares the answer (one row) of an engine that computes in `dtype` with the recorded one."""
     if not np.isfinite(answer).all():
         return Verdict(False, 0.0, "the answer holds values that are not finite numbers (NaN or infinity)")
     if probe.vector is None:
-        return _judge_logit(probe, answer)
+        return _judge_logit(probe, answer, MOST_LOGIT_ERROR.get(dtype, MOST_LOGIT_ERROR["float32"]))
     wanted = np.asarray(probe.vector, np.float32)
     if answer.ndim != 2 or answer.shape[1] != len(wanted):
         got = answer.shape[-1] if answer.ndim == 2 else 1
@@ -102,12 +103,12 @@ def judge(probe: Probe, answer: Rows) -> Verdict:
     )
 
 
-def _judge_logit(probe: Probe, answer: Rows) -> Verdict:
+def _judge_logit(probe: Probe, answer: Rows, most: float) -> Verdict:
     if answer.ndim != 1 or probe.logit is None:
         return Verdict(False, 0.0, f"the answer has dimension {answer.shape[-1]}, a score has 1")
     error = abs(float(answer[0]) - probe.logit)
-    detail = f"the logit differs by {error:.2e} from the recorded one, at most {MOST_LOGIT_ERROR} is right"
-    return Verdict(error <= MOST_LOGIT_ERROR, 1.0 - error, detail)
+    detail = f"the logit differs by {error:.2e} from the recorded one, at most {most} is right"
+    return Verdict(error <= most, 1.0 - error, detail)
 
 
 def unit(rows: Rows) -> Rows:

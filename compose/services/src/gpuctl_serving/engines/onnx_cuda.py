@@ -1,0 +1,129 @@
+"""ONNX Runtime on an NVIDIA GPU: for graphs the PyTorch engine does not take, or machines without PyTorch."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from gpuctl_serving.engines.device_faults import classify
+from gpuctl_serving.engines.protocol import (
+    DeviceLost,
+    EngineBroken,
+    EngineError,
+    EngineFacts,
+    EngineSpec,
+    OutOfMemory,
+    Rows,
+    TokenBatch,
+)
+
+_CUDA = "CUDAExecutionProvider"
+_INT64 = "tensor(int64)"
+#: Share of the card the arena may take; the rest is for kernels' own memory and for neighbours.
+_ARENA_SHARE = 0.8
+
+
+class OnnxCudaEngine:
+    """See Engine. A session that the runtime quietly put on the CPU is refused."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._spec = spec
+        self._session: Any = None
+        self._inputs: dict[str, type[np.generic]] = {}
+
+    def load(self, model: Path) -> EngineFacts:
+        """See Engine."""
+        if _CUDA not in ort.get_available_providers():
+            raise EngineBroken(
+                f"onnxruntime {ort.__version__} is built without CUDA: install onnxruntime-gpu"
+            )
+        # Finds the CUDA libraries that were installed as Python packages; absent in builds without CUDA.
+        with contextlib.suppress(AttributeError):
+            ort.preload_dlls()
+        try:
+            session = ort.InferenceSession(str(model), self._options(), providers=[(_CUDA, _arena())])
+        except Exception as failure:  # One class per status code, without a base.
+            raise EngineBroken(f"ONNX Runtime cannot load {model.name}: {failure}") from failure
+        if session.get_providers()[0] != _CUDA:
+            found = ", ".join(session.get_providers())
+            raise EngineBroken(f"ONNX Runtime put {model.name} on {found} though {_CUDA} was asked for")
+        self._session = session
+        self._inputs = {i.name: np.int64 if i.type == _INT64 else np.int32 for i in session.get_inputs()}
+        return EngineFacts(
+            device="cuda",
+            name=f"onnxruntime {ort.__version__}",
+            dtype=self._spec.dtype,
+            providers=self.probe(),
+            threads=self._spec.threads,
+        )
+
+    def infer(self, batch: TokenBatch) -> Rows:
+        """See Engine."""
+        if self._session is None:
+            raise DeviceLost("the session is closed")
+        arrays = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.types}
+        feeds = {name: arrays[name].astype(dtype, copy=False) for name, dtype in self._inputs.items()}
+        try:
+            rows = self._session.run(None, feeds)[0]
+        except Exception as failure:  # As above.
+            raise self._named(failure) from failure
+        rows = np.asarray(rows, dtype=np.float32)
+        return rows[:, 0] if rows.ndim == 2 and rows.shape[1] == 1 else rows
+
+    def probe(self) -> tuple[str, ...]:
+        """See Engine."""
+        if self._session is None:
+            raise DeviceLost("the session is closed")
+        return tuple(self._session.get_providers())
+
+    def memory(self) -> int:
+        """See Engine. ONNX Runtime does not tell what its arena holds."""
+        return 0
+
+    def close(self) -> None:
+        """See Engine."""
+        self._session = None
+
+    def _options(self) -> Any:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._spec.threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        return options
+
+    def _named(self, failure: Exception) -> EngineError:
+        match classify(failure):
+            case "out-of-memory":
+                # The arena neither shrinks nor heals after this: a smaller batch may pass, often it does not.
+                return OutOfMemory(str(failure))
+            case "device-lost":
+                return DeviceLost(str(failure))
+            case "other":
+                return EngineError(str(failure))
+
+
+def _arena() -> dict[str, str]:
+    """Grows by what is asked, not by doubling, up to a limit: else it takes the whole card and fragments."""
+    options = {
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        # TF32 would round float32 to ten bits, and the canary is held to float32.
+        "use_tf32": "0",
+    }
+    if (total := _card_bytes()) > 0:
+        options["gpu_mem_limit"] = str(int(total * _ARENA_SHARE))
+    return options
+
+
+def _card_bytes() -> int:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except Exception:  # Without NVML there is no limit to set; the runtime's own default is none.
+        return 0
