@@ -8,17 +8,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from gpuctl_serving.caches.question import Answer
+from gpuctl_serving.caches.service import CachedService
+from gpuctl_serving.caches.settings import CachedSettings
 from gpuctl_serving.embedder.requests import EmbedBody, OpenAiBody, texts_of, wants_base64
 from gpuctl_serving.embedder.similarity import Similarity
-from gpuctl_serving.engines.model_routes import ModelRoutes, prompt_of
 from gpuctl_serving.engines.held import EngineFactory
-from gpuctl_serving.engines.model_service import ModelService, direction_of, headers_of
+from gpuctl_serving.engines.model_routes import ModelRoutes, prompt_of
+from gpuctl_serving.engines.model_service import direction_of, headers_of
 from gpuctl_serving.engines.protocol import Rows
-from gpuctl_serving.engines.served_model import Computed
-from gpuctl_serving.engines.settings import ModelSettings
 from gpuctl_serving.kit.app import Endpoint, create_base_app, json_response, public_paths
 from gpuctl_serving.kit.body import read_json
-from gpuctl_serving.kit.disconnect import unless_gone
 from gpuctl_serving.kit.errors import LoadFailed, invalid
 from gpuctl_serving.kit.metrics import Metrics
 from gpuctl_serving.kit.settings import Notes
@@ -26,12 +26,12 @@ from gpuctl_serving.models.probing import unit
 from gpuctl_serving.models.tokenizer import Direction
 
 
-class Embedder(ModelService):
+class Embedder(CachedService):
     """`/embed`, `/`, `/similarity` (TEI), `/v1/embeddings` and `/embeddings` (OpenAI)."""
 
     name = "embedder"
 
-    def __init__(self, settings: ModelSettings, notes: Notes, factory: EngineFactory | None = None) -> None:
+    def __init__(self, settings: CachedSettings, notes: Notes, factory: EngineFactory | None = None) -> None:
         endpoints = [
             Endpoint("POST", "/embed", self.embed),
             Endpoint("POST", "/", self.embed),
@@ -97,16 +97,13 @@ class Embedder(ModelService):
 
     async def _compute(
         self, request: Request, texts: list[str], *, truncate: bool, direction: Direction
-    ) -> Computed:
-        tokenizer = self.served.tokenizer
-        work = self.served.compute(
-            [*map(len, texts)], lambda: tokenizer.texts(texts, direction), truncate=truncate
-        )
-        return await unless_gone(request, work)
+    ) -> Answer:
+        inputs = [(text,) for text in texts]
+        return await self.rows(request, inputs, self.served.answering, truncate=truncate, direction=direction)
 
     async def _vectors(
         self, request: Request, texts: list[str], prompt: str | None, truncate: bool, direction: Direction
-    ) -> Computed:
+    ) -> Answer:
         return await self._compute(
             request, self._with_prompt(texts, prompt), truncate=truncate, direction=direction
         )
@@ -135,5 +132,5 @@ def _base64(rows: Rows) -> Sequence[str]:
 
 def create_service(env: Mapping[str, str], factory: EngineFactory | None = None) -> Embedder:
     """The embedder, not loaded. Raises SettingsError."""
-    settings, notes = ModelSettings.load(env)
+    settings, notes = CachedSettings.load(env)
     return Embedder(settings, notes, factory)

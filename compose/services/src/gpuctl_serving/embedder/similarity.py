@@ -7,8 +7,8 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gpuctl_serving.caches.question import Answer
 from gpuctl_serving.engines.model_service import ModelService, direction_of, headers_of
-from gpuctl_serving.engines.served_model import Computed
 from gpuctl_serving.kit.app import json_response
 from gpuctl_serving.kit.body import read_json
 from gpuctl_serving.models.probing import unit
@@ -38,7 +38,7 @@ class SimilarityBody(msgspec.Struct):
 
 
 #: (request, texts, prompt name, truncate, direction) -> their vectors.
-Compute = Callable[[Request, list[str], str | None, bool, Direction], Awaitable[Computed]]
+Compute = Callable[[Request, list[str], str | None, bool, Direction], Awaitable[Answer]]
 
 
 class Similarity:

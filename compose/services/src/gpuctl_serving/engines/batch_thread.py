@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gpuctl_serving.engines.held import Held, reason_of
 from gpuctl_serving.engines.inference_metrics import InferenceMetrics
-from gpuctl_serving.engines.protocol import Device, DeviceLost, OutOfMemory, Rows, TokenBatch
+from gpuctl_serving.engines.protocol import DeviceLost, EngineSpec, OutOfMemory, Rows, TokenBatch
 from gpuctl_serving.engines.queue import RowQueue
 from gpuctl_serving.engines.rows import Row, by_request
 from gpuctl_serving.engines.state import Reason
@@ -38,11 +38,11 @@ class ModelChanged(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of some rows: an answer from a device, or an error."""
+    """What became of some rows: an answer from an engine, or an error."""
 
     answer: Rows | None = None
     error: Exception | None = None
-    device: Device = "cpu"
+    engine: EngineSpec | None = None
     elapsed_ms: float = 0.0
 
 
@@ -158,17 +158,17 @@ class BatchThread:
             )
             return
         finite: NDArray[np.bool_] = np.asarray(np.isfinite(answer.reshape(len(rows), -1)).all(axis=1))
-        device = held.part.spec.device
+        engine = held.part.spec
         if finite.all():
             held.budget.passed(time.monotonic())
-            self._deliver(rows, Outcome(answer, None, device, elapsed_ms))
+            self._deliver(rows, Outcome(answer, None, engine, elapsed_ms))
             return
         good = [row for row, fine in zip(rows, finite, strict=True) if fine]
         bad = [row for row, fine in zip(rows, finite, strict=True) if not fine]
         self._metrics.nonfinite.inc(len(bad))
-        log.error("non-finite-answer", rows=len(bad), of=len(rows), device=device)
+        log.error("non-finite-answer", rows=len(bad), of=len(rows), device=engine.device)
         if good:
-            self._deliver(good, Outcome(answer[finite], None, device, elapsed_ms))
+            self._deliver(good, Outcome(answer[finite], None, engine, elapsed_ms))
         what = "The engine gave values that are not finite numbers; they were held back"
         self._doubt(held, bad, "non-finite", what)
 

@@ -11,7 +11,7 @@ import numpy as np
 from gpuctl_serving.engines.batch_thread import BatchThread, Outcome
 from gpuctl_serving.engines.held import EngineFactory, Part
 from gpuctl_serving.engines.inference_metrics import InferenceMetrics
-from gpuctl_serving.engines.protocol import Device, Rows, Tokens
+from gpuctl_serving.engines.protocol import Device, EngineSpec, Rows, Tokens
 from gpuctl_serving.engines.queue import RowQueue
 from gpuctl_serving.engines.rows import Job, Row
 from gpuctl_serving.engines.state import Policy, SlotName, View
@@ -44,6 +44,10 @@ class Ran:
     queue_ms: float
     inference_ms: float
     device: Device
+    #: The engine that computed all of it; None when a second one took over in the middle.
+    engine: EngineSpec | None
+    #: Tokens that ran once for this job and for another.
+    shared_tokens: int
 
 
 class Reservation:
@@ -141,9 +145,10 @@ class Batcher:
         finally:
             if job.left:
                 self._queue.drop(job)
-        device: Device = next(iter(job.devices)) if len(job.devices) == 1 else "cpu"
+        engine = next(iter(job.engines)) if len(job.engines) == 1 else None
+        device: Device = engine.device if engine is not None else "cpu"
         self._metrics.queue_seconds.labels(device).observe(job.queue_ms / 1000)
-        return Ran(rows, job.queue_ms, job.inference_ms, device)
+        return Ran(rows, job.queue_ms, job.inference_ms, device, engine, job.shared_tokens)
 
     def close(self) -> None:
         """Fails what waits and ends the engines. From any thread."""
@@ -198,7 +203,8 @@ def _hand_out(shares: Sequence[tuple[Job, int, int]], outcome: Outcome) -> None:
         return
     for job in jobs:
         job.inference_ms += outcome.elapsed_ms
-        job.devices.add(outcome.device)
+        if outcome.engine is not None:
+            job.engines.add(outcome.engine)
         if job.answer is None:
             job.answer = np.empty((job.size, *answer.shape[1:]), np.float32)
     for job, position, index in shares:

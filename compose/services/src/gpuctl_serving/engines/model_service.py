@@ -6,10 +6,11 @@ from typing import Any, Literal
 from starlette.requests import Request
 
 import gpuctl_serving
+from gpuctl_serving.caches.question import Answer
 from gpuctl_serving.engines.engine_info import engines_of
 from gpuctl_serving.engines.held import EngineFactory
 from gpuctl_serving.engines.inference_metrics import InferenceMetrics
-from gpuctl_serving.engines.served_model import Computed, ServedModel
+from gpuctl_serving.engines.served_model import ServedModel
 from gpuctl_serving.engines.settings import ModelSettings
 from gpuctl_serving.engines.state import View
 from gpuctl_serving.kit.app import timings
@@ -33,7 +34,8 @@ class ModelService(ServiceBase):
     ) -> None:
         super().__init__(settings, notes)
         self.metrics = metrics
-        self.served = ServedModel(settings, InferenceMetrics(metrics.registry), factory, self._changed)
+        self.inference_metrics = InferenceMetrics(metrics.registry)
+        self.served = ServedModel(settings, self.inference_metrics, factory, self._changed)
 
     def load_parts(self) -> None:
         """See ServiceBase."""
@@ -168,11 +170,15 @@ class ModelService(ServiceBase):
             )
 
 
-def headers_of(computed: Computed, request: Request) -> dict[str, str]:
+def headers_of(answer: Answer, request: Request) -> dict[str, str]:
     """Headers that say what the answer cost; adds its stages to `Server-Timing`."""
-    timings(request).update(computed.timings)
-    request.scope["gpuctl.device"] = computed.device
-    return {"x-compute-tokens": str(computed.tokens), "x-gpuctl-truncated": str(computed.truncated)}
+    timings(request).update(answer.timings)
+    request.scope["gpuctl.device"] = answer.device
+    return {
+        "x-compute-tokens": str(answer.computed_tokens),
+        "x-gpuctl-truncated": str(answer.truncated),
+        "x-gpuctl-cache": f"{answer.hits}/{len(answer.rows)}",
+    }
 
 
 def direction_of(text: str | None) -> Direction:

@@ -47,6 +47,7 @@ class RowQueue:
                     self._tokens += len(row)
                 else:
                     shared += 1
+                    job.shared_tokens += len(row)
                 row.waiters.append((job, position))
                 job.waits_for.append(row)
             if job.pending:

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from gpuctl_serving.engines.protocol import Device, Rows, Tokens
+from gpuctl_serving.engines.protocol import EngineSpec, Rows, Tokens
 
 
 @dataclass(slots=True, eq=False)
@@ -41,8 +41,10 @@ class Job:
     left: int = 0
     queue_ms: float = 0.0
     inference_ms: float = 0.0
-    #: Where its rows were computed.
-    devices: set[Device] = field(default_factory=set)
+    #: What computed its rows.
+    engines: set[EngineSpec] = field(default_factory=set)
+    #: Tokens of rows that were already in flight for somebody else.
+    shared_tokens: int = 0
 
 
 def row_key(model: str, tokens: Tokens) -> bytes:

@@ -15,7 +15,15 @@ from gpuctl_serving.engines.batcher import Batcher, Limits
 from gpuctl_serving.engines.held import EngineFactory, Held
 from gpuctl_serving.engines.inference_metrics import InferenceMetrics
 from gpuctl_serving.engines.loaded_model import LoadedModel
-from gpuctl_serving.engines.protocol import Device, EngineBroken, EngineFacts, Rows, TokenBatch, Tokens
+from gpuctl_serving.engines.protocol import (
+    Device,
+    EngineBroken,
+    EngineFacts,
+    EngineSpec,
+    Rows,
+    TokenBatch,
+    Tokens,
+)
 from gpuctl_serving.engines.select import plan_engines
 from gpuctl_serving.engines.settings import ModelSettings
 from gpuctl_serving.engines.state import Policy, View
@@ -23,7 +31,7 @@ from gpuctl_serving.engines.supervisor import OnChange, Supervisor
 from gpuctl_serving.engines.telling import why
 from gpuctl_serving.engines.threads import thread_count
 from gpuctl_serving.engines.workers import worker_factory
-from gpuctl_serving.kit.errors import LoadFailed, invalid
+from gpuctl_serving.kit.errors import LoadFailed
 from gpuctl_serving.models.manifest import Manifest
 from gpuctl_serving.models.tokenizer import ModelTokenizer
 
@@ -35,11 +43,15 @@ class Computed:
     """Answers of one request, with what they cost and where they were computed."""
 
     rows: Rows
+    #: Of all texts; `computed_tokens` without those that already ran for somebody else.
     tokens: int
+    computed_tokens: int
     truncated: int
     #: Stage -> milliseconds.
     timings: dict[str, float]
-    device: Device = "cpu"
+    device: Device
+    #: The engine that computed all of it; None when a second one took over in the middle.
+    engine: EngineSpec | None
 
 
 class ServedModel:
@@ -125,6 +137,12 @@ class ServedModel:
         return held.facts if held is not None else None
 
     @property
+    def engine(self) -> EngineSpec | None:
+        """The engine that answers."""
+        held = self.supervisor.serving if self._batcher is not None else None
+        return held.part.spec if held is not None else None
+
+    @property
     def manifest(self) -> Manifest | None:
         """Of the model that answers; None before it is loaded."""
         return self.answering.manifest if self._assignment is not None else None
@@ -160,32 +178,24 @@ class ServedModel:
         self,
         characters: Sequence[int],
         tokenize: Callable[[], list[Tokens]],
-        *,
-        truncate: bool,
-        model: LoadedModel | None = None,
+        model: LoadedModel,
     ) -> Computed:
         """Tokenises in a thread, queues, waits. `characters` of each text are for admission before it.
 
-        `model` is the one `tokenize` is for (default: the one that answers). Raises ModelChanged when another
-        one answers by then.
+        `model` is the one `tokenize` is for. Raises ModelChanged when another one answers by then.
         """
-        model = model or self.answering
         started = time.perf_counter()
         with self.batcher.reserve(characters, model.max_tokens):
             sequences = await asyncio.get_running_loop().run_in_executor(self._pool, tokenize)
         tokenize_ms = (time.perf_counter() - started) * 1000
         truncated = sum(tokens.truncated for tokens in sequences)
-        if truncated and not truncate:
-            first = next(index for index, tokens in enumerate(sequences) if tokens.truncated)
-            raise invalid(
-                f"Input {first} is longer than {model.max_tokens} tokens and `truncate` is false. "
-                "Shorten it, or send `truncate: true`."
-            )
         self._metrics.truncated.inc(truncated)
         ran = await self.batcher.run(sequences, model.key)
         self._metrics.tokenize_seconds.labels(ran.device).observe(tokenize_ms / 1000)
         timings = {"tokenize": tokenize_ms, "queue": ran.queue_ms, "inference": ran.inference_ms}
-        return Computed(ran.rows, sum(map(len, sequences)), truncated, timings, ran.device)
+        tokens = sum(map(len, sequences))
+        computed = tokens - ran.shared_tokens
+        return Computed(ran.rows, tokens, computed, truncated, timings, ran.device, ran.engine)
 
     async def proof(self) -> dict[str, Any]:
         """What proves the device now: the live session's providers, a canary answer, allocator bytes."""

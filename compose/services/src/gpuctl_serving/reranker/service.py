@@ -2,20 +2,24 @@
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from gpuctl_serving.engines.model_routes import ModelRoutes
+from gpuctl_serving.caches.question import Answer
+from gpuctl_serving.caches.service import CachedService
+from gpuctl_serving.caches.settings import CachedSettings
+from gpuctl_serving.engines.batch_thread import ModelChanged
 from gpuctl_serving.engines.held import EngineFactory
-from gpuctl_serving.engines.model_service import ModelService, direction_of, headers_of
-from gpuctl_serving.engines.served_model import Computed
-from gpuctl_serving.engines.settings import ModelSettings
+from gpuctl_serving.engines.loaded_model import LoadedModel
+from gpuctl_serving.engines.model_routes import ModelRoutes
+from gpuctl_serving.engines.model_service import direction_of, headers_of
 from gpuctl_serving.kit.app import Endpoint, create_base_app, json_response, public_paths
 from gpuctl_serving.kit.body import read_json
-from gpuctl_serving.kit.disconnect import unless_gone
+from gpuctl_serving.kit.errors import unavailable
 from gpuctl_serving.kit.metrics import Metrics
 from gpuctl_serving.kit.settings import Notes
 from gpuctl_serving.models.tokenizer import Direction
@@ -23,14 +27,16 @@ from gpuctl_serving.reranker.requests import RerankBody, candidates
 from gpuctl_serving.reranker.scoring import Scores, cosines, from_cosine, ranking, sigmoid
 
 PATHS = ("/rerank", "/", "/v1/rerank", "/v2/rerank")
+#: Models tried for one request while the one that answers changes.
+_MODEL_CHANGES = 3
 
 
-class Reranker(ModelService):
+class Reranker(CachedService):
     """One handler for `/rerank` and its aliases."""
 
     name = "reranker"
 
-    def __init__(self, settings: ModelSettings, notes: Notes, factory: EngineFactory | None = None) -> None:
+    def __init__(self, settings: CachedSettings, notes: Notes, factory: EngineFactory | None = None) -> None:
         endpoints = [*(Endpoint("POST", path, self.rerank) for path in PATHS), *ModelRoutes(self).endpoints]
         super().__init__(settings, notes, Metrics(public_paths(endpoints), settings.slo_ms), factory)
         self._app = create_base_app(self, endpoints, self.metrics)
@@ -69,24 +75,26 @@ class Reranker(ModelService):
 
     async def _scores(
         self, request: Request, body: RerankBody, texts: list[str], direction: Direction
-    ) -> tuple[Computed, Scores]:
-        tokenizer, truncate = self.served.tokenizer, body.truncate is not False
-        if self.scoring() == "cross-encoder":
-            work = self.served.compute(
-                [len(body.query) + len(text) for text in texts],
-                lambda: tokenizer.pairs(body.query, texts, direction),
-                truncate=truncate,
-            )
-            computed = await unless_gone(request, work)
-            return computed, computed.rows if body.raw_scores else sigmoid(computed.rows)
-        prefix = self.served.loaded.prefix
-        everything = [prefix + text for text in (body.query, *texts)]
-        work = self.served.compute(
-            [*map(len, everything)], lambda: tokenizer.texts(everything, direction), truncate=truncate
-        )
-        computed = await unless_gone(request, work)
-        cosine = cosines(computed.rows)
-        return computed, cosine if body.raw_scores else from_cosine(cosine)
+    ) -> tuple[Answer, Scores]:
+        """By the model that answers; asked again when another one takes over in the middle."""
+        for _ in range(_MODEL_CHANGES):
+            model = self.served.answering
+            with suppress(ModelChanged):
+                return await self._scores_by(model, request, body, texts, direction)
+        raise unavailable("The model that answers keeps changing. Try again later.", 5)
+
+    async def _scores_by(
+        self, model: LoadedModel, request: Request, body: RerankBody, texts: list[str], direction: Direction
+    ) -> tuple[Answer, Scores]:
+        truncate, raw = body.truncate is not False, body.raw_scores
+        if model.is_cross_encoder:
+            pairs = [(body.query, text) for text in texts]
+            answer = await self.rows(request, pairs, model, truncate=truncate, direction=direction)
+            return answer, answer.rows if raw else sigmoid(answer.rows)
+        everything = [(model.manifest.prefix + text,) for text in (body.query, *texts)]
+        answer = await self.rows(request, everything, model, truncate=truncate, direction=direction)
+        cosine = cosines(answer.rows)
+        return answer, cosine if raw else from_cosine(cosine)
 
     def _object(self, body: RerankBody, order: list[int], scores: Scores, tokens: int) -> dict[str, Any]:
         """Superset of Jina's and Cohere's answers; each result echoes the document it was given."""
@@ -120,5 +128,5 @@ def _tei(body: RerankBody, order: list[int], scores: Scores) -> list[dict[str, A
 
 def create_service(env: Mapping[str, str], factory: EngineFactory | None = None) -> Reranker:
     """The reranker, not loaded. Raises SettingsError."""
-    settings, notes = ModelSettings.load(env)
+    settings, notes = CachedSettings.load(env)
     return Reranker(settings, notes, factory)

@@ -1,0 +1,54 @@
+"""One answer as caches keep it: the engine's raw row and what it cost, and its form outside this process."""
+
+import struct
+from dataclasses import dataclass
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+#: Magic, whether it was truncated, tokens, numbers, CRC32C over key and everything before and after it.
+_HEAD = struct.Struct("<4sBIII")
+_MAGIC = b"gpc1"
+#: What an entry costs beside its numbers: key, objects and its place in the dictionary; measured.
+_OVERHEAD = 410
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The engine's answer for one text or one pair, before any normalising or shortening."""
+
+    #: One dimension; a score is a row of one number.
+    row: NDArray[np.float32]
+    tokens: int
+    truncated: bool
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory it takes."""
+        return self.row.nbytes + _OVERHEAD
+
+
+def encode(key: bytes, entry: Entry) -> bytes:
+    """The entry as bytes that say whose they are and whether they are whole."""
+    numbers = entry.row.astype("<f4", copy=False).tobytes()
+    flags = int(entry.truncated)
+    checksum = _checksum(key, flags, entry.tokens, numbers)
+    return _HEAD.pack(_MAGIC, flags, entry.tokens, len(entry.row), checksum) + numbers
+
+
+def decode(key: bytes, value: bytes, width: int) -> Entry | None:
+    """The entry, or None for bytes that are torn, foreign, of another width or no finite numbers."""
+    if len(value) != _HEAD.size + 4 * width:
+        return None
+    magic, flags, tokens, count, checksum = _HEAD.unpack_from(value)
+    numbers = value[_HEAD.size :]
+    if magic != _MAGIC or count != width or flags > 1 or checksum != _checksum(key, flags, tokens, numbers):
+        return None
+    row = np.frombuffer(numbers, "<f4").astype(np.float32, copy=False)
+    return Entry(row, tokens, bool(flags)) if np.isfinite(row).all() else None
+
+
+def _checksum(key: bytes, flags: int, tokens: int, numbers: bytes) -> int:
+    facts = struct.pack("<BI", flags, tokens)
+    return int(google_crc32c.extend(google_crc32c.value(key + facts), numbers))
