@@ -160,6 +160,18 @@ export async function createModelTools(config: EnvironmentConfig, request: Tools
   };
 }
 
+/** What the offline programs of `gpuctl index` run with, and the state directory of their environment. */
+export async function createIndexTools(
+  config: EnvironmentConfig,
+  request: ToolsRequest,
+): Promise<{ tools: ModelTools; state: string }> {
+  const [tools, { directoriesOf }] = await Promise.all([
+    createModelTools(config, request),
+    import("./adapters/state/directories.js"),
+  ]);
+  return { tools, state: directoriesOf(config, request.env).state };
+}
+
 /** What `gpuctl doctor` looks with: this machine always, the project when there is one. */
 export async function createDoctor(
   request: ToolsRequest,
