@@ -140,6 +140,8 @@ export interface InstanceHealth {
   status: "healthy" | "degraded" | "loading" | "failed";
   device: Device | null;
   model: string | null;
+  /** Whether a smaller model answers in place of the one of the release. */
+  fallback: boolean;
   reason: string | null;
 }
 
@@ -450,6 +452,8 @@ export interface LoadSamples {
   completedInWindow: { requests: number; items: number; tokens: number; bytes: number };
   /** Value of `x-gpuctl-device` -> answers; `unstated` without it. */
   devices: Readonly<Record<string, number>>;
+  /** Texts or documents of the measured answers that came out of a cache of the service, as `x-gpuctl-cache` says. */
+  fromCache: number;
   /** How late a timer of the generator fired, every few milliseconds of the window. */
   hiccups: Float64Array;
   /** Share of the window in which the generator's event loop was busy, 0 to 1. */

@@ -111,7 +111,7 @@ export class InMemoryDriver implements TargetDriver {
       return Promise.reject(new Failed(`${id} exited with status 1`, { because: "load-failed: no such engine" }));
     }
     if (instance.process.state !== "running") return Promise.reject(new Failed(`${id} has exited`));
-    const base = { model: instance.is.spec.model?.id ?? null, reason: null };
+    const base = { model: instance.is.spec.model?.id ?? null, fallback: false, reason: null };
     if (fault === "says-failed") return Promise.resolve({ ...base, status: "failed", device: null, reason: "bad magic" });
     if (!loaded || fault === "hangs-at-load") return Promise.resolve({ ...base, status: "loading", device: null });
     return Promise.resolve({ ...base, status: "healthy", device: fault === "leaves-device-when-open" ? "mps" : "cpu" });

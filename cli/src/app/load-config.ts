@@ -206,8 +206,10 @@ function checkOverridden(config: EnvironmentConfig): void {
       });
     }
     taken.set(service.port, service.service);
-    if (service.model !== null && !Object.hasOwn(config.models, service.model)) {
-      throw new ConfigInvalid(`there is no model ${JSON.stringify(service.model)} for ${service.service}`, {
+    const smaller = service.fallback?.kind === "model" ? service.fallback.model : null;
+    const unknown = [service.model, smaller].find((model) => model !== null && !Object.hasOwn(config.models, model));
+    if (unknown !== undefined) {
+      throw new ConfigInvalid(`there is no model ${JSON.stringify(unknown)} for ${service.service}`, {
         because: `gpuctl.yaml declares ${Object.keys(config.models).join(", ") || "none"}`,
         nextSteps: ["gpuctl config view --origin"],
       });

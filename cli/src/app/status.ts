@@ -24,7 +24,12 @@ export interface ServiceStatus {
   device: string | null;
   /** Level of the device proof in the release record. */
   proof: string | null;
+  /** The model that answers. */
   model: string | null;
+  /** Whether that is the smaller one, in place of the release's. */
+  fallback: boolean;
+  /** Why it is degraded or failed, in its own words. */
+  reason: string | null;
   address: string;
 }
 
@@ -117,6 +122,8 @@ const unknown = {
   device: null,
   proof: null,
   model: null,
+  fallback: false,
+  reason: null,
 };
 
 function rowOf(release: ServiceRelease, observation: Observation): ServiceStatus {
@@ -144,7 +151,9 @@ async function withHealth(ctx: Context, row: ServiceStatus): Promise<ServiceStat
   if (instance === null || process?.state !== "running") return row;
   try {
     const health = await within(ctx.clock, ms(budgets.ask / 2), `asking ${instance}`, () => ctx.driver.health(instance));
-    return { ...row, status: health.status, device: health.device };
+    // A release names the model that should answer; what answers may be its smaller fallback.
+    const model = health.fallback ? (health.model ?? row.model) : row.model;
+    return { ...row, status: health.status, device: health.device, model, fallback: health.fallback, reason: health.reason };
   } catch {
     return row;
   }
@@ -182,5 +191,9 @@ function serviceProblem(row: ServiceStatus): readonly string[] {
   if (process.state !== "running") return [`${service} does not run`];
   if (traffic !== "open") return [`${service} runs but does not answer (${traffic ?? "unknown"})`];
   if (row.status === "healthy") return [];
-  return [row.status === null ? `${service} cannot be asked for its health` : `${service} says ${row.status}`];
+  return [
+    row.status === null
+      ? `${service} cannot be asked for its health`
+      : `${service} says ${row.status}${row.reason === null ? "" : `: ${row.reason}`}`,
+  ];
 }

@@ -8,6 +8,7 @@ export function specChanges(from: ServiceSpec, to: ServiceSpec): readonly string
   return [
     ...codeChanges(from, to),
     ...modelChanges(from.model, to.model),
+    ...modelChanges(from.fallback?.model ?? null, to.fallback?.model ?? null).map((line) => `fallback ${line}`),
     ...deviceChanges(from, to),
     ...envChanges(from.env, to.env),
     ...secretChanges(from.secrets, to.secrets),

@@ -14,18 +14,32 @@ export interface ModelRef {
   generation: string | null;
 }
 
+/** A smaller model that answers while the main one cannot run on its device (reranker only). */
+export interface FallbackModel {
+  model: ModelRef;
+  /** Most candidates it ranks; the others follow unranked. */
+  maxCandidates: number;
+}
+
 /** Everything that decides how one service runs. Two equal specs behave alike; nothing outside it matters. */
 export interface ServiceSpec {
   service: ServiceName;
   code: { wheel: Sha256; file: string; version: string };
   python: { lock: Sha256 };
   model: ModelRef | null;
+  /** Absent when none is configured, so that such a spec keeps its fingerprint. */
+  fallback?: FallbackModel;
   device: { prefer: Device | "auto"; require: Device | null; proof: ProofLevel };
   /** Complete rendered environment of settings (`GPUCTL_*` and the user's own), without secrets and without node paths. */
   env: Readonly<Record<string, string>>;
   /** Name of the secret -> HMAC-SHA256 of its value under the environment's own key. Values are never here. */
   secrets: Readonly<Record<string, Sha256>>;
   listen: { host: string; port: number };
+}
+
+/** Every model that a spec needs on its node. */
+export function modelsOf({ model, fallback }: ServiceSpec): readonly ModelRef[] {
+  return [...(model === null ? [] : [model]), ...(fallback === undefined ? [] : [fallback.model])];
 }
 
 export interface GateResult {

@@ -1,6 +1,6 @@
 import type { ServiceConfig } from "./config/resolved.js";
 import type { Sha256 } from "./names.js";
-import type { ModelRef, ServiceSpec } from "./release.js";
+import type { FallbackModel, ModelRef, ServiceSpec } from "./release.js";
 
 /** What decides which vectors an index holds: its generation's key and their length. */
 export interface VectorSpace {
@@ -13,6 +13,8 @@ export interface ResolvedParts {
   code: ServiceSpec["code"];
   lock: Sha256;
   model: ModelRef | null;
+  /** The smaller model of the service's configuration, if it has one. */
+  fallback: FallbackModel | null;
   /** HMACs, by secret name. */
   secrets: Readonly<Record<string, Sha256>>;
   /** For the index: the space of the embedder it will serve with; null without an embedder. */
@@ -35,8 +37,9 @@ export function renderSpec(config: ServiceConfig, bind: string, parts: ResolvedP
     code: parts.code,
     python: { lock: parts.lock },
     model: parts.model,
+    ...(parts.fallback === null ? {} : { fallback: parts.fallback }),
     device: config.device,
-    env: { ...deviceEnv(config), ...embedderEnv(config, parts), ...config.env },
+    env: { ...deviceEnv(config), ...fallbackEnv(parts), ...embedderEnv(config, parts), ...config.env },
     secrets: parts.secrets,
     listen: { host: bind, port: config.port },
   };
@@ -62,6 +65,10 @@ export function indexSpace(spec: ServiceSpec): VectorSpace | null {
 function deviceEnv(config: ServiceConfig): Record<string, string> {
   const { prefer, require } = config.device;
   return { ...(prefer === "auto" ? {} : { GPUCTL_DEVICE: prefer }), ...(require === null ? {} : { GPUCTL_REQUIRE: require }) };
+}
+
+function fallbackEnv({ fallback }: ResolvedParts): Record<string, string> {
+  return fallback === null ? {} : { GPUCTL_FALLBACK_MAX_CANDIDATES: String(fallback.maxCandidates) };
 }
 
 function embedderEnv(config: ServiceConfig, parts: ResolvedParts): Record<string, string> {

@@ -42,7 +42,7 @@ const shorten = (body: unknown): string => (typeof body === "string" ? body : JS
 /** The correctness gate: everything the model's probes can tell about an instance. */
 export async function checkAnswers(ctx: Context, id: InstanceId, spec: ServiceSpec, predecessorRuns: boolean): Promise<Verdict> {
   if (spec.service === "index") return checkIndex(ctx, id, spec, predecessorRuns);
-  const probes = await probesOf(ctx, spec);
+  const probes = await probesOf(ctx, id, spec);
   if (spec.service === "embedder")
     return probes.kind === "embedder" ? checkEmbedder(ctx, id, probes.items) : wrongKind(probes.kind);
   return probes.kind === "embedder" ? checkBiEncoder(ctx, id, probes.items) : checkCrossEncoder(ctx, id, probes);
@@ -51,7 +51,7 @@ export async function checkAnswers(ctx: Context, id: InstanceId, spec: ServiceSp
 /** One cheap answer that a broken engine cannot give, for the soak and for a warm rollback. */
 export async function checkOneAnswer(ctx: Context, id: InstanceId, spec: ServiceSpec): Promise<Verdict> {
   if (spec.service === "index") return checkIndex(ctx, id, spec, false);
-  const probes = await probesOf(ctx, spec);
+  const probes = await probesOf(ctx, id, spec);
   if (probes.kind === "embedder") {
     return spec.service === "embedder"
       ? checkEmbedder(ctx, id, shortest(probes.items), false)
@@ -65,11 +65,14 @@ const shortest = <T extends { tokens: number }>(items: readonly T[], count = 1):
 
 const wrongKind = (kind: string): Verdict => ({ passed: false, detail: `its model is a ${kind}, which makes no embeddings` });
 
-async function probesOf(ctx: Context, spec: ServiceSpec): Promise<Probes> {
-  const model = spec.model === null ? null : await ctx.models.find(spec.model);
+/** The probes of the model that answers: the smaller one where the main one cannot run. */
+async function probesOf(ctx: Context, id: InstanceId, spec: ServiceSpec): Promise<Probes> {
+  const smaller = spec.fallback?.model;
+  const ref = smaller !== undefined && (await ctx.driver.health(id)).fallback ? smaller : spec.model;
+  const model = ref === null ? null : await ctx.models.find(ref);
   if (model !== null) return model.probes;
   throw new PreflightRefused(`the model of ${spec.service} is not in the model store`, {
-    because: `nothing there matches ${spec.model?.id ?? "no model"}@${spec.model?.revision ?? ""}`,
+    because: `nothing there matches ${ref?.id ?? "no model"}@${ref?.revision ?? ""}`,
     nextSteps: ["gpuctl models fetch"],
   });
 }

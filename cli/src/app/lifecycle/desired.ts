@@ -2,7 +2,7 @@ import type { EnvironmentConfig, ServiceConfig } from "../../domain/config/resol
 import { ConfigInvalid, UsageError } from "../../domain/errors.js";
 import { inOrder, type PerService } from "../../domain/fingerprint.js";
 import { serviceNames, type ServiceName } from "../../domain/names.js";
-import type { ModelRef, ReleaseRecord, ServiceSpec } from "../../domain/release.js";
+import type { FallbackModel, ModelRef, ReleaseRecord, ServiceSpec } from "../../domain/release.js";
 import { reachableUrl, renderSpec, vectorSpaceOf, withVectorSpace } from "../../domain/spec.js";
 import type { Context } from "../../ports.js";
 
@@ -48,6 +48,7 @@ export async function resolveDesired(ctx: Context, only: ServiceName | null, cur
       code: { wheel: code.wheel, file: code.file, version: code.version },
       lock: code.lock,
       model,
+      fallback: await fallbackOf(ctx, config),
       secrets: await hmacs(ctx, values),
       space: vectorSpaceOf(embedder?.model ?? null),
       embedderUrl: embedder === undefined ? null : reachableUrl(embedder.listen.host, embedder.listen.port),
@@ -58,6 +59,11 @@ export async function resolveDesired(ctx: Context, only: ServiceName | null, cur
 
 async function modelOf(ctx: Context, config: ServiceConfig): Promise<ModelRef | null> {
   return config.model === null ? null : (await ctx.models.resolve(config.model, ctx.config)).ref;
+}
+
+async function fallbackOf(ctx: Context, { fallback }: ServiceConfig): Promise<FallbackModel | null> {
+  if (fallback?.kind !== "model") return null;
+  return { model: (await ctx.models.resolve(fallback.model, ctx.config)).ref, maxCandidates: fallback.maxCandidates };
 }
 
 async function readSecrets(ctx: Context, config: ServiceConfig): Promise<SecretValues> {

@@ -50,7 +50,7 @@ function stateOf(row: ServiceStatus): readonly string[] {
 }
 
 function placeOf(row: ServiceStatus): readonly string[] {
-  return [row.service, row.address, modelName(row.model), row.instance ?? "-"];
+  return [row.service, row.address, modelName(row.model) + (row.fallback ? " (fallback)" : ""), row.instance ?? "-"];
 }
 
 /** The model without its owner, revision and whatever else tells vector spaces apart: `--json` and the release have them. */

@@ -79,6 +79,16 @@ const modelOptions = z
   .strictObject({
     maxBatchTokens: count(16, 10_000_000).optional().describe("Padded tokens in one batch (default 8192 on cpu)."),
     maxQueueTokens: count(16, 1_000_000_000).optional().describe("Tokens waiting before requests get 429 (default 131072)."),
+    degradedQueueTokens: count(16, 1_000_000_000)
+      .optional()
+      .describe("The same while a CPU answers in place of a GPU (default 16384)."),
+    fallbackLoad: z
+      .enum(["eager", "lazy"])
+      .optional()
+      .describe("Load the engine that takes over beforehand, or when it is needed (default eager)."),
+    hang: positiveDuration
+      .optional()
+      .describe("A batch that takes longer is given up with its engine (default 15s on a GPU, 90s on a CPU)."),
     maxTokens: count(8, 131_072).optional().describe("Truncate texts here; never above the model's own limit."),
     ...sharedOptions,
   })

@@ -8,6 +8,8 @@ const controlled: ReadonlySet<string> = new Set([
   "GPUCTL_INSTANCE_FILE",
   "GPUCTL_LISTEN_FD",
   "GPUCTL_MODEL_DIR",
+  "GPUCTL_FALLBACK_MODEL_DIR",
+  "GPUCTL_FALLBACK_MAX_CANDIDATES",
   "GPUCTL_DEVICE",
   "GPUCTL_REQUIRE",
   "GPUCTL_API_KEYS_FILE",
@@ -30,6 +32,9 @@ export function controlledVariable(name: string): string | null {
       return "set `port` of the service";
     case "GPUCTL_MODEL_DIR":
       return "set `model` of the service";
+    case "GPUCTL_FALLBACK_MODEL_DIR":
+    case "GPUCTL_FALLBACK_MAX_CANDIDATES":
+      return "set `fallback: { model, maxCandidates }` of the reranker";
     case "GPUCTL_DEVICE":
     case "GPUCTL_REQUIRE":
       return "set `device` of the service";
@@ -45,6 +50,9 @@ export function controlledVariable(name: string): string | null {
 const variableOf = {
   maxBatchTokens: "GPUCTL_MAX_BATCH_TOKENS",
   maxQueueTokens: "GPUCTL_MAX_QUEUE_TOKENS",
+  degradedQueueTokens: "GPUCTL_DEGRADED_QUEUE_TOKENS",
+  fallbackLoad: "GPUCTL_FALLBACK_LOAD",
+  hang: "GPUCTL_HANG_MS",
   maxTokens: "GPUCTL_MAX_TOKENS",
   maxItems: "GPUCTL_MAX_ITEMS",
   maxBodyBytes: "GPUCTL_MAX_BODY_BYTES",
@@ -65,7 +73,14 @@ export function optionIn(settings: ServiceSettings, option: OptionName): string 
   return options[option];
 }
 
-const modelOnly: readonly OptionName[] = ["maxBatchTokens", "maxQueueTokens", "maxTokens"];
+const modelOnly: readonly OptionName[] = [
+  "maxBatchTokens",
+  "maxQueueTokens",
+  "degradedQueueTokens",
+  "fallbackLoad",
+  "hang",
+  "maxTokens",
+];
 const indexOnly: readonly OptionName[] = ["dimension", "indexType"];
 
 /** Options that a service has. */

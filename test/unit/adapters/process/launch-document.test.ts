@@ -24,6 +24,7 @@ const placement = (layout: StateLayout, secretNames: readonly string[] = []) => 
   layout,
   python: "/c/python/x-cp311",
   modelDirectory: "/m/tiny/1",
+  fallbackDirectory: null,
   secretNames,
 });
 
@@ -49,6 +50,11 @@ describe("a launch document", () => {
       control: "/s/run/embedder-r3-9f3ab2c1-a.ctl",
       log: "/s/logs/embedder-r3-9f3ab2c1-a.log",
     });
+  });
+
+  it("says where the smaller model is that answers when the main one cannot", () => {
+    const document = launchDocument(instance(specFor({})), { ...placement(layoutOf("/s")), fallbackDirectory: "/m/small/1" });
+    expect(document.env["GPUCTL_FALLBACK_MODEL_DIR"]).toBe("/m/small/1");
   });
 
   it("does not let settings replace what the record pins", () => {

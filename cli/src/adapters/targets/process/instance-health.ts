@@ -15,6 +15,7 @@ export function healthOf(response: HttpResponse): InstanceHealth {
     status: known ? status : "failed",
     device: deviceKinds.includes(device as Device) ? (device as Device) : null,
     model: text(body["model"]),
+    fallback: body["fallback"] === true,
     reason: text(body["reason"]) ?? (known ? null : `/health answered ${response.status.toString()} without a known status`),
   };
 }

@@ -28,6 +28,8 @@ export interface Placement {
   python: string;
   /** Null for the index. */
   modelDirectory: string | null;
+  /** Of the smaller model that answers when the main one cannot; null when none is configured. */
+  fallbackDirectory: string | null;
   secretNames: readonly string[];
 }
 
@@ -52,13 +54,14 @@ export function launchDocument(instance: InstanceSpec, placement: Placement): La
 }
 
 function environment({ id, service, spec }: InstanceSpec, placement: Placement): Record<string, string> {
-  const { layout, modelDirectory, secretNames } = placement;
+  const { layout, modelDirectory, fallbackDirectory, secretNames } = placement;
   const secrets = layout.secretsOf(id);
   return {
     ...spec.env,
     // From here on nothing may be overridden: these are what the record pins.
     PYTHONPATH: layout.wheel(spec.code.wheel),
     ...(modelDirectory === null ? {} : { GPUCTL_MODEL_DIR: modelDirectory }),
+    ...(fallbackDirectory === null ? {} : { GPUCTL_FALLBACK_MODEL_DIR: fallbackDirectory }),
     ...(service === "index" ? { GPUCTL_INDEX_DIR: layout.index } : {}),
     ...(secretNames.length === 0 ? {} : { GPUCTL_SECRETS_DIR: secrets }),
     ...(secretNames.includes("API_KEYS") ? { GPUCTL_API_KEYS_FILE: join(secrets, "API_KEYS") } : {}),

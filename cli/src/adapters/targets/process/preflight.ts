@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdir, rm, statfs, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { GpuctlError } from "../../../domain/errors.js";
-import type { ServiceSpec } from "../../../domain/release.js";
+import { modelsOf, type ServiceSpec } from "../../../domain/release.js";
 import type { Finding } from "../../../ports.js";
 import { currentUid } from "../../state/directories.js";
 import { ensurePrivateDirectory } from "../../state/state-directory.js";
@@ -84,7 +84,7 @@ async function codeFinding(parts: StagingParts, spec: ServiceSpec): Promise<Find
 }
 
 async function modelFindings(parts: StagingParts, specs: readonly ServiceSpec[], signal: AbortSignal): Promise<Finding[]> {
-  const refs = new Map(specs.flatMap(({ model }) => (model === null ? [] : [[`${model.id}@${model.manifest}`, model] as const])));
+  const refs = new Map(specs.flatMap(modelsOf).map((model) => [`${model.id}@${model.manifest}`, model] as const));
   const findings: Finding[] = [];
   for (const ref of refs.values()) {
     const model = await modelFor(parts, ref).catch(asBlocker("model-missing"));
@@ -142,7 +142,7 @@ export function isLoopback(host: string): boolean {
 
 async function memoryFinding(parts: StagingParts, specs: readonly ServiceSpec[]): Promise<Finding> {
   const { freeMiB, totalMiB } = await cpuCapacity();
-  const refs = specs.flatMap(({ model }) => model ?? []);
+  const refs = specs.flatMap(modelsOf);
   const models = await Promise.all(refs.map((ref) => parts.models.find(ref)));
   // Weights are held once more by the runtime's own arena while a session is made.
   const needed = models.reduce((sum, model) => sum + (2 * (model?.bytes ?? 0)) / mebibyte, specs.length * serviceMiB);

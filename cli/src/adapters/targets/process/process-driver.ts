@@ -1,6 +1,6 @@
 import { TargetUnreachable } from "../../../domain/errors.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
-import type { ServiceSpec } from "../../../domain/release.js";
+import type { ModelRef, ServiceSpec } from "../../../domain/release.js";
 import { type Milliseconds, ms } from "../../../domain/units.js";
 import type {
   Capacity,
@@ -41,7 +41,7 @@ import {
   pythonFor,
   type StagedModels,
   stageCode,
-  stageModel,
+  stageModels,
   stageWheel,
   type StagingParts,
 } from "./staging.js";
@@ -84,7 +84,7 @@ export class ProcessDriver implements TargetDriver {
 
   async stage(spec: ServiceSpec, part: "code" | "models", signal: AbortSignal): Promise<string> {
     if (part === "code") return stageCode(this.#staging, spec);
-    return spec.model === null ? "no model" : stageModel(this.#staging, spec.model, signal);
+    return stageModels(this.#staging, spec, signal);
   }
 
   staged(spec: ServiceSpec): Promise<boolean> {
@@ -113,12 +113,14 @@ export class ProcessDriver implements TargetDriver {
   async start(instance: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease): Promise<void> {
     const { id, service, spec } = instance;
     const python = await pythonFor(this.#staging, spec.python.lock);
-    const model = spec.model === null ? null : await modelFor(this.#staging, spec.model);
+    const directoryOf = async (ref: ModelRef | undefined | null): Promise<string | null> =>
+      ref == null ? null : (await modelFor(this.#staging, ref)).directory;
     await stageWheel(this.#staging, spec.code.wheel);
     const document = launchDocument(instance, {
       layout: this.#layout,
       python,
-      modelDirectory: model?.directory ?? null,
+      modelDirectory: await directoryOf(spec.model),
+      fallbackDirectory: await directoryOf(spec.fallback?.model),
       secretNames: Object.keys(secrets),
     });
     await lease.check();
@@ -136,7 +138,7 @@ export class ProcessDriver implements TargetDriver {
       if (!(error instanceof TargetUnreachable)) throw error;
       const found = (await this.observe()).instances.find((each) => each.id === id)?.process ?? null;
       if (found?.state !== "running") throw notRunning(id, found, await this.logTail(id, 20));
-      return { status: "loading", device: null, model: null, reason: error.because ?? null };
+      return { status: "loading", device: null, model: null, fallback: false, reason: error.because ?? null };
     }
   }
 

@@ -1,6 +1,6 @@
 import { Failed, PreflightRefused } from "../../../domain/errors.js";
 import type { Sha256 } from "../../../domain/names.js";
-import type { ModelRef, ServiceSpec } from "../../../domain/release.js";
+import { modelsOf, type ModelRef, type ServiceSpec } from "../../../domain/release.js";
 import type { ModelStore, StoredModel } from "../../../ports.js";
 import type { PackagedCode } from "../../code/packaged-code.js";
 import { placeWheel } from "../../code/place-wheel.js";
@@ -31,8 +31,14 @@ export async function stageCode(parts: StagingParts, spec: ServiceSpec): Promise
   return `${spec.code.file} (${spec.code.wheel.slice(0, 12)}), Python lock ${spec.python.lock.slice(0, 12)}`;
 }
 
-/** Hashes every file of a spec's model. Says what it found. */
-export async function stageModel(parts: StagingParts, ref: ModelRef, signal: AbortSignal): Promise<string> {
+/** Hashes every file of a spec's models. Says what it found. */
+export async function stageModels(parts: StagingParts, spec: ServiceSpec, signal: AbortSignal): Promise<string> {
+  const lines: string[] = [];
+  for (const ref of modelsOf(spec)) lines.push(await stageModel(parts, ref, signal));
+  return lines.join("; ") || "no model";
+}
+
+async function stageModel(parts: StagingParts, ref: ModelRef, signal: AbortSignal): Promise<string> {
   const model = await modelFor(parts, ref);
   const [problem] = await parts.models.verify(model, signal);
   if (problem !== undefined) throw corrupted(ref, problem);
@@ -105,14 +111,17 @@ export async function isStaged(parts: StagingParts, spec: ServiceSpec): Promise<
   if ((await parts.environments.find(spec.python.lock)) === null) return false;
   const here = (await hashOf(parts.layout.wheel(spec.code.wheel))) === spec.code.wheel;
   if (!here && (await parts.code.current()).wheel !== spec.code.wheel) return false;
-  return spec.model === null || (await parts.models.find(spec.model)) !== null;
+  const models = await Promise.all(modelsOf(spec).map((ref) => parts.models.find(ref)));
+  return !models.includes(null);
 }
 
 /** Whether every file of a spec is here and is what was staged. Model files that look unchanged are believed: status asks often. */
-export async function isIntact(parts: StagingParts, { python, code, model }: ServiceSpec): Promise<boolean> {
-  if ((await parts.environments.find(python.lock)) === null) return false;
-  if ((await hashOf(parts.layout.wheel(code.wheel))) !== code.wheel) return false;
-  if (model === null) return true;
-  const found = await parts.models.find(model);
-  return found !== null && (await parts.models.verifyQuickly(found, new AbortController().signal)).length === 0;
+export async function isIntact(parts: StagingParts, spec: ServiceSpec): Promise<boolean> {
+  if ((await parts.environments.find(spec.python.lock)) === null) return false;
+  if ((await hashOf(parts.layout.wheel(spec.code.wheel))) !== spec.code.wheel) return false;
+  for (const ref of modelsOf(spec)) {
+    const found = await parts.models.find(ref);
+    if (found === null || (await parts.models.verifyQuickly(found, new AbortController().signal)).length > 0) return false;
+  }
+  return true;
 }
