@@ -228,7 +228,7 @@ def test_cuda_without_cuda_is_degraded_with_a_reason_and_required_cuda_is_503(ti
             "cpu",
         )
         assert "cuda was asked for" in health.json()["reason"]
-        assert "cuda was asked for" in running.public.get("/info").json()["device_reason"]
+        assert "cuda was asked for" in running.public.get("/info").json()["reason"]
         answer = running.public.post("/embed", json={"inputs": "a"})
         assert (answer.status_code, answer.headers["x-gpuctl-device"]) == (200, "cpu")
     with run_service(create_service(settings(model, device="cuda", require="cuda"))) as running:
