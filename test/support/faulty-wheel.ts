@@ -1,6 +1,6 @@
 /**
- * A wheel whose CPU engine misbehaves: the real wheel, with `engines/onnx_cpu.py` replaced by the test engine of
- * `compose/services/tests/faults` and the original beside it as `onnx_cpu_real.py`. No setting of a real wheel can do this.
+ * Wheels that misbehave: the real wheel with an engine of `compose/services/tests/faults` in place of its own (which stays
+ * beside it as `<name>_real.py`), as tests/faults/package.py does for the Python tests. No setting of a real wheel can do this.
  */
 import { execFileSync } from "node:child_process";
 import { readdirSync } from "node:fs";
@@ -8,18 +8,24 @@ import { join } from "node:path";
 import { repository } from "./sandbox.js";
 
 const script = `
-import sys, zipfile, pathlib
-source, target, faulty, edit = sys.argv[1:5]
+import json, sys, zipfile, pathlib
+source, target, faults, replaced, edit = sys.argv[1:6]
+by = {"gpuctl_serving/engines/" + name: pathlib.Path(faults, file) for name, file in json.loads(replaced).items()}
 with zipfile.ZipFile(source) as real, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as out:
     for item in real.infolist():
-        data = real.read(item)
-        if faulty and item.filename.endswith("engines/onnx_cpu.py"):
-            out.writestr(item.filename.replace("onnx_cpu.py", "onnx_cpu_real.py"), data)
-            data = pathlib.Path(faulty).read_bytes()
-        out.writestr(item, data)
+        if item.filename in by:
+            out.writestr(item.filename.replace(".py", "_real.py"), real.read(item))
+        else:
+            out.writestr(item, real.read(item))
+    for name, file in by.items():
+        out.writestr(name, file.read_bytes())
     if edit:
         out.writestr("gpuctl_serving/edited_by_a_test.txt", edit)
 `;
+
+/** Module of the engines' package -> file of the faults. */
+const faultyCpu = { "faulty.py": "faulty.py", "onnx_cpu.py": "onnx_cpu_faulty.py" };
+const stubGpu = { "torch_cuda.py": "torch_cuda_stub.py", "presence.py": "presence_with_gpu.py" };
 
 /** The wheel this checkout would deploy. */
 export function currentWheel(): string {
@@ -29,18 +35,23 @@ export function currentWheel(): string {
   return join(folder, name);
 }
 
-function rewrite(directory: string, name: string, faulty: string, edit: string): string {
+function rewrite(directory: string, name: string, replaced: Record<string, string>, edit: string): string {
   const target = join(directory, `gpuctl_serving-0.1.0+${name}-py3-none-any.whl`);
-  execFileSync("python3", ["-c", script, currentWheel(), target, faulty, edit]);
+  const faults = join(repository, "compose/services/tests/faults");
+  execFileSync("python3", ["-c", script, currentWheel(), target, faults, JSON.stringify(replaced), edit]);
   return target;
 }
 
-/** Writes the faulty wheel into a folder; deploy it with `GPUCTL_WHEEL`, and choose the fault with the engine's own variable. */
-export function faultyWheel(directory: string): string {
-  return rewrite(directory, "faulty", join(repository, "compose/services/tests/faults/onnx_cpu_faulty.py"), "");
+/**
+ * Writes a faulty wheel into a folder; deploy it with `GPUCTL_WHEEL`, and choose the CPU engine's fault with `FAULTY_ENGINE`.
+ * With `gpu` its services believe in a GPU that computes on the CPU; its fault is `FAULTY_CUDA`.
+ */
+export function faultyWheel(directory: string, options: { gpu?: boolean } = {}): string {
+  const name = options.gpu === true ? "stubgpu" : "faulty";
+  return rewrite(directory, name, options.gpu === true ? { ...faultyCpu, ...stubGpu } : faultyCpu, "");
 }
 
 /** A wheel that behaves the same but has another hash: a code change. */
 export function changedWheel(directory: string, mark: string): string {
-  return rewrite(directory, mark, "", mark);
+  return rewrite(directory, mark, {}, mark);
 }

@@ -1,10 +1,12 @@
 """ONNX Runtime on the CPU, FP32."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from gpuctl_serving.engines.protocol import (
     DeviceLost,
@@ -15,8 +17,9 @@ from gpuctl_serving.engines.protocol import (
     TokenBatch,
 )
 
-#: Padded tokens above which a batch's memory is given back to the system after it ran.
-_SHRINK_ABOVE = 2048
+#: Padded tokens that one run has for each thread: more makes it no faster, but its memory grows with them.
+_RUN_TOKENS_A_THREAD = 512
+_LEAST_RUN_TOKENS = 1024
 _INT64 = "tensor(int64)"
 
 
@@ -27,6 +30,7 @@ class OnnxCpuEngine:
         self._threads = threads
         self._session: Any = None
         self._inputs: dict[str, type[np.generic]] = {}
+        self._run_tokens = max(_LEAST_RUN_TOKENS, _RUN_TOKENS_A_THREAD * threads)
         self._shrink = ort.RunOptions()
         self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
@@ -39,6 +43,8 @@ class OnnxCpuEngine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         options.log_severity_level = 3
+        # It would keep a memory plan for every shape it ever saw.
+        options.enable_mem_pattern = False
         arena = {"arena_extend_strategy": "kSameAsRequested"}
         try:
             self._session = ort.InferenceSession(
@@ -63,9 +69,14 @@ class OnnxCpuEngine:
         """See Engine."""
         if self._session is None:
             raise DeviceLost("the session is closed")
+        rows = [self._run(part) for part in parts(batch, self._run_tokens)]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def _run(self, batch: TokenBatch) -> Rows:
         arrays = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.types}
         feeds = {name: arrays[name].astype(dtype, copy=False) for name, dtype in self._inputs.items()}
-        options = self._shrink if batch.padded_tokens > _SHRINK_ABOVE else None
+        # One text that is longer than a usual run gives its memory back to the system.
+        options = self._shrink if batch.padded_tokens > self._run_tokens else None
         try:
             rows = self._session.run(None, feeds, options)[0]
         except Exception as failure:
@@ -88,3 +99,24 @@ class OnnxCpuEngine:
     def close(self) -> None:
         """See Engine."""
         self._session = None
+
+
+def parts(batch: TokenBatch, most: int) -> Iterator[TokenBatch]:
+    """Neighbours of a batch, in order, whose rectangles have at most so many tokens each, or one text."""
+    if batch.padded_tokens <= most:
+        yield batch
+        return
+    ends = np.cumsum(batch.lengths)
+    first, width = 0, 0
+    for index, length in enumerate(batch.lengths.tolist()):
+        width = max(width, length)
+        if index > first and width * (index + 1 - first) > most:
+            yield _between(batch, ends, first, index)
+            first, width = index, length
+    yield _between(batch, ends, first, len(batch))
+
+
+def _between(batch: TokenBatch, ends: NDArray[np.integer[Any]], first: int, last: int) -> TokenBatch:
+    low, high = int(ends[first] - batch.lengths[first]), int(ends[last - 1])
+    types = None if batch.flat_types is None else batch.flat_types[low:high]
+    return TokenBatch(batch.flat[low:high], types, batch.lengths[first:last], batch.pad_id)

@@ -1,0 +1,26 @@
+"""A copy of the package with engines of the tests in place of its own."""
+
+import shutil
+from pathlib import Path
+
+FAULTS = Path(__file__).parent
+SOURCES = FAULTS.parents[1] / "src"
+
+
+def faulty_package(root: Path, *, gpu: bool = False) -> Path:
+    """Copies the package below `root`, its CPU engine with faults; with `gpu` also a stub of a GPU."""
+    shutil.copytree(
+        SOURCES / "gpuctl_serving", root / "gpuctl_serving", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    engines = root / "gpuctl_serving/engines"
+    shutil.copy(FAULTS / "faulty.py", engines / "faulty.py")
+    _replace(engines, "onnx_cpu", "onnx_cpu_faulty")
+    if gpu:
+        shutil.copy(FAULTS / "torch_cuda_stub.py", engines / "torch_cuda.py")
+        _replace(engines, "presence", "presence_with_gpu")
+    return root
+
+
+def _replace(engines: Path, module: str, by: str) -> None:
+    (engines / f"{module}.py").rename(engines / f"{module}_real.py")
+    shutil.copy(FAULTS / f"{by}.py", engines / f"{module}.py")
