@@ -25,6 +25,7 @@ class Wish:
     engine: str = "auto"
     dtype: str = "auto"
     threads: int = 3
+    vram_mib: int = 0
 
 
 def cpu(dtype: str = "float32") -> EngineSpec:
@@ -81,7 +82,7 @@ def test_a_wish_for_half_precision_that_lost_its_gpu_is_answered_in_full_precisi
 
 
 def test_a_mac_with_pytorch_uses_its_gpu_and_one_without_is_an_ordinary_cpu() -> None:
-    assert plan_engines(Wish(), MAC).primary == EngineSpec("torch-mps", "mps", "float16", 3)
+    assert plan_engines(Wish(), MAC).primary == EngineSpec("torch-mps", "mps", "float32", 3)
     without = plan_engines(Wish(), Machine(apple=True))
     assert (without.primary, without.reason) == (cpu(), None)
 
@@ -108,6 +109,12 @@ def test_a_wish_that_makes_no_sense_is_refused_with_what_to_set(
         plan_engines(wish, machine)
 
 
+def test_a_memory_limit_is_the_gpu_engine_s_alone() -> None:
+    plan = plan_engines(Wish(vram_mib=2048), T4)
+    assert plan.primary.memory_mib == 2048
+    assert plan.fallback == cpu()
+
+
 def test_int8_on_the_cpu_is_asked_for_by_name() -> None:
     assert plan_engines(Wish(dtype="int8"), BARE).primary == cpu("int8")
 
@@ -127,7 +134,7 @@ def test_planning_imports_no_device_library() -> None:
         "import sys\n"
         "from types import SimpleNamespace as Wish\n"
         "from gpuctl_serving.engines.select import plan_engines\n"
-        "plan_engines(Wish(device='auto', engine='auto', dtype='auto', threads=1))\n"
+        "plan_engines(Wish(device='auto', engine='auto', dtype='auto', threads=1, vram_mib=0))\n"
         "print(sorted({'torch', 'onnxruntime', 'onnx'} & set(sys.modules)))"
     )
     env = {"PYTHONPATH": str(Path(gpuctl_serving.__file__).parents[1])}

@@ -28,6 +28,6 @@ def _engine(served: ServedModel, name: SlotName, slot: Slot) -> dict[str, Any]:
         "detail": slot.detail or None,
         "retry_in_seconds": None if waits is None else round(max(0.0, waits), 1),
         "batch_tokens": held.budget.tokens if held is not None else None,
-        "most_batch_tokens": part.batch_tokens,
+        "most_batch_tokens": held.budget.most if held is not None else part.batch_tokens,
         "memory_bytes": held.memory if held is not None else 0,
     }

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from gpuctl_serving.engines.batch_budget import BatchBudget
+from gpuctl_serving.engines.budget import after_loading
 from gpuctl_serving.engines.protocol import (
     DeviceLost,
     Engine,
@@ -49,6 +50,8 @@ class Part:
     shape: tuple[int, ...]
     #: Padded tokens of a batch at most.
     batch_tokens: int
+    #: Whether the engine's measured memory decides instead, once it has loaded.
+    from_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ class Held:
         """Loads; returns why the session is not what it should be, or None. Raises what the engine raises."""
         with self._one:
             self.facts = self.engine.load(self.part.file)
+        if self.part.from_memory:
+            self.budget = BatchBudget(after_loading(self.part.batch_tokens, self.facts))
         right = self.facts.device == self.part.spec.device and self._provided(self.facts.providers)
         return None if right else "provider-absent"
 

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpuctl_serving.engines.budget import before_loading
 from gpuctl_serving.engines.held import Part
+from gpuctl_serving.engines.memory_limit import available_bytes
 from gpuctl_serving.engines.protocol import EngineSpec, Rows
 from gpuctl_serving.kit.errors import LoadFailed
 from gpuctl_serving.models.errors import ModelProblem
@@ -45,7 +47,7 @@ class LoadedModel:
         return self.manifest.kind == "cross-encoder"
 
     def part(self, spec: EngineSpec, batch_tokens: int) -> Part:
-        """What a slot needs to run this model."""
+        """What a slot needs to run this model; `batch_tokens` 0 leaves them to measured memory."""
         probe = self.manifest.probes.items[0]
 
         def verdict(rows: Rows) -> Verdict:
@@ -60,5 +62,6 @@ class LoadedModel:
             canary=tokens_of(probe, self.tokenizer),
             judge=verdict,
             shape=() if dimension is None else (dimension,),
-            batch_tokens=batch_tokens,
+            batch_tokens=batch_tokens or before_loading(spec, available_bytes()),
+            from_memory=batch_tokens == 0,
         )

@@ -120,6 +120,8 @@ class EngineSpec:
     #: `float32`, `float16` or `int8`.
     dtype: str
     threads: int
+    #: Most memory it may take of a GPU, MiB; 0 means all of it.
+    memory_mib: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,11 @@ class EngineFacts:
     #: Providers of the live session, in its own words.
     providers: tuple[str, ...]
     threads: int
+    #: Memory of the device that this engine may use, and what was free of it after loading; 0 when unknown.
+    total_bytes: int = 0
+    free_bytes: int = 0
+    #: What one token of a batch took of it, measured; 0 when unknown.
+    token_bytes: int = 0
 
 
 class Engine(Protocol):

@@ -29,7 +29,8 @@ _DEVICE_OF: dict[EngineName, Device] = {
 _DTYPES: dict[EngineName, tuple[Dtype, ...]] = {
     "onnxruntime-cpu": ("float32", "int8"),
     "torch-cuda": ("float16", "float32"),
-    "torch-mps": ("float16", "float32"),
+    # Apple's half precision gave wrong answers often enough to be asked for by name.
+    "torch-mps": ("float32", "float16"),
     "torch-cpu": ("float32",),
     "onnxruntime-cuda": ("float32",),
 }
@@ -59,6 +60,10 @@ class Wish(Protocol):
     def threads(self) -> int:
         """0 for what the cgroup allows."""
 
+    @property
+    def vram_mib(self) -> int:
+        """0 for all the memory of a GPU."""
+
 
 @dataclass(frozen=True)
 class EnginePlan:
@@ -84,7 +89,7 @@ def plan_engines(settings: Wish, machine: Machine | None = None) -> EnginePlan:
     if missing is not None:
         # The wished precision belonged to the wished device: INT8 on the CPU is asked for by name only.
         return EnginePlan(resort, None, missing, wished)
-    primary = EngineSpec(name, wished, dtype, threads)
+    primary = EngineSpec(name, wished, dtype, threads, 0 if wished == "cpu" else settings.vram_mib)
     return EnginePlan(primary, None if wished == "cpu" else resort, None, wished)
 
 

@@ -18,21 +18,24 @@ class ModelSettings(Settings):
     )
     #: `auto` is float16 on a GPU and float32 on a CPU; float16 on a CPU and int8 on a GPU are refused.
     dtype: Literal["auto", "float32", "float16", "int8"] = "auto"
-    #: Padded tokens of one batch.
-    max_batch_tokens: int = field(default=8192, metadata={"min": 16})
+    #: Padded tokens of one batch at most; 0 means what the device's measured memory allows.
+    max_batch_tokens: int = field(default=0, metadata={"min": 0})
+    #: GPU memory it may take, MiB; 0 means all of it.
+    vram_mib: int = field(default=0, metadata={"min": 0})
     #: Tokens that may wait; above it requests get 429.
     max_queue_tokens: int = field(default=131_072, metadata={"min": 16})
     #: The same while a CPU answers in place of a GPU.
     degraded_queue_tokens: int = field(default=16_384, metadata={"min": 16})
     #: A batch that takes longer is given up with its engine; 0 is 15 s on a GPU and 90 s on a CPU.
     hang_ms: int = field(default=0, metadata={"min": 0})
-    #: A smaller model for when the main one cannot run on its device (the reranker only).
-    fallback_model_dir: Path | None = None
-    #: Candidates that are ranked by a model while a fallback answers; the others follow unranked. 0: all.
-    fallback_max_candidates: int = field(default=0, metadata={"min": 0})
     #: Whether the engine that takes over is loaded beforehand, or when it is needed.
     fallback_load: Literal["eager", "lazy"] = "eager"
     #: False makes batches in the order of arrival: what sorting by length is worth can be measured.
     sort_batches: bool = True
     #: Truncation; 0 means the model's own limit, which it never exceeds.
     max_tokens: int = field(default=0, metadata={"min": 0})
+
+    @property
+    def smaller_model(self) -> Path | None:
+        """Another model that may answer in place of this one: never for vectors, which would not compare."""
+        return None

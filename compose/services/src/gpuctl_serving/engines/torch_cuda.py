@@ -10,7 +10,8 @@ os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 import torch
 
-from gpuctl_serving.engines.protocol import EngineBroken
+from gpuctl_serving.engines.budget import MIB
+from gpuctl_serving.engines.protocol import EngineBroken, TokenBatch
 from gpuctl_serving.engines.torch_engine import TorchEngine
 
 
@@ -18,14 +19,31 @@ class TorchCudaEngine(TorchEngine):
     """See Engine."""
 
     device = "cuda"
+    _allowed = 0
 
-    def open_device(self) -> Any:
+    def open_device(self, memory_mib: int) -> Any:
         """See TorchEngine."""
         if not torch.cuda.is_available():
             raise EngineBroken(f"PyTorch {torch.__version__} finds no usable CUDA device: {_why()}")
         # Sums of a product stay in float32: a third-decimal error is not worth the few percent.
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
-        return torch.device("cuda", torch.cuda.current_device())
+        device = torch.device("cuda", torch.cuda.current_device())
+        total = torch.cuda.mem_get_info(device)[1]
+        self._allowed = min(total, memory_mib * MIB) if memory_mib else total
+        if self._allowed < total:
+            torch.cuda.set_per_process_memory_fraction(self._allowed / total, device)
+        return device
+
+    def measure(self, batch: TokenBatch) -> tuple[int, int, int]:
+        """See TorchEngine. The first run loads kernels and cuBLAS' workspace: the second is measured."""
+        self.run(batch)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        self.run(batch)
+        token = (torch.cuda.max_memory_allocated() - before) // len(batch.flat)
+        self.trim()
+        free_on_card = torch.cuda.mem_get_info()[0]
+        return self._allowed, min(free_on_card, self._allowed - before), token
 
     def describe(self, device: Any) -> str:
         """See TorchEngine: `cuda:0 Tesla T4 sm_75`."""

@@ -37,6 +37,7 @@ class TorchEngine:
         self._encoder: TorchEncoder | None = None
         self._attention: Attention | None = None
         self._limits = {"vocabulary": 0, "positions": 0, "segments": 0}
+        self._measured = (0, 0, 0)
 
     def load(self, model: Path) -> EngineFacts:
         """See Engine."""
@@ -45,7 +46,8 @@ class TorchEngine:
         try:
             torch.set_num_threads(self._spec.threads)
             with torch.inference_mode():
-                self._place(weights, self.open_device(), self.dtype())
+                self._place(weights, self.open_device(self._spec.memory_mib), self.dtype())
+                self._measured = self.measure(self._trial_batch())
         except EngineError:
             raise
         except Exception as error:  # PyTorch raises RuntimeError and its heirs for everything.
@@ -53,12 +55,16 @@ class TorchEngine:
         if failure is not None:
             self._give_back()
             raise EngineBroken(f"PyTorch cannot load {model.name}: {failure}")
+        total, free, token = self._measured
         return EngineFacts(
             device=self.device,
             name=f"torch {torch.__version__}",
             dtype=self._spec.dtype,
             providers=self.probe(),
             threads=self._spec.threads,
+            total_bytes=total,
+            free_bytes=free,
+            token_bytes=token,
         )
 
     def dtype(self) -> Any:
@@ -67,14 +73,13 @@ class TorchEngine:
 
     def infer(self, batch: TokenBatch) -> Rows:
         """See Engine."""
-        if self._encoder is None:
-            raise DeviceLost("the engine is closed")
         ragged.check_batch(batch, **self._limits)
         failure: EngineError
         try:
             with torch.inference_mode():
-                rows: Rows = np.asarray(self._encoder(batch).cpu().numpy(), np.float32)
-            return rows
+                return self.run(batch)
+        except EngineError:
+            raise
         except Exception as error:  # As above.
             failure = self._named(error)
         # Only here are the tensors of the failed batch gone, and their memory can be given back.
@@ -96,9 +101,19 @@ class TorchEngine:
         """See Engine."""
         self._give_back()
 
-    def open_device(self) -> Any:
-        """The device, proven to be there. Raises EngineBroken."""
+    def open_device(self, memory_mib: int) -> Any:
+        """The device, proven to be there, with at most so much of its memory. Raises EngineBroken."""
         return torch.device(self.device)
+
+    def measure(self, batch: TokenBatch) -> tuple[int, int, int]:
+        """Bytes it may use, bytes of them that are free, and what a token of this batch takes; 0: unknown."""
+        return 0, 0, 0
+
+    def run(self, batch: TokenBatch) -> Rows:
+        """One batch, with whatever PyTorch raises."""
+        if self._encoder is None:
+            raise DeviceLost("the engine is closed")
+        return np.asarray(self._encoder(batch).cpu().numpy(), np.float32)
 
     def describe(self, device: Any) -> str:
         """The device in its own words."""
@@ -116,6 +131,12 @@ class TorchEngine:
             "positions": len(weights.position),
             "segments": 0 if weights.segment is None else len(weights.segment),
         }
+
+    def _trial_batch(self) -> TokenBatch:
+        """As many tokens as show what a token costs, and few enough for any card."""
+        width = min(64, self._limits["positions"])
+        lengths = np.full(64, width, np.int32)
+        return TokenBatch(np.zeros(64 * width, np.int32), None, lengths, 0)
 
     def _named(self, error: Exception) -> EngineError:
         # The message only: the error itself holds the frames that hold the tensors.

@@ -13,7 +13,7 @@ class TorchMpsEngine(TorchEngine):
 
     device = "mps"
 
-    def open_device(self) -> Any:
+    def open_device(self, memory_mib: int) -> Any:
         """See TorchEngine."""
         if not torch.backends.mps.is_available():
             raise EngineBroken(f"PyTorch {torch.__version__} finds no Apple GPU here")
