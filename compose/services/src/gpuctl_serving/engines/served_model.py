@@ -81,7 +81,7 @@ class ServedModel:
     def load(self) -> None:
         """Verifies, loads, proves. Blocks; raises LoadFailed with what to do."""
         settings = self._settings
-        given = settings.fallback_model_dir
+        given = settings.smaller_model
         self._assignment = found = assign(
             self.plan,
             wished=settings.device,
@@ -155,9 +155,28 @@ class ServedModel:
         return self._assignment.model_of(self.view.serving)
 
     @property
+    def main(self) -> LoadedModel:
+        """The model that was asked for."""
+        if self._assignment is None:
+            raise LoadFailed("no model is loaded")
+        return self._assignment.main
+
+    @property
     def falls_back(self) -> bool:
         """Whether a smaller model answers in place of the one that was asked for."""
         return self._assignment is not None and self.answering is not self._assignment.main
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether what answers is a substitute: a CPU in place of a faster device, or a smaller model."""
+        view = self.view
+        return self.falls_back or (view.device == "cpu" and view.reason is not None)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Measured speed of the engine that answers; 0 before its first batch."""
+        held = self.supervisor.serving
+        return held.tokens_per_second if held is not None else 0.0
 
     @property
     def max_tokens(self) -> int:

@@ -3,15 +3,16 @@
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
+from prometheus_client import Counter
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gpuctl_serving.caches.question import Answer
 from gpuctl_serving.caches.service import CachedService
-from gpuctl_serving.caches.settings import CachedSettings
 from gpuctl_serving.engines.batch_thread import ModelChanged
 from gpuctl_serving.engines.held import EngineFactory
 from gpuctl_serving.engines.loaded_model import LoadedModel
@@ -25,20 +26,32 @@ from gpuctl_serving.kit.settings import Notes
 from gpuctl_serving.models.tokenizer import Direction
 from gpuctl_serving.reranker.requests import RerankBody, candidates
 from gpuctl_serving.reranker.scoring import Scores, cosines, from_cosine, ranking, sigmoid
+from gpuctl_serving.reranker.settings import RerankSettings
+from gpuctl_serving.reranker.shedding import affordable, with_unranked
 
 PATHS = ("/rerank", "/", "/v1/rerank", "/v2/rerank")
 #: Models tried for one request while the one that answers changes.
 _MODEL_CHANGES = 3
+#: Share of a request's deadline that a substitute may compute for one request.
+_SHARE_OF_DEADLINE = 1 / 3
 
 
 class Reranker(CachedService):
     """One handler for `/rerank` and its aliases."""
 
     name = "reranker"
+    settings: RerankSettings
 
-    def __init__(self, settings: CachedSettings, notes: Notes, factory: EngineFactory | None = None) -> None:
+    def __init__(self, settings: RerankSettings, notes: Notes, factory: EngineFactory | None = None) -> None:
         endpoints = [*(Endpoint("POST", path, self.rerank) for path in PATHS), *ModelRoutes(self).endpoints]
         super().__init__(settings, notes, Metrics(public_paths(endpoints), settings.slo_ms), factory)
+        registry = self.metrics.registry
+        self._fallback_answers = Counter(
+            "gpuctl_fallback_answers", "Answers of the smaller model.", registry=registry
+        )
+        self._unranked = Counter(
+            "gpuctl_unranked", "Candidates that were left unranked to shed load.", registry=registry
+        )
         self._app = create_base_app(self, endpoints, self.metrics)
 
     @property
@@ -63,25 +76,48 @@ class Reranker(CachedService):
         body = await read_json(request, RerankBody)
         found = candidates(body)
         self.check_items(len(found.texts), found.param)
-        direction = direction_of(body.truncation_direction)
-        computed, scores = await self._scores(request, body, found.texts, direction)
-        headers = headers_of(computed, request)
-        order = ranking(scores)
+        ranked = await self._ranked(request, body, found.texts, direction_of(body.truncation_direction))
+        headers = headers_of(ranked.answer, request) | self._marks(ranked)
+        order = ranking(ranked.scores)
         if body.texts is not None:
-            return json_response(_tei(body, order, scores), headers=headers)
-        return json_response(
-            self._object(body, order[: body.top_n], scores, computed.tokens), headers=headers
-        )
+            return json_response(_tei(body, order, ranked.scores), headers=headers)
+        return json_response(_object(body, order[: body.top_n], ranked), headers=headers)
 
-    async def _scores(
+    async def _ranked(
         self, request: Request, body: RerankBody, texts: list[str], direction: Direction
-    ) -> tuple[Answer, Scores]:
+    ) -> "_Ranked":
         """By the model that answers; asked again when another one takes over in the middle."""
         for _ in range(_MODEL_CHANGES):
             model = self.served.answering
+            some = texts[: self._most(model, body.query, texts)]
             with suppress(ModelChanged):
-                return await self._scores_by(model, request, body, texts, direction)
+                answer, scores = await self._scores_by(model, request, body, some, direction)
+                everything = with_unranked(scores, len(texts), raw=bool(body.raw_scores))
+                return _Ranked(answer, everything, len(some), model, model is not self.served.main)
         raise unavailable("The model that answers keeps changing. Try again later.", 5)
+
+    def _most(self, model: LoadedModel, query: str, texts: list[str]) -> int:
+        """Candidates that are ranked now: a substitute takes what it can, the right engine all."""
+        if not self.served.stands_in:
+            return len(texts)
+        return self.settings.fallback_max_candidates or affordable(
+            texts,
+            query,
+            tokens_per_second=self.served.tokens_per_second,
+            seconds=self.settings.deadline_ms / 1000 * _SHARE_OF_DEADLINE,
+            max_tokens=model.max_tokens,
+        )
+
+    def _marks(self, ranked: "_Ranked") -> dict[str, str]:
+        """Headers of an answer by a substitute; counts it."""
+        marks: dict[str, str] = {}
+        if ranked.fallback:
+            self._fallback_answers.inc()
+            marks["x-gpuctl-fallback"] = ranked.model.manifest.id
+        if (total := len(ranked.scores)) > ranked.count:
+            self._unranked.inc(total - ranked.count)
+            marks["x-gpuctl-ranked"] = f"{ranked.count}/{total}"
+        return marks
 
     async def _scores_by(
         self, model: LoadedModel, request: Request, body: RerankBody, texts: list[str], direction: Direction
@@ -96,26 +132,42 @@ class Reranker(CachedService):
         cosine = cosines(answer.rows)
         return answer, cosine if raw else from_cosine(cosine)
 
-    def _object(self, body: RerankBody, order: list[int], scores: Scores, tokens: int) -> dict[str, Any]:
-        """Superset of Jina's and Cohere's answers; each result echoes the document it was given."""
-        documents = body.documents or []
-        results = []
-        for index in order:
-            score = float(scores[index])
-            result: dict[str, Any] = {"index": index, "relevance_score": score, "score": score}
-            if body.return_documents is not False:
-                item = documents[index]
-                result["document"] = {"text": item} if isinstance(item, str) else item
-            results.append(result)
-        return {
-            "id": "rerank-" + secrets.token_hex(8),
-            "object": "rerank",
-            "model": self.model,
-            "device": self.device,
-            "results": results,
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-            "meta": {"billed_units": {"search_units": 1}, "tokens": {"input_tokens": tokens}},
-        }
+
+@dataclass(frozen=True)
+class _Ranked:
+    """Scores of every candidate, and who gave them."""
+
+    answer: Answer
+    scores: Scores
+    #: Candidates that the model scored, from the first.
+    count: int
+    model: LoadedModel
+    #: Whether a smaller model answered in place of the one that was asked for.
+    fallback: bool
+
+
+def _object(body: RerankBody, order: list[int], ranked: _Ranked) -> dict[str, Any]:
+    """Superset of Jina's and Cohere's answers; each result echoes the document it was given."""
+    documents, tokens = body.documents or [], ranked.answer.tokens
+    results = []
+    for index in order:
+        score = float(ranked.scores[index])
+        result: dict[str, Any] = {"index": index, "relevance_score": score, "score": score}
+        if body.return_documents is not False:
+            item = documents[index]
+            result["document"] = {"text": item} if isinstance(item, str) else item
+        results.append(result)
+    return {
+        "id": "rerank-" + secrets.token_hex(8),
+        "object": "rerank",
+        "model": ranked.model.manifest.id,
+        "device": ranked.answer.device,
+        **({"fallback": True} if ranked.fallback else {}),
+        **({"ranked": ranked.count} if ranked.count < len(ranked.scores) else {}),
+        "results": results,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        "meta": {"billed_units": {"search_units": 1}, "tokens": {"input_tokens": tokens}},
+    }
 
 
 def _tei(body: RerankBody, order: list[int], scores: Scores) -> list[dict[str, Any]]:
@@ -128,5 +180,5 @@ def _tei(body: RerankBody, order: list[int], scores: Scores) -> list[dict[str, A
 
 def create_service(env: Mapping[str, str], factory: EngineFactory | None = None) -> Reranker:
     """The reranker, not loaded. Raises SettingsError."""
-    settings, notes = CachedSettings.load(env)
+    settings, notes = RerankSettings.load(env)
     return Reranker(settings, notes, factory)
