@@ -64,7 +64,12 @@ export function indexSpace(spec: ServiceSpec): VectorSpace | null {
 /** `auto` is the services' own default: left out, so that another product's variable (`FAISS_ENABLE_GPU`) may choose. */
 function deviceEnv(config: ServiceConfig): Record<string, string> {
   const { prefer, require } = config.device;
-  return { ...(prefer === "auto" ? {} : { GPUCTL_DEVICE: prefer }), ...(require === null ? {} : { GPUCTL_REQUIRE: require }) };
+  return {
+    ...(prefer === "auto" ? {} : { GPUCTL_DEVICE: prefer }),
+    ...(require === null ? {} : { GPUCTL_REQUIRE: require }),
+    // The index's GPU replica has a budget of its own.
+    ...(config.vramBudget === null || config.service === "index" ? {} : { GPUCTL_VRAM_MIB: String(config.vramBudget) }),
+  };
 }
 
 function fallbackEnv({ fallback }: ResolvedParts): Record<string, string> {

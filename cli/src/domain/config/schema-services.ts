@@ -77,7 +77,17 @@ const sharedOptions = {
 
 const modelOptions = z
   .strictObject({
-    maxBatchTokens: count(16, 10_000_000).optional().describe("Padded tokens in one batch (default 8192 on cpu)."),
+    engine: z
+      .enum(["auto", "onnxruntime-cpu", "torch-cuda", "torch-mps", "torch-cpu", "onnxruntime-cuda"])
+      .optional()
+      .describe("What computes; auto takes the best engine of the device (default)."),
+    dtype: z
+      .enum(["auto", "float32", "float16", "int8"])
+      .optional()
+      .describe("Precision; auto is float16 on cuda, else float32. float16 on cpu and int8 on a GPU are refused."),
+    maxBatchTokens: count(16, 10_000_000)
+      .optional()
+      .describe("Padded tokens in one batch (default: what the device's memory allows, and 4096 a core on a CPU)."),
     maxQueueTokens: count(16, 1_000_000_000).optional().describe("Tokens waiting before requests get 429 (default 131072)."),
     degradedQueueTokens: count(16, 1_000_000_000)
       .optional()

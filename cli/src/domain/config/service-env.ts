@@ -12,6 +12,7 @@ const controlled: ReadonlySet<string> = new Set([
   "GPUCTL_FALLBACK_MAX_CANDIDATES",
   "GPUCTL_DEVICE",
   "GPUCTL_REQUIRE",
+  "GPUCTL_VRAM_MIB",
   "GPUCTL_API_KEYS_FILE",
   "GPUCTL_SECRETS_DIR",
   "GPUCTL_INDEX_DIR",
@@ -38,6 +39,8 @@ export function controlledVariable(name: string): string | null {
     case "GPUCTL_DEVICE":
     case "GPUCTL_REQUIRE":
       return "set `device` of the service";
+    case "GPUCTL_VRAM_MIB":
+      return "set `vram` of the service";
     case "GPUCTL_API_KEYS_FILE":
     case "GPUCTL_SECRETS_DIR":
       return "declare the secret under `secrets`; one named API_KEYS becomes the service's API keys";
@@ -48,6 +51,8 @@ export function controlledVariable(name: string): string | null {
 
 /** Setting that each option becomes, as the services read them. */
 const variableOf = {
+  engine: "GPUCTL_ENGINE",
+  dtype: "GPUCTL_DTYPE",
   maxBatchTokens: "GPUCTL_MAX_BATCH_TOKENS",
   maxQueueTokens: "GPUCTL_MAX_QUEUE_TOKENS",
   degradedQueueTokens: "GPUCTL_DEGRADED_QUEUE_TOKENS",
@@ -74,6 +79,8 @@ export function optionIn(settings: ServiceSettings, option: OptionName): string 
 }
 
 const modelOnly: readonly OptionName[] = [
+  "engine",
+  "dtype",
   "maxBatchTokens",
   "maxQueueTokens",
   "degradedQueueTokens",
