@@ -21,21 +21,19 @@ class ResultCache:
         self.off = bounds.off and redis is None
         metrics.watch(lambda: len(self._memory), lambda: self._memory.bytes)
 
-    async def find(self, keys: Sequence[bytes], width: int) -> dict[bytes, Entry]:
-        """What is known of these different keys; `width` is how many numbers an answer has."""
-        known = self._remembered(keys)
-        in_memory, in_redis = len(known), 0
-        missing = [key for key in keys if key not in known]
-        if missing and self._redis is not None:
-            fetched = self._decoded(missing, await self._redis.get(missing), width)
-            in_redis = len(fetched)
-            self._remember(fetched)
-            known |= fetched
-            # Others may have computed while Redis was asked.
-            meanwhile = self._remembered([key for key in missing if key not in fetched])
-            in_memory += len(meanwhile)
-            known |= meanwhile
-        self._metrics.looked_up(in_memory, in_redis, len(keys) - len(known))
+    def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
+        """What memory knows of these keys."""
+        known = {key: entry for key in keys if (entry := self._memory.get(key)) is not None}
+        self._metrics.looked_up(len(known), 0, 0)
+        return known
+
+    async def fetched(self, keys: Sequence[bytes], width: int) -> dict[bytes, Entry]:
+        """What Redis knows of keys that memory does not; `width` is how many numbers an answer has."""
+        known: dict[bytes, Entry] = {}
+        if self._redis is not None:
+            known = self._decoded(keys, await self._redis.get(keys), width)
+            self._remember(known)
+        self._metrics.looked_up(0, len(known), len(keys) - len(known))
         return known
 
     def passed_by(self, inputs: int) -> None:
@@ -53,9 +51,6 @@ class ResultCache:
         self._memory.clear()
         if self._redis is not None:
             await self._redis.close()
-
-    def _remembered(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
-        return {key: entry for key in keys if (entry := self._memory.get(key)) is not None}
 
     def _remember(self, entries: Mapping[bytes, Entry]) -> None:
         for key, entry in entries.items():

@@ -29,7 +29,7 @@ class CachedService(ModelService):
     ) -> None:
         super().__init__(settings, notes, metrics, factory)
         self._cache = _cache_of(settings, CacheMetrics(metrics.registry))
-        self._answering = Answering(self.served, self._cache, self.inference_metrics)
+        self._answering = Answering(self.served, self._cache, self.inference_metrics, settings.deadline_ms)
 
     async def rows(
         self,

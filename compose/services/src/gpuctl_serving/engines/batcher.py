@@ -11,9 +11,9 @@ import numpy as np
 from gpuctl_serving.engines.batch_thread import BatchThread, Outcome
 from gpuctl_serving.engines.held import EngineFactory, Part
 from gpuctl_serving.engines.inference_metrics import InferenceMetrics
-from gpuctl_serving.engines.protocol import Device, EngineSpec, Rows, Tokens
+from gpuctl_serving.engines.protocol import Device, Rows, Tokens
 from gpuctl_serving.engines.queue import RowQueue
-from gpuctl_serving.engines.rows import Job, Row
+from gpuctl_serving.engines.rows import Job, OnRow, Row
 from gpuctl_serving.engines.state import Policy, SlotName, View
 from gpuctl_serving.engines.supervisor import OnChange, Supervisor
 from gpuctl_serving.engines.telling import refusal
@@ -44,8 +44,6 @@ class Ran:
     queue_ms: float
     inference_ms: float
     device: Device
-    #: The engine that computed all of it; None when a second one took over in the middle.
-    engine: EngineSpec | None
     #: Tokens that ran once for this job and for another.
     shared_tokens: int
 
@@ -125,7 +123,13 @@ class Batcher:
         self._admit(guess)
         return Reservation(self, guess)
 
-    async def run(self, sequences: Sequence[Tokens], model: str, deadline: float | None = None) -> Ran:
+    async def run(
+        self,
+        sequences: Sequence[Tokens],
+        model: str,
+        deadline: float | None = None,
+        on_row: OnRow | None = None,
+    ) -> Ran:
         """Runs texts tokenised for `model`, until `deadline` on the loop's clock.
 
         Raises 429 when the queue is full, 503 when no engine answers, 504 past the deadline, and ModelChanged
@@ -135,6 +139,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._limits.deadline_ms / 1000 if deadline is None else deadline
         job = Job(loop, loop.create_future(), len(sequences), time.perf_counter(), model, left=len(sequences))
+        job.on_row = on_row
         if shared := self._queue.add(job, sequences):
             self._metrics.coalesced.inc(shared)
         try:
@@ -145,10 +150,9 @@ class Batcher:
         finally:
             if job.left:
                 self._queue.drop(job)
-        engine = next(iter(job.engines)) if len(job.engines) == 1 else None
-        device: Device = engine.device if engine is not None else "cpu"
+        device: Device = next(iter(job.devices)) if len(job.devices) == 1 else "cpu"
         self._metrics.queue_seconds.labels(device).observe(job.queue_ms / 1000)
-        return Ran(rows, job.queue_ms, job.inference_ms, device, engine, job.shared_tokens)
+        return Ran(rows, job.queue_ms, job.inference_ms, device, job.shared_tokens)
 
     def close(self) -> None:
         """Fails what waits and ends the engines. From any thread."""
@@ -195,16 +199,15 @@ class Batcher:
 
 
 def _hand_out(shares: Sequence[tuple[Job, int, int]], outcome: Outcome) -> None:
-    answer = outcome.answer
+    answer, engine = outcome.answer, outcome.engine
     jobs = {id(job): job for job, _, _ in shares}.values()
-    if answer is None:
+    if answer is None or engine is None:
         for job in jobs:
             _settle(job, outcome.error or unavailable("The engine gave no answer."))
         return
     for job in jobs:
         job.inference_ms += outcome.elapsed_ms
-        if outcome.engine is not None:
-            job.engines.add(outcome.engine)
+        job.devices.add(engine.device)
         if job.answer is None:
             job.answer = np.empty((job.size, *answer.shape[1:]), np.float32)
     for job, position, index in shares:
@@ -212,6 +215,8 @@ def _hand_out(shares: Sequence[tuple[Job, int, int]], outcome: Outcome) -> None:
             _settle(job, unavailable("The engine changed its dimension between batches."))
             continue
         job.answer[position] = answer[index]
+        if job.on_row is not None:
+            job.on_row(position, answer[index : index + 1], engine)
         job.left -= 1
         if job.left == 0 and not job.future.done():
             job.future.set_result(job.answer)

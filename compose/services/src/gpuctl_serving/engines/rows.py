@@ -1,9 +1,13 @@
 """What waits for the engine: rows (one text or pair each), owned by the jobs of requests."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gpuctl_serving.engines.protocol import EngineSpec, Rows, Tokens
+from gpuctl_serving.engines.protocol import Device, EngineSpec, Rows, Tokens
+
+#: (position in the job, its answer, the engine that gave it); the answer is a view that is to be copied.
+OnRow = Callable[[int, Rows, EngineSpec], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -41,8 +45,10 @@ class Job:
     left: int = 0
     queue_ms: float = 0.0
     inference_ms: float = 0.0
-    #: What computed its rows.
-    engines: set[EngineSpec] = field(default_factory=set)
+    #: Where its rows were computed.
+    devices: set[Device] = field(default_factory=set)
+    #: Told of each row as soon as it is there, on the job's loop.
+    on_row: "OnRow | None" = None
     #: Tokens of rows that were already in flight for somebody else.
     shared_tokens: int = 0
 

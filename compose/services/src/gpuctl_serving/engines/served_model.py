@@ -24,6 +24,7 @@ from gpuctl_serving.engines.protocol import (
     TokenBatch,
     Tokens,
 )
+from gpuctl_serving.engines.rows import OnRow
 from gpuctl_serving.engines.select import plan_engines
 from gpuctl_serving.engines.settings import ModelSettings
 from gpuctl_serving.engines.state import Policy, View
@@ -50,8 +51,6 @@ class Computed:
     #: Stage -> milliseconds.
     timings: dict[str, float]
     device: Device
-    #: The engine that computed all of it; None when a second one took over in the middle.
-    engine: EngineSpec | None
 
 
 class ServedModel:
@@ -198,10 +197,14 @@ class ServedModel:
         characters: Sequence[int],
         tokenize: Callable[[], list[Tokens]],
         model: LoadedModel,
+        *,
+        deadline: float | None = None,
+        on_row: OnRow | None = None,
     ) -> Computed:
         """Tokenises in a thread, queues, waits. `characters` of each text are for admission before it.
 
-        `model` is the one `tokenize` is for. Raises ModelChanged when another one answers by then.
+        `model` is the one `tokenize` is for; `deadline` is on the loop's clock; `on_row` is told of each row
+        as soon as it is there. Raises ModelChanged when another model answers by then.
         """
         started = time.perf_counter()
         with self.batcher.reserve(characters, model.max_tokens):
@@ -209,12 +212,12 @@ class ServedModel:
         tokenize_ms = (time.perf_counter() - started) * 1000
         truncated = sum(tokens.truncated for tokens in sequences)
         self._metrics.truncated.inc(truncated)
-        ran = await self.batcher.run(sequences, model.key)
+        ran = await self.batcher.run(sequences, model.key, deadline, on_row)
         self._metrics.tokenize_seconds.labels(ran.device).observe(tokenize_ms / 1000)
         timings = {"tokenize": tokenize_ms, "queue": ran.queue_ms, "inference": ran.inference_ms}
         tokens = sum(map(len, sequences))
         computed = tokens - ran.shared_tokens
-        return Computed(ran.rows, tokens, computed, truncated, timings, ran.device, ran.engine)
+        return Computed(ran.rows, tokens, computed, truncated, timings, ran.device)
 
     async def proof(self) -> dict[str, Any]:
         """What proves the device now: the live session's providers, a canary answer, allocator bytes."""
