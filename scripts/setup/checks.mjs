@@ -1,18 +1,19 @@
 /** The steps of `npm test`. */
 import { join } from "node:path";
+import { ensureClientsEnvironment } from "./python.mjs";
 import { root } from "./run.mjs";
 import { pytestStep, runSteps, services, vitestCounts } from "./steps.mjs";
 
 /**
  * @param {import("./steps.mjs").Tools} tools
- * @param {readonly string[]} wanted names of steps; none means all but the root tier
+ * @param {readonly string[]} wanted names of steps; none means all but the root tier and the clients
  * @returns {Promise<number>} exit code
  */
 export function runChecks(tools, wanted) {
   return runSteps("npm test", (scratch) => stepsOf(tools, scratch), tools, wanted);
 }
 
-function stepsOf({ node, development }, scratch) {
+function stepsOf({ node, python: found, development }, scratch) {
   const tool = (name, path, ...args) => ({ name, file: node, args: [join(root, "node_modules", path), ...args] });
   const python = (name, ...args) => ({ name, file: development, args: ["-m", ...args], cwd: services });
   const vitest = (name) => {
@@ -40,5 +41,10 @@ function stepsOf({ node, development }, scratch) {
     pytestStep("pytest", development, join(scratch, "pytest.xml")),
     { ...vitest("e2e"), needsModels: true },
     { ...vitest("root"), needsModels: true, onlyByName: true },
+    // The real clients live in an environment of their own, made when they are first asked for.
+    {
+      ...pytestStep("clients", () => ensureClientsEnvironment(found), join(scratch, "clients.xml"), "tests_clients"),
+      onlyByName: true,
+    },
   ];
 }

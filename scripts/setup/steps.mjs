@@ -13,7 +13,7 @@ export const services = join(root, "compose/services");
  *
  * @typedef {object} Step
  * @property {string} name
- * @property {string} file
+ * @property {string | (() => Promise<string>)} file what is run, or how to get it first
  * @property {readonly string[]} args
  * @property {string} [cwd]
  * @property {Readonly<Record<string, string>>} [env] beyond the environment of all steps
@@ -55,7 +55,7 @@ export async function runSteps(command, stepsOf, tools, wanted, after) {
 
 /**
  * A pytest step that counts.
- * @param {string} name @param {string} python @param {string} report file for the results @param {...string} args
+ * @param {string} name @param {Step["file"]} python @param {string} report file for the results @param {...string} args
  */
 export function pytestStep(name, python, report, ...args) {
   return {
@@ -81,7 +81,8 @@ function selectSteps(command, steps, wanted) {
 async function runStep(step, env) {
   say(`\n── ${step.name}`);
   const started = performance.now();
-  const code = await show(step.file, step.args, { cwd: step.cwd ?? root, env, stdio: ["ignore", 2, 2] });
+  const file = typeof step.file === "string" ? step.file : await step.file();
+  const code = await show(file, step.args, { cwd: step.cwd ?? root, env, stdio: ["ignore", 2, 2] });
   const seconds = (performance.now() - started) / 1000;
   say(`── ${step.name}: ${code === 0 ? "passed" : `failed (${code})`} in ${seconds.toFixed(1)} s`);
   const counted = step.count?.() ?? { passed: 0, failed: 0 };
