@@ -25,6 +25,7 @@ def open_core(directory: Path, *, name: str = "direct", generation: str = "g", d
 
 def close(core: Core) -> None:
     """Ends its threads and gives the lock back."""
+    core.promoter.stop()
     core.worker.stop()
     core.pool.shutdown()
     core.readers.close()
@@ -69,5 +70,6 @@ def search(
     if core.live.catalog is None:
         return []
     rows = unit_vector(values).reshape(1, -1)
-    hits = queries.search(core, core.live.catalog, namespace, rows, k, wanted or {})[0]
+    asked = queries.Asked(namespace, k, wanted=wanted or {})
+    hits = queries.search(core, core.live.catalog, asked, rows, core.threads)[0]
     return [(hit["id"], hit["score"]) for hit in hits]

@@ -50,7 +50,7 @@ class Index:
         """Adds items."""
         return self.post("add", {"items": list(items), "upsert": upsert, "namespace": namespace})
 
-    def found(self, vector: list[float], k: int = 10, **more: Any) -> list[str]:
+    def found(self, vector: list[float], k: int = 10, **more: Any) -> list[Any]:
         """Ids of one search, best first."""
         answer = self.post("search", {"vector": vector, "k": k, **more})
         return [hit["id"] for hit in answer["results"][0]]

@@ -167,7 +167,9 @@ def test_metadata_as_deep_as_allowed_is_found_again(empty: Index) -> None:
         ({"id": "x", "vector": axis(0), "metadata": {"k": 2**64}}, 422, "64 bits"),
         ({"id": "x", "vector": axis(0), "metadata": deep(300)}, 422, "240 levels"),
         ({"id": "x", "vector": axis(0), "vektor": 1}, 422, "vektor"),
-        ({"id": 7, "vector": axis(0)}, 422, "id"),
+        ({"id": 7.5, "vector": axis(0)}, 422, "id"),
+        ({"id": 2**63, "vector": axis(0)}, 422, "64 bits"),
+        ({"id": True, "vector": axis(0)}, 422, "id"),
         ({"id": "x", "vector": ["1", 0, 0, 0]}, 422, "vector"),
     ],
 )

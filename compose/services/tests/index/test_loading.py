@@ -88,10 +88,15 @@ def test_a_directory_that_cannot_be_one_is_named(tmp_path: Path) -> None:
         load(Path("/proc/nowhere"))
 
 
-@pytest.mark.parametrize("kind", ["ivfflat", "IndexIVFPQ"])
-def test_an_index_type_of_a_later_version_is_refused(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(LoadFailed, match="Flat index only"):
-        load(tmp_path, GPUCTL_INDEX_TYPE=kind)
+@pytest.mark.parametrize(("m", "dimension"), [(10, 384), (28, 768), (96, 1024)])
+def test_codes_that_no_gpu_takes_are_refused_on_cpu_hosts_too(tmp_path: Path, m: int, dimension: int) -> None:
+    with pytest.raises(LoadFailed, match=f"GPUCTL_INDEX_PQ_M={m} cannot be used: .* set it to "):
+        load(
+            tmp_path,
+            GPUCTL_INDEX_TYPE="ivfpq",
+            GPUCTL_INDEX_PQ_M=str(m),
+            GPUCTL_INDEX_DIMENSION=str(dimension),
+        )
 
 
 def test_settings_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
@@ -140,14 +145,18 @@ def test_the_settings_of_other_faiss_services_are_accepted_and_each_is_accounted
 
 
 @pytest.mark.parametrize("kind", ["IndexIVFFlat", "IndexIVFPQ"])
-def test_an_index_type_wished_by_another_products_variable_is_served_exactly_and_says_so(
+def test_an_index_type_wished_by_another_products_variable_waits_for_enough_vectors_and_says_so(
     kind: str, tmp_path: Path
 ) -> None:
     with index(tmp_path, VECTOR_STORE_INDEX_TYPE=kind, VECTOR_STORE_DIMENSION="4") as wished:
+        wished.add({"id": "a", "vector": axis(0)})
         info = wished.public.get("/info").json()
         assert info["indexType"] == "Flat"
-        assert "VECTOR_STORE_INDEX_TYPE set GPUCTL_INDEX_TYPE=auto" in info["aliases"]
-        assert any(note.startswith(f"{kind} is served by Flat") for note in info["aliases"])
+        assert f"VECTOR_STORE_INDEX_TYPE set GPUCTL_INDEX_TYPE={kind}" in info["aliases"]
+        said = wished.stats()["indexes"]["default"]
+        needs = {"IndexIVFFlat": 312, "IndexIVFPQ": 9984}[kind]
+        assert f"{kind.removeprefix('Index')} needs {needs} vectors to train" in said["reason"]
+        assert said["reason"].endswith("there are 1")
 
 
 def test_a_full_disk_is_a_507_that_acknowledges_nothing_and_passes_when_there_is_space(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gpuctl_serving.engines.threads import thread_count
+from gpuctl_serving.index.ann.promotion import Promoter
 from gpuctl_serving.index.live import Live, Work
 from gpuctl_serving.index.lock import Holder, WriterLock
 from gpuctl_serving.index.messages import Elsewhere, Write
@@ -37,6 +38,7 @@ class Core:
     readers: Readers
     threads: int
     pool: ThreadPoolExecutor
+    promoter: Promoter
     _reading: int = 0
 
     @classmethod
@@ -57,9 +59,11 @@ class Core:
         threads = thread_count(settings.threads)
         worker = Worker(live, lock, traffic_open)
         pool = ThreadPoolExecutor(threads, thread_name_prefix="index-reader")
+        promoter = Promoter(lambda: live.catalog, settings.policy)
         worker.start()
+        promoter.start()
         log.info("index-loaded", writer=writer, sequence=live.applied, generation=live.key, threads=threads)
-        return cls(settings, live, worker, readers, threads, pool)
+        return cls(settings, live, worker, readers, threads, pool, promoter)
 
     @property
     def is_writer(self) -> bool:
@@ -104,6 +108,7 @@ class Core:
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _close(self) -> None:
+        self.promoter.stop()
         self.worker.stop()
         self.pool.shutdown(wait=True)
         self.readers.close()

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 
 from gpuctl_serving.index import engine
+from gpuctl_serving.index.ann.ivf import IvfIndex
+from gpuctl_serving.index.ann.near import Effort
+from gpuctl_serving.index.ann.plan import FLAT
+from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.schema import DATABASE
 from gpuctl_serving.index.vectors import Vectors
@@ -28,7 +32,7 @@ def stats(core: Core, device: str) -> dict[str, Any]:
     live = core.live
     with core.readers.snapshot() as snapshot:
         generations = snapshot.generations()
-        counts = snapshot.counts()
+        counts, names = snapshot.counts(), snapshot.namespaces()
         own = next((one for one in generations if one.key == live.key), None)
         lacking = snapshot.lacking(own.gen) if own else (0, sum(counts.values()))
         sequence, database = snapshot.sequence(), snapshot.database_bytes()
@@ -37,8 +41,11 @@ def stats(core: Core, device: str) -> dict[str, Any]:
     return {
         "device": device,
         "gpu": gpu(core.settings.device),
-        "indexType": "Flat",
+        "indexType": index_type(catalog),
         "configuredIndexType": core.settings.index_type,
+        "recallTarget": core.settings.index_recall,
+        "indexes": _indexes(core, names),
+        "promotion": core.promoter.facts(),
         "metric": "cosine",
         "dimension": live.dimension,
         "generation": live.key,
@@ -59,6 +66,49 @@ def stats(core: Core, device: str) -> dict[str, Any]:
         },
         "engine": {"name": "faiss", "version": engine.version(), "threads": core.threads},
     }
+
+
+def index_type(catalog: Catalog | None) -> str:
+    """The type that serves; of several namespaces with different ones, that of the largest."""
+    indexes = list(catalog.indexes.values()) if catalog else []
+    return max(indexes, key=len).plan.kind if indexes else FLAT.kind
+
+
+def recall(core: Core) -> float:
+    """The lowest recall that was measured for the target's number of lists; 1 when all is exact."""
+    catalog = core.live.catalog
+    indexes = catalog.indexes.values() if catalog else ()
+    target = core.settings.index_recall
+    return min(
+        (one.recall.at(one.recall.probe_for(target)) for one in indexes if isinstance(one, IvfIndex)),
+        default=1.0,
+    )
+
+
+def trained(core: Core) -> bool:
+    """Whether every namespace has the type its size or the settings ask for."""
+    catalog = core.live.catalog
+    indexes = catalog.indexes.values() if catalog else ()
+    return all(core.promoter.reason(catalog, one) is None for one in indexes if catalog)
+
+
+def _indexes(core: Core, names: dict[int, str]) -> dict[str, Any]:
+    """Namespace -> its index: type, parameters, what it is measured to find, and why it is not another."""
+    catalog = core.live.catalog
+    if catalog is None:
+        return {}
+    effort = Effort(recall=core.settings.index_recall)
+    found = {}
+    for ns, index in catalog.indexes.items():
+        said: dict[str, Any] = {"vectors": len(index), **index.facts()}
+        if isinstance(index, IvfIndex):
+            said["nprobe"] = index.probes(effort)
+            said["recallProbe"] = index.recall.at(said["nprobe"])
+        else:
+            said["recallProbe"] = 1.0
+        said["reason"] = core.promoter.reason(catalog, index)
+        found[names.get(ns, str(ns))] = said
+    return found
 
 
 def private_index(core: Core) -> dict[str, Any]:

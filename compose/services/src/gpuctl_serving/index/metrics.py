@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
+from gpuctl_serving.index import facts
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.kit.metrics import Metrics, seconds_histogram
 
@@ -30,12 +31,28 @@ class IndexMetrics(Metrics):
         )
         for op in ("added", "updated", "deleted"):
             self.items_written.labels(op)
-        self.recall_probe = Gauge(
-            "gpuctl_vector_recall_probe", "Recall of the last canary search.", registry=self.registry
+        self.search_batch = Histogram(
+            "gpuctl_search_batch_size",
+            "Queries that were answered by one call of the index.",
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=self.registry,
         )
+        self.promotions = Counter(
+            "gpuctl_vector_promotions",
+            "Rebuilds of a namespace as the type of its size, by how they ended.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        for outcome in ("done", "failed", "abandoned"):
+            self.promotions.labels(outcome)
+        #: What the last canary search said.
+        self.canary_right = True
         self._gauges = {
             name: Gauge(f"gpuctl_vector_{name}", text, registry=self.registry)
             for name, text in {
+                "recall_probe": "Recall@10 of held-out vectors at the target's effort; 0: the canary failed.",
+                "trained": "1 when every namespace has the index type that its size or the settings ask for.",
+                "promoting": "1 while an index is being rebuilt.",
                 "count": "Vectors that can be found.",
                 "index_bytes": "Memory of the vectors.",
                 "snapshot_age_seconds": "Age of the snapshot in use; 0: none, memory is the database.",
@@ -48,7 +65,11 @@ class IndexMetrics(Metrics):
     def watch(self, core: Core) -> None:
         """Reads the live values at every scrape from now on."""
         live = core.live
+        core.promoter.heard = lambda outcome: self.promotions.labels(outcome).inc()
         read = {
+            "recall_probe": lambda: facts.recall(core) if self.canary_right else 0.0,
+            "trained": lambda: float(facts.trained(core)),
+            "promoting": lambda: float(core.promoter.work is not None),
             "count": lambda: len(live.catalog) if live.catalog else 0,
             "index_bytes": lambda: live.catalog.bytes if live.catalog else 0,
             "sequence": lambda: live.applied,

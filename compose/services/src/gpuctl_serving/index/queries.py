@@ -1,41 +1,88 @@
-"""Searching: filter, FAISS, documents, order."""
+"""Searching: filter, nearest vectors, what comes with them, order. Blocking; no HTTP."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from gpuctl_serving.index.ann.near import Near
+import orjson
+
+from gpuctl_serving.index.ann.near import BY_DEFAULT, Effort, Near
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.core import Core
-from gpuctl_serving.index.reader import Document
-from gpuctl_serving.index.vectors import Vectors
+from gpuctl_serving.index.ids import given, order
+from gpuctl_serving.index.reader import Snapshot
+from gpuctl_serving.index.requests import Encoding, Include
+from gpuctl_serving.index.vectors import Vectors, as_base64
 
 Hit = dict[str, Any]
 
 #: A search whose finds were deleted under it looks again, so often.
 _LOOKS = 3
+_EVERYTHING: tuple[Include, ...] = ("text", "metadata")
 
 
-def search(
-    core: Core, catalog: Catalog, namespace: str, queries: Vectors, k: int, wanted: dict[str, Any]
-) -> list[list[Hit]]:
-    """The best k of each query, by score, then id. Blocking."""
+@dataclass(frozen=True)
+class Asked:
+    """What a search wants beside its vectors. Searches that ask the same can be answered together."""
+
+    namespace: str
+    k: int
+    include: tuple[Include, ...] = _EVERYTHING
+    encoding: Encoding = "float"
+    effort: Effort = BY_DEFAULT
+    wanted: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+def search(core: Core, catalog: Catalog, asked: Asked, queries: Vectors, threads: int) -> list[list[Hit]]:
+    """The best k of each query, by score, then id."""
     for look in range(_LOOKS):
         with core.readers.snapshot() as snapshot:
-            ns = snapshot.namespace(namespace)
-            only = snapshot.matching(ns, wanted) if wanted and ns is not None else None
+            ns = snapshot.namespace(asked.namespace)
+            only = snapshot.matching(ns, asked.wanted) if asked.wanted and ns is not None else None
         if ns is None:
             return [[] for _ in queries]
-        found = catalog.search(ns, queries, k, only, core.threads)
+        found = catalog.search(ns, queries, asked.k, only, threads, asked.effort)
         # A new snapshot: what was found is at least as old as it.
         with core.readers.snapshot() as snapshot:
-            documents = snapshot.documents(sorted({near.item for row in found for near in row}))
-        if look == _LOOKS - 1 or all(near.item in documents for row in found for near in row):
+            items = sorted({near.item for row in found for near in row})
+            bodies = describe(core, snapshot, items, asked.include, asked.encoding)
+        if look == _LOOKS - 1 or all(near.item in bodies for row in found for near in row):
             break
-    return [_best(row, documents, k) for row in found]
+    return [_best(row, bodies, asked.k) for row in found]
 
 
-def _best(row: list[Near], documents: dict[int, Document], k: int) -> list[Hit]:
-    known = [(near.score, documents[near.item]) for near in row if near.item in documents]
-    known.sort(key=lambda pair: (-pair[0], pair[1].id))
-    return [
-        {"id": one.id, "score": score, "text": one.text, "metadata": one.metadata} for score, one in known[:k]
-    ]
+def describe(
+    core: Core, snapshot: Snapshot, items: Sequence[int], include: Sequence[Include], encoding: Encoding
+) -> dict[int, tuple[str, dict[str, Any]]]:
+    """(stored id, what was asked for) of the items that are still there."""
+    columns = [name for name in ("text", "metadata") if name in include]
+    rows = snapshot.columns(items, columns)
+    bodies = {
+        item: (name, {column: _value(column, value) for column, value in zip(columns, values, strict=True)})
+        for item, (name, *values) in rows.items()
+    }
+    if "vector" in include:
+        for item, vector in _vectors(core, items):
+            if item in bodies:
+                key = "vectorBase64" if encoding == "base64" else "vector"
+                bodies[item][1][key] = as_base64(vector) if encoding == "base64" else vector
+    return bodies
+
+
+def _value(column: str, value: Any) -> Any:
+    # The database's JSON goes out as it is.
+    return orjson.Fragment(value) if column == "metadata" else value
+
+
+def _vectors(core: Core, items: Sequence[int]) -> list[tuple[int, Vectors]]:
+    catalog = core.live.catalog
+    if catalog is None:
+        return []
+    named, rows = catalog.truth.of(items)
+    return list(zip(named.tolist(), rows, strict=True))
+
+
+def _best(row: list[Near], bodies: dict[int, tuple[str, dict[str, Any]]], k: int) -> list[Hit]:
+    known = [(near.score, *bodies[near.item]) for near in row if near.item in bodies]
+    known.sort(key=lambda one: (-one[0], order(one[1])))
+    return [{"id": given(name), "score": score, **body} for score, name, body in known[:k]]

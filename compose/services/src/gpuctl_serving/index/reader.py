@@ -119,6 +119,17 @@ class Snapshot:
                 found[item] = Document(name, text, orjson.loads(metadata), sequence)
         return found
 
+    def columns(self, items: Sequence[int], columns: Sequence[str]) -> dict[int, tuple[Any, ...]]:
+        """Id and these columns of the items that are still there."""
+        found = {}
+        names = ", ".join(("item", "id", *columns))
+        for part in _parts(items):
+            marks = ",".join("?" * len(part))
+            sql = f"SELECT {names} FROM items WHERE item IN ({marks})"  # noqa: S608  names of ours and marks
+            for item, *values in self._do(sql, tuple(part)):
+                found[item] = tuple(values)
+        return found
+
     def document(self, namespace: str, name: str) -> Document | None:
         """One item by its id."""
         row = self._do(
@@ -132,6 +143,10 @@ class Snapshot:
         """Number of the last change."""
         row = self._do("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
         return int(row[0]) if row else 0
+
+    def namespaces(self) -> dict[int, str]:
+        """Number -> name."""
+        return dict(self._do("SELECT ns, name FROM namespaces").fetchall())
 
     def counts(self) -> dict[str, int]:
         """Items by namespace."""

@@ -1,22 +1,28 @@
 """Searches, single items and statistics."""
 
 import time
+from typing import Any
 
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gpuctl_serving.index import facts, queries
+from gpuctl_serving.index.ann.near import Effort
+from gpuctl_serving.index.coalesce import Coalescer
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.embedder import Keys, OtherSpace
 from gpuctl_serving.index.handover import Lost, Origin, forward
+from gpuctl_serving.index.ids import ItemId, given, numbered, stored
 from gpuctl_serving.index.messages import Elsewhere
 from gpuctl_serving.index.metrics import IndexMetrics
 from gpuctl_serving.index.reader import Document
 from gpuctl_serving.index.requests import (
+    Get,
     Lookup,
     Search,
     Values,
+    check_get,
     check_item_name,
     check_lookup,
     check_search,
@@ -34,6 +40,7 @@ class Reading:
 
     def __init__(self, core: Core, metrics: IndexMetrics, embedder_keys: Keys, device: str) -> None:
         self._core, self._metrics, self._keys, self._device = core, metrics, embedder_keys, device
+        self._searches = Coalescer(core, metrics.search_batch.observe)
 
     async def search(self, request: Request) -> Response:
         """`POST search`."""
@@ -42,7 +49,7 @@ class Reading:
         if rows is None:
             began = time.perf_counter()
             try:
-                rows = np.stack(await self._embed(body.text or ""))
+                rows = np.stack(await self._embed(body.wanted_texts))
             except OtherSpace:
                 # The embedder has moved on to a model this index does not serve: its successor does.
                 return await self._pass_on(request)
@@ -50,11 +57,12 @@ class Reading:
         began = time.perf_counter()
         results = await self._search(body, rows)
         timings(request)["search"] = _ms(began)
-        return json_response({"device": self._device, "indexType": "Flat", "results": results})
+        kind = facts.index_type(self._core.live.catalog)
+        return json_response({"device": self._device, "indexType": kind, "results": results})
 
-    async def _embed(self, text: str) -> list[Vectors]:
+    async def _embed(self, texts: list[str]) -> list[Vectors]:
         follower = self._core.worker.role == "follower"
-        return await embed_texts(self._core, [text], self._keys, wait=not follower)
+        return await embed_texts(self._core, texts, self._keys, wait=not follower)
 
     async def _pass_on(self, request: Request) -> Response:
         worker, origin = self._core.worker, Origin.of(request)
@@ -74,9 +82,13 @@ class Reading:
         if catalog is None:
             return [[] for _ in rows]
         with self._metrics.search_seconds.labels(self._device).time():
-            return await self._core.read(
-                lambda: queries.search(self._core, catalog, body.namespace, rows, body.k, body.filter or {})
-            )
+            return await self._searches.search(self._asked(body), catalog, rows)
+
+    def _asked(self, body: Search) -> queries.Asked:
+        target = None if body.nprobe else body.recall or self._core.settings.index_recall
+        effort = Effort(body.nprobe, target)
+        include = tuple(sorted(set(body.include)))
+        return queries.Asked(body.namespace, body.k, include, body.encoding, effort, body.filter or {})
 
     async def item(self, request: Request) -> Response:
         """`GET items/{id}`."""
@@ -91,19 +103,28 @@ class Reading:
         return json_response(
             {
                 "namespace": namespace,
-                "id": found.id,
+                "id": given(found.id),
                 "text": found.text,
                 "metadata": found.metadata,
                 "sequence": found.sequence,
             }
         )
 
+    async def get(self, request: Request) -> Response:
+        """`POST items/get`: many items by their ids, with their vectors when asked for."""
+        body = await read_json(request, Get)
+        check_get(body, self._core.settings.max_items)
+        found = await self._core.read(lambda: self._get(body))
+        items = [{"id": one, **found[one]} for one in dict.fromkeys(body.ids) if one in found]
+        missing = [one for one in dict.fromkeys(body.ids) if one not in found]
+        return json_response({"namespace": body.namespace, "items": items, "missing": missing})
+
     async def lookup(self, request: Request) -> Response:
         """`POST items/lookup`: which items are there, with their metadata, by ids or by a filter."""
         body = await read_json(request, Lookup)
         check_lookup(body)
         found = await self._core.read(lambda: self._documents(body))
-        return json_response({"items": {one.id: {"metadata": one.metadata} for one in found}})
+        return json_response({"items": {str(given(one.id)): {"metadata": one.metadata} for one in found}})
 
     async def values(self, request: Request) -> Response:
         """`POST items/values`: the different texts under a key, such as every `source` below a folder."""
@@ -117,7 +138,19 @@ class Reading:
 
     def _document(self, namespace: str, name: str) -> Document | None:
         with self._core.readers.snapshot() as snapshot:
-            return snapshot.document(namespace, name)
+            found = snapshot.document(namespace, name)
+            number = numbered(name)
+            # A path spells a number like a text: the text comes first.
+            return found or (snapshot.document(namespace, number) if number else None)
+
+    def _get(self, wanted: Get) -> dict[ItemId, dict[str, Any]]:
+        with self._core.readers.snapshot() as snapshot:
+            ns = snapshot.namespace(wanted.namespace)
+            if ns is None:
+                return {}
+            items = snapshot.numbers(ns, [stored(one) for one in wanted.ids])
+            bodies = queries.describe(self._core, snapshot, items, wanted.include, wanted.encoding)
+            return {given(name): body for name, body in bodies.values()}
 
     def _texts(self, wanted: Values) -> list[str]:
         with self._core.readers.snapshot() as snapshot:
@@ -132,7 +165,7 @@ class Reading:
             if wanted.ids is None:
                 items = snapshot.matching(ns, wanted.filter or {})
             else:
-                items = snapshot.numbers(ns, wanted.ids)
+                items = snapshot.numbers(ns, [stored(one) for one in wanted.ids])
             return sorted(snapshot.documents(items).values(), key=lambda one: one.id)
 
 

@@ -1,12 +1,14 @@
 """What clients may send: shapes, limits, and the sentences that say which limit was passed."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from gpuctl_serving.index.vectors import Vectors, from_base64, from_numbers, unit
+from gpuctl_serving.index.ann.plan import GPU_MAX_K, GPU_MAX_NPROBE
+from gpuctl_serving.index.ids import LARGEST, SMALLEST, ItemId
+from gpuctl_serving.index.vectors import Vectors, from_base64, from_numbers, unit, units
 from gpuctl_serving.kit.body import written
 from gpuctl_serving.kit.errors import empty, invalid
 
@@ -14,7 +16,7 @@ MAX_NAME = 512
 MAX_TEXT = 1_000_000
 MAX_METADATA = 64 * 1024
 #: FAISS's own limit on a GPU; the same everywhere, so that a request works wherever the index runs.
-MAX_K = 2048
+MAX_K = GPU_MAX_K
 #: Results of one search request, over all its queries.
 MAX_RESULTS = 100_000
 #: Ids one look-up may name.
@@ -23,10 +25,14 @@ MAX_LOOKUP = 10_000
 MAX_ANY_OF = 1000
 
 
+Include = Literal["text", "metadata", "vector"]
+Encoding = Literal["float", "base64"]
+
+
 class Item(msgspec.Struct, forbid_unknown_fields=True):
     """One item of an add."""
 
-    id: str
+    id: ItemId
     vector: list[float] | None = None
     vectorBase64: str | None = None
     text: str | None = None
@@ -48,23 +54,45 @@ class Search(msgspec.Struct, forbid_unknown_fields=True):
     vector: list[float] | None = None
     vectorBase64: str | None = None
     vectors: list[list[float]] | None = None
+    vectorsBase64: list[str] | None = None
     text: str | None = None
+    texts: list[str] | None = None
     k: int = 10
     filter: dict[str, Any] | None = None
+    #: How hard inverted lists look: so many lists, or until this share of the true neighbours is found.
+    nprobe: int | None = None
+    recall: float | None = None
+    #: What comes with the id and the score of a result.
+    include: tuple[Include, ...] = ("text", "metadata")
+    encoding: Encoding = "float"
+
+    @property
+    def wanted_texts(self) -> list[str]:
+        """The texts to search for."""
+        return [self.text] if self.text is not None else self.texts or []
 
 
 class Delete(msgspec.Struct, forbid_unknown_fields=True):
     """`POST delete`."""
 
-    ids: list[str]
+    ids: list[ItemId]
     namespace: str = "default"
+
+
+class Get(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST items/get`."""
+
+    ids: list[ItemId]
+    namespace: str = "default"
+    include: tuple[Include, ...] = ("text", "metadata")
+    encoding: Encoding = "float"
 
 
 class Lookup(msgspec.Struct, forbid_unknown_fields=True):
     """`POST items/lookup`."""
 
     namespace: str = "default"
-    ids: list[str] | None = None
+    ids: list[ItemId] | None = None
     filter: dict[str, Any] | None = None
 
 
@@ -108,7 +136,7 @@ def check_add(add: Add, max_items: int) -> list[Vectors | None]:
     """The items' unit vectors; None where a text is to be embedded. Raises what is wrong, naming the item."""
     _namespace(add.namespace)
     _count(add.items, "items", max_items)
-    seen: set[str] = set()
+    seen: set[ItemId] = set()
     for at, item in enumerate(add.items):
         name = f"items[{at}]"
         _id(item.id, f"{name}.id")
@@ -147,39 +175,79 @@ def check_search(search: Search, max_items: int) -> Vectors | None:
     _namespace(search.namespace)
     if not 1 <= search.k <= MAX_K:
         raise invalid(f"k is {search.k}; it must be from 1 to {MAX_K}.", "k")
+    _effort(search)
     _filter(search.filter or {})
-    given = [
-        name for name in ("vector", "vectorBase64", "vectors", "text") if getattr(search, name) is not None
-    ]
+    given = [name for name in _QUERIES if getattr(search, name) is not None]
     if len(given) != 1:
         have = " and ".join(given) or "none of them"
-        raise invalid(f"Send one of `vector`, `vectorBase64`, `vectors` or `text`; this request has {have}.")
-    if search.text is not None:
-        if not search.text.strip():
-            raise empty("text is empty. Send words to search for.", "text")
-        if len(search.text) > MAX_TEXT:
-            raise invalid(f"text has {len(search.text)} characters; at most {MAX_TEXT} fit.", "text")
+        raise invalid(
+            "Send one of `vector`, `vectorBase64`, `vectors`, `vectorsBase64`, `text` or `texts`; "
+            f"this request has {have}."
+        )
+    if search.text is not None or search.texts is not None:
+        _texts(search, max_items)
         return None
     if search.vector is not None:
         return unit(from_numbers(search.vector, "vector"), "vector").reshape(1, -1)
     if search.vectorBase64 is not None:
         return unit(from_base64(search.vectorBase64, "vectorBase64"), "vectorBase64").reshape(1, -1)
-    return _matrix(search.vectors or [], search.k, max_items)
+    name = given[0]
+    vectors: Sequence[list[float] | str] = getattr(search, name)
+    _results(len(vectors), name, search.k)
+    _count(vectors, name, max_items)
+    return _matrix(vectors, name)
 
 
-def _matrix(vectors: list[list[float]], k: int, max_items: int) -> Vectors:
-    _count(vectors, "vectors", max_items)
-    if len(vectors) * k > MAX_RESULTS:
+_QUERIES = ("vector", "vectorBase64", "vectors", "vectorsBase64", "text", "texts")
+
+
+def _effort(search: Search) -> None:
+    if search.nprobe is not None and search.recall is not None:
+        raise invalid("Send `nprobe` or `recall`, not both: one follows from the other.", "nprobe")
+    if search.nprobe is not None and not 1 <= search.nprobe <= GPU_MAX_NPROBE:
+        raise invalid(f"nprobe is {search.nprobe}; it must be from 1 to {GPU_MAX_NPROBE}.", "nprobe")
+    if search.recall is not None and not 0 < search.recall <= 1:
+        raise invalid(f"recall is {search.recall}; it must be above 0 and at most 1.", "recall")
+
+
+def _texts(search: Search, max_items: int) -> None:
+    texts, name = search.wanted_texts, "text" if search.text is not None else "texts"
+    _count(texts, name, max_items)
+    _results(len(texts), name, search.k)
+    for at, text in enumerate(texts):
+        where = name if name == "text" else f"texts[{at}]"
+        if not text.strip():
+            raise empty(f"{where} is empty. Send words to search for.", where)
+        if len(text) > MAX_TEXT:
+            raise invalid(f"{where} has {len(text)} characters; at most {MAX_TEXT} fit.", where)
+
+
+def _results(queries: int, name: str, k: int) -> None:
+    if queries * k > MAX_RESULTS:
         raise invalid(
-            f"{len(vectors)} vectors with k={k} ask for more than {MAX_RESULTS} results. Send fewer at once.",
-            "vectors",
+            f"{queries} {name} with k={k} ask for more than {MAX_RESULTS} results. Send fewer at once.", name
         )
-    lengths = sorted({len(vector) for vector in vectors})
+
+
+def _matrix(vectors: Sequence[list[float] | str], name: str) -> Vectors:
+    rows = [
+        from_base64(vector, f"{name}[{at}]")
+        if isinstance(vector, str)
+        else from_numbers(vector, f"{name}[{at}]")
+        for at, vector in enumerate(vectors)
+    ]
+    lengths = sorted({len(row) for row in rows})
     if len(lengths) > 1:
-        raise invalid(f"vectors have different dimensions: {', '.join(map(str, lengths))}.", "vectors")
-    return np.stack(
-        [unit(from_numbers(vector, f"vectors[{at}]"), f"vectors[{at}]") for at, vector in enumerate(vectors)]
-    )
+        raise invalid(f"{name} have different dimensions: {', '.join(map(str, lengths))}.", name)
+    return units(np.stack(rows), name)
+
+
+def check_get(get: Get, max_items: int) -> None:
+    """Raises what is wrong with a request for items."""
+    _namespace(get.namespace)
+    _count(get.ids, "ids", max_items)
+    for at, one in enumerate(get.ids):
+        _id(one, f"ids[{at}]")
 
 
 def check_delete(delete: Delete, max_items: int) -> None:
@@ -247,6 +315,10 @@ def _namespace(name: str) -> None:
         raise invalid(f"namespace must have 1 to {MAX_NAME} printable characters.", "namespace")
 
 
-def _id(name: str, where: str) -> None:
+def _id(name: ItemId, where: str) -> None:
+    if isinstance(name, int):
+        if not SMALLEST <= name <= LARGEST:
+            raise invalid(f"{where} is {name}; an id that is a number must fit 64 bits.", where)
+        return
     if not name or len(name) > MAX_NAME or not name.isprintable():
         raise invalid(f"{where} must have 1 to {MAX_NAME} printable characters.", where)

@@ -67,6 +67,7 @@ class IndexService(ServiceBase):
             route("POST", f"{BASE}/add", lambda parts: parts.writing.add),
             route("POST", f"{BASE}/delete", lambda parts: parts.writing.delete),
             route("POST", f"{BASE}/search", lambda parts: parts.reading.search),
+            route("POST", f"{BASE}/items/get", lambda parts: parts.reading.get),
             route("POST", f"{BASE}/items/lookup", lambda parts: parts.reading.lookup),
             route("POST", f"{BASE}/items/values", lambda parts: parts.reading.values),
             route("GET", f"{BASE}/items/{{id:path}}", lambda parts: parts.reading.item),
@@ -107,9 +108,9 @@ class IndexService(ServiceBase):
         core = Core.open(self._index, self._holder(), lambda: self.instance.traffic == "open")
         proven = facts.proof(core, "cpu")["canary"]
         if not proven["ok"]:
+            core.promoter.stop()
             core.worker.stop()
             raise RuntimeError(f"the search engine gives wrong answers: {proven['detail']}")
-        self._metrics.recall_probe.set(1)
         self._metrics.watch(core)
         self._metrics.prove_device("cpu", "faiss", "float32", core.live.key or "none", "none")
         self._parts = _Parts(core, self._metrics, self._embedder_keys(), "cpu")
@@ -140,7 +141,7 @@ class IndexService(ServiceBase):
             "device": self.device,
             "device_reason": self.degraded or facts.gpu(self.settings.device)["reason"],
             "engine": "faiss",
-            "indexType": "Flat",
+            "indexType": facts.index_type(live.catalog if live else None),
             "metric": "cosine",
             "dimension": live.dimension if live else self._index.known_dimension,
             "generation": live.key if live else self._index.index_generation,
@@ -159,7 +160,7 @@ class IndexService(ServiceBase):
         """See ServiceBase."""
         core = self.core
         proven = await core.read(lambda: facts.proof(core, "cpu"))
-        self._metrics.recall_probe.set(1 if proven["canary"]["ok"] else 0)
+        self._metrics.canary_right = bool(proven["canary"]["ok"])
         return proven
 
     @property

@@ -6,13 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gpuctl_serving.index.ann.plan import (
+    GPU_CODE_SIZES,
+    LARGEST_NLIST,
+    SMALLEST_NLIST,
+    Plan,
+    Policy,
+    Wish,
+    best_code_size,
+    gpu_problems,
+)
 from gpuctl_serving.kit.errors import LoadFailed
 from gpuctl_serving.kit.settings import MIB, Alias, Notes, Settings
 
 #: The manifest's `generation` ends in the dimension.
 _DIMENSION_OF_GENERATION = re.compile(r"\|(\d{1,5})$")
-_FLAT = frozenset({"auto", "flat", "indexflat", "indexflatip", "indexflatl2"})
-_LATER = frozenset({"ivfflat", "indexivfflat", "ivfpq", "indexivfpq"})
+#: What people call the index types, FAISS's class names among it.
+_KINDS: dict[str, Wish] = {
+    "auto": "auto",
+    **dict.fromkeys(("flat", "indexflat", "indexflatip", "indexflatl2"), "Flat"),
+    **dict.fromkeys(("ivfflat", "indexivfflat"), "IVFFlat"),
+    **dict.fromkeys(("ivfpq", "indexivfpq"), "IVFPQ"),
+}
 MAX_DIMENSION = 16_384
 
 
@@ -25,11 +40,23 @@ class IndexSettings(Settings):
     index_dir: Path
     #: 0: from the generation, else from the first add.
     index_dimension: int = field(default=0, metadata={"min": 0, "max": MAX_DIMENSION})
+    #: auto (by size), Flat, IVFFlat or IVFPQ.
     index_type: str = "auto"
+    #: Inverted lists; 0: by size.
+    index_nlist: int = field(default=0, metadata={"min": 0, "max": LARGEST_NLIST})
+    #: Bytes of an IVFPQ code; 0: the most a GPU takes for the dimension, of eight dimensions a byte.
+    index_pq_m: int = field(default=0, metadata={"min": 0, "max": max(GPU_CODE_SIZES)})
+    #: Share of the true neighbours that searches of inverted lists look for.
+    index_recall: float = field(default=0.95, metadata={"min": 0.01, "max": 1})
     #: Which embedding space the vectors belong to; empty: `dim:<dimension>`.
     index_generation: str = ""
     #: Whom to ask for the vectors of texts: `http://host:port` or `unix:/path`.
     embedder_url: str = ""
+
+    @property
+    def policy(self) -> Policy:
+        """What the settings say of the index type."""
+        return Policy(_KINDS.get(self.index_type.lower(), "auto"), self.index_nlist, self.index_pq_m)
 
     @property
     def known_dimension(self) -> int:
@@ -40,14 +67,11 @@ class IndexSettings(Settings):
 
 def check(settings: IndexSettings) -> None:
     """Refuses what this version cannot do. Raises LoadFailed."""
-    kind = settings.index_type.lower()
-    if kind in _LATER:
+    if settings.index_type.lower() not in _KINDS:
         raise LoadFailed(
-            f"GPUCTL_INDEX_TYPE={settings.index_type} is not built yet: this version has the exact "
-            "Flat index only. Unset it, or set it to auto: later versions then choose by size."
+            f"GPUCTL_INDEX_TYPE={settings.index_type} is unknown. Use auto, Flat, IVFFlat or IVFPQ."
         )
-    if kind not in _FLAT:
-        raise LoadFailed(f"GPUCTL_INDEX_TYPE={settings.index_type} is unknown. Use auto or Flat.")
+    _check_shape(settings)
     told = _DIMENSION_OF_GENERATION.search(settings.index_generation)
     if told and settings.index_dimension and int(told.group(1)) != settings.index_dimension:
         raise LoadFailed(
@@ -61,17 +85,26 @@ def check(settings: IndexSettings) -> None:
         )
 
 
+def _check_shape(settings: IndexSettings) -> None:
+    """What could never move to a GPU is refused while it is empty, on CPU hosts too."""
+    policy, dimension = settings.policy, settings.known_dimension
+    if policy.wish not in ("auto", "IVFPQ") or not policy.m or not dimension:
+        return
+    plan = Plan("IVFPQ", policy.nlist or SMALLEST_NLIST, policy.m)
+    if problems := gpu_problems(plan, dimension):
+        best = best_code_size(dimension)
+        raise LoadFailed(
+            f"GPUCTL_INDEX_PQ_M={policy.m} cannot be used: {'; '.join(problems)}. "
+            + (f"Unset it, or set it to {best}." if best else "Unset it.")
+        )
+
+
 def _device(text: str) -> str:
     if text.lower() in {"1", "true", "yes", "on"}:
         return "cuda"
     if text.lower() in {"0", "false", "no", "off", ""}:
         return "cpu"
     raise ValueError("must be true or false")
-
-
-def _kind(text: str) -> str:
-    """Another product's choice is a wish: what is not built yet is served exactly, and said."""
-    return "auto" if text.lower() in _LATER else text
 
 
 def _level(text: str) -> str:
@@ -82,7 +115,7 @@ def _level(text: str) -> str:
 ALIASES = (
     Alias("FAISS_ENABLE_GPU", "device", _device),
     Alias("VECTOR_STORE_DIMENSION", "index_dimension"),
-    Alias("VECTOR_STORE_INDEX_TYPE", "index_type", _kind),
+    Alias("VECTOR_STORE_INDEX_TYPE", "index_type"),
     Alias("LOG_LEVEL", "log_level", _level),
 )
 
@@ -106,9 +139,6 @@ def load_settings(env: Mapping[str, str]) -> tuple[IndexSettings, Notes]:
         known = kind.lower() in {"faiss", "faiss-cpu", "faiss_cpu", "faiss-gpu", "faiss_gpu"}
         tail = "FAISS is the only store" if known else f"this is a FAISS store, not {kind!r}"
         said.append(f"VECTOR_STORE_TYPE has no effect here: {tail}")
-    wished = env.get("VECTOR_STORE_INDEX_TYPE", "")
-    if wished.lower() in _LATER and "GPUCTL_INDEX_TYPE" not in env:
-        said.append(f"{wished} is served by Flat: this version has no IVF index yet; answers are exact")
     if settings.index_type.lower() == "indexflatl2":
         said.append("IndexFlatL2 is served by Flat: on normalised vectors both orders are the same")
     return settings, dataclasses.replace(notes, aliases=tuple(said))

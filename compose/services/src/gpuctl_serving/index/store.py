@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from gpuctl_serving.index.ids import given
 from gpuctl_serving.index.schema import scalars
 from gpuctl_serving.index.vectors import Vectors, mismatch
 from gpuctl_serving.kit.errors import ServiceError
@@ -47,7 +48,9 @@ class Change:
 
 def conflict(ids: Sequence[str]) -> ServiceError:
     """409: adds without `upsert` never replace."""
-    named = ", ".join(repr(one) for one in ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+    named = ", ".join(repr(given(one)) for one in ids[:5]) + (
+        f" and {len(ids) - 5} more" if len(ids) > 5 else ""
+    )
     return ServiceError(
         409,
         "Conflict",

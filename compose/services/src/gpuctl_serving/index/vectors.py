@@ -45,6 +45,22 @@ def unit(vector: Vectors, name: str) -> Vectors:
     return (wide / length).astype(np.float32)
 
 
+def units(rows: Vectors, name: str) -> Vectors:
+    """Rows scaled to length one. 422 that names the row without a direction."""
+    wide = rows.astype(np.float64)
+    lengths = np.sqrt((wide * wide).sum(axis=1))
+    # NaN and infinity make the length one of them too.
+    if not (np.isfinite(lengths).all() and lengths.all()):
+        return np.stack([unit(row, f"{name}[{at}]") for at, row in enumerate(rows)])
+    scaled: Vectors = (wide / lengths[:, None]).astype(np.float32)
+    return scaled
+
+
+def as_base64(vector: Vectors) -> str:
+    """Little-endian float32 in base64."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
 def mismatch(name: str, got: int, want: int, generation: str) -> ServiceError:
     """422: a vector of another model, most likely."""
     return invalid(

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.embedder import Keys, OtherSpace, embed
 from gpuctl_serving.index.handover import PATIENCE, Lost, Origin, forward, look_again
+from gpuctl_serving.index.ids import stored
 from gpuctl_serving.index.live import Work
 from gpuctl_serving.index.messages import Elsewhere, Write
 from gpuctl_serving.index.metrics import IndexMetrics
@@ -53,8 +54,10 @@ class Writing:
         body = await read_json(request, Delete)
         check_delete(body, self._core.settings.max_items)
 
+        ids = [stored(one) for one in body.ids]
+
         def work(store: Store) -> dict[str, int]:
-            return {"deleted": store.delete(body.namespace, body.ids), "sequence": store.sequence}
+            return {"deleted": store.delete(body.namespace, ids), "sequence": store.sequence}
 
         async def prepare() -> Work:
             return work
@@ -110,7 +113,7 @@ class Writing:
             vectors = {key: mine} if mine is not None else {}
             if foreign and theirs is not None:
                 vectors[foreign] = theirs
-            items.append(NewItem(item.id, item.text, item.metadata, vectors))
+            items.append(NewItem(stored(item.id), item.text, item.metadata, vectors))
 
         def work(store: Store) -> dict[str, int]:
             if foreign and store.generation(foreign) is None:

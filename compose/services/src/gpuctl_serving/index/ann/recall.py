@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpuctl_serving.index.ann.library import faiss
 from gpuctl_serving.index.ann.near import Items
 from gpuctl_serving.index.ann.plan import GPU_MAX_NPROBE
 from gpuctl_serving.index.vectors import Vectors
@@ -46,8 +47,14 @@ class Nearest:
 
     def see(self, items: Items, vectors: Vectors) -> None:
         """Takes a piece of the vectors into account."""
-        scores = np.concatenate([self._scores, self._queries @ vectors.T], axis=1)
-        named = np.concatenate([self._items, np.broadcast_to(items, (len(self._own), len(items)))], axis=1)
+        if not len(self._own) or not len(items):
+            return
+        # By FAISS, not NumPy: its threads are limited for the calling thread alone.
+        near, rows = faiss.knn(
+            self._queries, vectors, min(self._width, len(items)), metric=faiss.METRIC_INNER_PRODUCT
+        )
+        scores = np.concatenate([self._scores, near], axis=1)
+        named = np.concatenate([self._items, items[rows]], axis=1)
         best = np.argpartition(scores, -self._width, axis=1)[:, -self._width :]
         self._scores = np.take_along_axis(scores, best, axis=1)
         self._items = np.take_along_axis(named, best, axis=1)

@@ -1,12 +1,12 @@
 """Training and filling inverted lists aside, in slices: a service can stop it and is not starved by it."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from gpuctl_serving.index.ann.flat import FlatIndex
 from gpuctl_serving.index.ann.ivf import IvfIndex
 from gpuctl_serving.index.ann.library import faiss
 from gpuctl_serving.index.ann.near import Items, Truth
@@ -40,13 +40,13 @@ class Abandoned(Exception):
 class Pace:
     """Asked between slices of work."""
 
-    stop: threading.Event
+    stop: Callable[[], bool]
     #: Told what is being done and how much of it is: (phase, done, of).
     tell: Callable[[str, int, int], None] = lambda phase, done, of: None
 
     def pause(self) -> None:
         """Raises Abandoned when somebody wants it to end."""
-        if self.stop.is_set():
+        if self.stop():
             raise Abandoned
 
 
@@ -62,7 +62,7 @@ class Sample:
 def build(truth: Truth, ns: int, plan: Plan, count: int, dimension: int, pace: Pace) -> IvfIndex:
     """A trained index of everything in a namespace, with its recall measured. Raises TooFew or Abandoned.
 
-    Memory on top of the new index: the sample, at most 64 vectors a centroid (or 65,536 for codes), twice.
+    Memory on top of the new index: the sample three times, at most 64 vectors for each list.
     """
     if problems := gpu_problems(plan, dimension):
         raise ValueError(f"{plan.kind} of this shape could never move to a GPU: {'; '.join(problems)}")
@@ -84,6 +84,17 @@ def build(truth: Truth, ns: int, plan: Plan, count: int, dimension: int, pace: P
         pace.tell("filling", done, max(count, done))
     pace.tell("measuring", 0, HELD_OUT)
     index.recall = nearest.measure(lambda queries, nprobe: _sliced(index, queries, nprobe, pace), plan.nlist)
+    return index
+
+
+def build_flat(truth: Truth, ns: int, dimension: int, pace: Pace) -> FlatIndex:
+    """An exact index of everything in a namespace. Raises Abandoned."""
+    index, done = FlatIndex(dimension), 0
+    for items, vectors in truth.every(ns):
+        index.put(index.prepare(items, vectors))
+        done += len(items)
+        pace.tell("filling", done, done)
+        pace.pause()
     return index
 
 

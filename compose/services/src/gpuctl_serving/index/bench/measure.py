@@ -1,7 +1,6 @@
 """One size: build each index type, search with each batch, say recall beside every rate."""
 
 import resource
-import threading
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -95,7 +94,7 @@ class Size:
             index.put(index.prepare(np.arange(count, dtype=np.int64), self._rows))
             return index
         plan = wanted(Policy(wish="IVFFlat" if kind == "IVFFlat" else "IVFPQ"), count, dimension)
-        return build(Held(self._rows), 0, plan, count, dimension, Pace(threading.Event()))
+        return build(Held(self._rows), 0, plan, count, dimension, Pace(lambda: False))
 
     def _device(
         self, device: str, search: Search, index: FlatIndex | IvfIndex, batches: list[int], built: float

@@ -1,0 +1,218 @@
+"""The thread that gives every namespace the index type of its size, while searches and writes go on."""
+
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from gpuctl_serving.index.ann.near import VectorIndex
+from gpuctl_serving.index.ann.plan import (
+    FLAT,
+    Plan,
+    Policy,
+    TooFew,
+    gpu_problems,
+    rebuild,
+    shortage,
+    wanted,
+)
+from gpuctl_serving.index.ann.training import Abandoned, Pace, build, build_flat
+from gpuctl_serving.index.catalog import Catalog
+from gpuctl_serving.kit.logs import Log
+
+log = Log(__name__)
+
+Outcome = Literal["done", "failed", "abandoned"]
+
+#: Between two looks at the sizes, seconds.
+_LOOK = 0.5
+#: After a failure the same is tried again, later each time.
+_PAUSE = 30.0
+_LONGEST_PAUSE = 900.0
+#: Changes that may be left for the moment of the swap; writes wait for those.
+_LAST_CHANGES = 256
+_ROUNDS = 50
+#: The scheduler prefers every thread that serves to this one.
+_NICE = 10
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is being built, as statistics show it."""
+
+    ns: int
+    to: Plan
+    phase: str
+    done: int
+    of: int
+    began: float
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One that is over."""
+
+    ns: int
+    before: Plan
+    after: Plan
+    vectors: int
+    seconds: float
+
+
+class Promoter(threading.Thread):
+    """One namespace at a time. A stop, a failure or a reload leaves the old index in service."""
+
+    def __init__(self, catalog: Callable[[], Catalog | None], policy: Policy) -> None:
+        super().__init__(name="index-promoter", daemon=True)
+        self._catalog, self.policy = catalog, policy
+        self._stop_asked = threading.Event()
+        self._wait_until: dict[int, tuple[float, float]] = {}
+        self.work: Work | None = None
+        self.last: Promotion | None = None
+        self.failure: str | None = None
+        self.counts: dict[Outcome, int] = {"done": 0, "failed": 0, "abandoned": 0}
+        #: Told how each ended.
+        self.heard: Callable[[Outcome], None] = lambda outcome: None
+
+    def stop(self) -> None:
+        """Ends the thread within a slice of its work; what it was building is dropped."""
+        self._stop_asked.set()
+        if self.is_alive():
+            self.join()
+
+    def run(self) -> None:
+        """Looks after the sizes until stopped."""
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        while not self._stop_asked.wait(_LOOK):
+            self.look()
+
+    def look(self) -> None:
+        """One look at every namespace; builds what is due."""
+        catalog = self._catalog()
+        if catalog is None:
+            return
+        for ns, index in catalog.indexes.items():
+            plan = rebuild(self.policy, index.plan, len(index), catalog.dimension)
+            if plan is not None and self._wait_until.get(ns, (0.0, 0.0))[0] <= time.monotonic():
+                self._try(catalog, ns, index, plan)
+            if self._stop_asked.is_set():
+                return
+
+    def reason(self, catalog: Catalog, index: VectorIndex) -> str | None:
+        """Why an index is not of the type that is wished; None when it is, or is about to be."""
+        count = len(index)
+        wish = wanted(self.policy, count, catalog.dimension)
+        if wish.kind == index.plan.kind:
+            if self.policy.wish == "IVFPQ" != wish.kind:
+                return f"no code size that a GPU takes divides {catalog.dimension} dimensions"
+            return None
+        if problems := gpu_problems(wish, catalog.dimension):
+            return f"{wish.kind} of this shape could never move to a GPU: {'; '.join(problems)}"
+        if few := shortage(wish, count):
+            return few
+        return self.failure or f"{wish.kind} is due and will be built next"
+
+    def _try(self, catalog: Catalog, ns: int, index: VectorIndex, plan: Plan) -> None:
+        began = time.monotonic()
+        self.work = Work(ns, plan, "starting", 0, 0, began)
+        try:
+            catalog.begin_rebuild(ns)
+            try:
+                self._build(catalog, ns, plan, len(index))
+            finally:
+                catalog.end_rebuild(ns)
+            self._succeeded(Promotion(ns, index.plan, plan, len(index), time.monotonic() - began))
+        except Abandoned:
+            self._count("abandoned")
+            log.info("promotion-abandoned", namespace=ns, to=plan.kind)
+        except (
+            TooFew,
+            ValueError,
+            sqlite3.Error,
+            OSError,
+            RuntimeError,
+            MemoryError,
+            LookupError,
+        ) as failure:
+            self._failed(ns, plan, failure)
+        finally:
+            self.work = None
+
+    def _build(self, catalog: Catalog, ns: int, plan: Plan, count: int) -> None:
+        pace = Pace(lambda: self._stop_asked.is_set() or self._catalog() is not catalog, self._tell)
+        made: VectorIndex
+        if plan == FLAT:
+            made = build_flat(catalog.truth, ns, catalog.dimension, pace)
+        else:
+            made = build(catalog.truth, ns, plan, count, catalog.dimension, pace)
+        for _ in range(_ROUNDS):
+            self._tell("catching up", 0, 0)
+            pace.pause()
+            if catalog.catch_up(ns, made) <= _LAST_CHANGES:
+                break
+        catalog.swap(ns, made)
+
+    def _count(self, outcome: Outcome) -> None:
+        self.counts[outcome] += 1
+        self.heard(outcome)
+
+    def _tell(self, phase: str, done: int, of: int) -> None:
+        if self.work is not None:
+            self.work = replace(self.work, phase=phase, done=done, of=of)
+
+    def _succeeded(self, promotion: Promotion) -> None:
+        self.last, self.failure = promotion, None
+        self._wait_until.pop(promotion.ns, None)
+        self._count("done")
+        log.info(
+            "index-promoted",
+            namespace=promotion.ns,
+            before=promotion.before.kind,
+            after=promotion.after.kind,
+            nlist=promotion.after.nlist,
+            vectors=promotion.vectors,
+            seconds=round(promotion.seconds, 3),
+        )
+
+    def _failed(self, ns: int, plan: Plan, failure: Exception) -> None:
+        _, pause = self._wait_until.get(ns, (0.0, _PAUSE / 2))
+        pause = min(_LONGEST_PAUSE, pause * 2)
+        self._wait_until[ns] = (time.monotonic() + pause, pause)
+        self._count("failed")
+        self.failure = (
+            f"building {plan.kind} failed: {failure}; the old index serves, next try in {pause:.0f} s"
+        )
+        log.warning("promotion-failed", namespace=ns, to=plan.kind, reason=str(failure), again_in=pause)
+
+    def facts(self) -> dict[str, Any]:
+        """What statistics say about it."""
+        work, last = self.work, self.last
+        return {
+            "running": None
+            if work is None
+            else {
+                "namespace": work.ns,
+                "to": work.to.kind,
+                "nlist": work.to.nlist,
+                "phase": work.phase,
+                "done": work.done,
+                "of": work.of,
+                "seconds": round(time.monotonic() - work.began, 3),
+            },
+            "last": None
+            if last is None
+            else {
+                "namespace": last.ns,
+                "from": last.before.kind,
+                "to": last.after.kind,
+                "vectors": last.vectors,
+                "seconds": round(last.seconds, 3),
+            },
+            "failure": self.failure,
+            **{str(outcome): count for outcome, count in self.counts.items()},
+        }

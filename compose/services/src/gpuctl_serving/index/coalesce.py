@@ -1,0 +1,95 @@
+"""Searches that wait at the same time and ask the same are answered by one call of the index."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpuctl_serving.index.catalog import Catalog
+from gpuctl_serving.index.core import MAX_READS, Core
+from gpuctl_serving.index.queries import Asked, Hit, search
+from gpuctl_serving.index.vectors import Vectors
+from gpuctl_serving.kit.errors import overloaded
+
+#: Queries of one call, at most.
+_TOGETHER = 64
+
+
+@dataclass(frozen=True)
+class _One:
+    """One request's queries."""
+
+    rows: Vectors
+    outcome: "asyncio.Future[list[list[Hit]]]"
+
+
+class Coalescer:
+    """Nothing waits for company: what came while the threads were busy goes together when one is free."""
+
+    def __init__(self, core: Core, seen: Callable[[int], None] = lambda queries: None) -> None:
+        self._core, self._seen = core, seen
+        #: One thread is left for the requests themselves.
+        self._most = self._threads = max(1, core.threads - 1)
+        self._waiting: dict[tuple[Asked, int], list[_One]] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._queries = 0
+
+    async def search(self, asked: Asked, catalog: Catalog, rows: Vectors) -> list[list[Hit]]:
+        """See queries.search. 429 when too many wait."""
+        if asked.wanted or len(rows) > _TOGETHER // 2:
+            return await self._core.read(lambda: search(self._core, catalog, asked, rows, self._core.threads))
+        if self._queries + len(rows) > MAX_READS:
+            raise overloaded(f"{MAX_READS} searches are waiting already. Send fewer at once.", 1)
+        one = _One(rows, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault((asked, rows.shape[1]), []).append(one)
+        self._queries += len(rows)
+        if len(self._running) < self._most:
+            task = asyncio.get_running_loop().create_task(self._serve())
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return await one.outcome
+
+    async def _serve(self) -> None:
+        while self._waiting:
+            (asked, _), together = self._take()
+            here = [one for one in together if not one.outcome.done()]
+            catalog = self._core.live.catalog
+            if not here:
+                continue
+            if catalog is None:
+                for one in here:
+                    one.outcome.set_result([[] for _ in one.rows])
+                continue
+            try:
+                hits = await self._together(asked, catalog, here)
+            except Exception as failure:
+                for one in here:
+                    # A client may have left meanwhile.
+                    with contextlib.suppress(asyncio.InvalidStateError):
+                        one.outcome.set_exception(failure)
+                continue
+            at = 0
+            for one in here:
+                with contextlib.suppress(asyncio.InvalidStateError):
+                    one.outcome.set_result(hits[at : at + len(one.rows)])
+                at += len(one.rows)
+
+    async def _together(self, asked: Asked, catalog: Catalog, here: list[_One]) -> list[list[Hit]]:
+        rows = here[0].rows if len(here) == 1 else np.concatenate([one.rows for one in here])
+        self._seen(len(rows))
+        return await self._core.read(lambda: search(self._core, catalog, asked, rows, self._threads))
+
+    def _take(self) -> tuple[tuple[Asked, int], list[_One]]:
+        """What waits longest, and what can go with it."""
+        key = next(iter(self._waiting))
+        waiting, taken, count = self._waiting.pop(key), 0, 0
+        while taken < len(waiting) and (not taken or count + len(waiting[taken].rows) <= _TOGETHER):
+            count += len(waiting[taken].rows)
+            taken += 1
+        if rest := waiting[taken:]:
+            # Behind the others, so that one kind of search does not keep all others waiting.
+            self._waiting[key] = rest
+        self._queries -= count
+        return key, waiting[:taken]
