@@ -45,7 +45,7 @@ class ModelService(ServiceBase):
         """On whichever thread noticed it: `gpuctl_device_info` tells of the engine that answers."""
         facts, manifest = self.served.facts, self.served.manifest
         if after.serving is None or facts is None or manifest is None:
-            self.metrics.prove_device("none", "none", "none", "none", "none")
+            self.metrics.unprove_device()
             return
         self.metrics.prove_device(facts.device, facts.name, facts.dtype, manifest.id, manifest.revision)
 
@@ -117,7 +117,7 @@ class ModelService(ServiceBase):
             "status": self.status,
             "device": self.device,
             "device_reason": self.device_reason,
-            "reason": self.reason if self.state == "failed" else self.degraded,
+            "reason": self.health()["reason"],
             "fallback": self.served.falls_back,
             "engines": engines_of(self.served) if manifest else [],
             "engine": facts and facts.name,

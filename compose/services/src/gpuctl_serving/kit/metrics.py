@@ -77,12 +77,17 @@ class Metrics:
                 self.requests.labels(route, code)
         for reason in REASONS:
             self.rejected.labels(reason)
-        self.device_info.labels("none", "none", "none", "none", "none").set(0)
+        self.unprove_device()
 
     def prove_device(self, device: str, engine: str, dtype: str, model: str, revision: str) -> None:
         """Replaces the device series by the proven one."""
         self.device_info.clear()
         self.device_info.labels(device, engine, dtype, model, revision).set(1)
+
+    def unprove_device(self) -> None:
+        """No device is proven now."""
+        self.device_info.clear()
+        self.device_info.labels("none", "none", "none", "none", "none").set(0)
 
     def render(self) -> bytes:
         """The exposition text."""
