@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gpuctl_serving.kit.gpu_metrics import gpu_metrics
 from gpuctl_serving.kit.memory import peak_rss_mib, rss_mib
 from gpuctl_serving.kit.metrics import Metrics
 from gpuctl_serving.kit.service import ServiceBase
@@ -15,7 +16,7 @@ from gpuctl_serving.kit.stacks import all_stacks
 Handler = Callable[[Request], Awaitable[Response]]
 Respond = Callable[..., Response]
 
-PATHS = ("/health", "/health/live", "/health/ready", "/info", "/metrics")
+PATHS = ("/health", "/health/live", "/health/ready", "/info", "/metrics", "/metrics/gpu")
 
 
 def routes(service: ServiceBase, metrics: Metrics, respond: Respond) -> list[tuple[str, str, Handler]]:
@@ -28,6 +29,7 @@ def routes(service: ServiceBase, metrics: Metrics, respond: Respond) -> list[tup
         ("GET", "/health/ready", probes.ready),
         ("GET", "/info", probes.info),
         ("GET", "/metrics", probes.metrics),
+        ("GET", "/metrics/gpu", gpu_metrics),
         ("GET", "/private/status", private.status),
         ("POST", "/private/warmup", private.warmup),
         ("POST", "/private/proof", private.proof),
