@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gpuctl_serving.engines.protocol import Tokens
 from gpuctl_serving.engines.rows import Job, Row
-from gpuctl_serving.engines.window import MOST_WASTE, SMALL_BATCH, choose
+from gpuctl_serving.engines.window import LEAST_FREE, MOST_WASTE, choose
 
 LOOP = asyncio.new_event_loop()
 
@@ -34,7 +34,7 @@ def test_a_batch_holds_the_first_jobs_longest_row_and_keeps_both_limits(
     assert len(set(map(id, batch))) == len(batch)
     padded, real = max(map(len, batch)) * len(batch), sum(map(len, batch))
     assert len(batch) == 1 or padded <= budget
-    assert len(batch) == 1 or padded / real <= MOST_WASTE or padded <= SMALL_BATCH
+    assert len(batch) == 1 or padded / real <= MOST_WASTE or padded - real <= LEAST_FREE
 
 
 @given(st.lists(lengths, min_size=1, max_size=5), st.integers(16, 4096))

@@ -17,6 +17,7 @@ from gpuctl_serving.engines.rows import Row, by_request
 from gpuctl_serving.engines.state import Reason
 from gpuctl_serving.engines.supervisor import Supervisor
 from gpuctl_serving.engines.telling import refusal
+from gpuctl_serving.engines.window import LEAST_FREE
 from gpuctl_serving.kit.errors import BACKEND, ServiceError, unavailable
 from gpuctl_serving.kit.logs import Log
 
@@ -26,6 +27,8 @@ _BATCH_SECONDS = 0.25
 #: not known.
 _LEAST_BATCH = 512
 _FIRST_BATCH = 2048
+#: What a batch costs beyond its tokens: padding that takes less is cheaper than one more batch.
+_OVERHEAD_SECONDS = 0.004
 #: A row is run again once, then given up: whatever broke two engines would break a third.
 _MOST_LOSSES = 2
 
@@ -223,3 +226,4 @@ class BatchThread:
         rate = held.tokens_per_second
         soft = max(_LEAST_BATCH, int(rate * _BATCH_SECONDS)) if rate else _FIRST_BATCH
         self._queue.batch_tokens = min(held.budget.tokens, soft)
+        self._queue.free_padding = max(LEAST_FREE, int(rate * _OVERHEAD_SECONDS))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from gpuctl_serving.engines.protocol import Tokens
 from gpuctl_serving.engines.rows import Job, Row, row_key
-from gpuctl_serving.engines.window import choose
+from gpuctl_serving.engines.window import LEAST_FREE, choose
 
 #: Work for the engine's thread that is not a batch: loading, proofs, warm-up.
 Errand = Callable[[], None]
@@ -19,6 +19,8 @@ class RowQueue:
     def __init__(self, batch_tokens: int, *, sort: bool = True) -> None:
         #: Padded tokens a batch may have now, by the serving engine's memory and speed.
         self.batch_tokens = batch_tokens
+        #: Padding that costs less than another batch, by the serving engine's speed.
+        self.free_padding = LEAST_FREE
         self._sort = sort
         self._changed = threading.Condition()
         self._jobs: deque[Job] = deque()
@@ -108,7 +110,12 @@ class RowQueue:
 
     def _next_batch(self) -> list[Row]:
         model = self._jobs[0].model
-        rows = choose([job for job in self._jobs if job.model == model], self.batch_tokens, sort=self._sort)
+        rows = choose(
+            [job for job in self._jobs if job.model == model],
+            self.batch_tokens,
+            free=self.free_padding,
+            sort=self._sort,
+        )
         taken, now = set(map(id, rows)), time.perf_counter()
         self._tokens -= sum(map(len, rows))
         head = self._jobs.popleft()

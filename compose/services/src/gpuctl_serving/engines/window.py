@@ -6,19 +6,22 @@ from gpuctl_serving.engines.rows import Job, Row
 
 #: Rows are gathered from all jobs up to this many budgets before choosing.
 WINDOW_BUDGETS = 4
-#: Padding may add this share to a batch ...
-MOST_WASTE = 1.25
-#: ... except in batches so small that one more batch costs more than the padding.
-SMALL_BATCH = 384
+#: Padding may add this share to a batch, or what one more batch would cost: see `choose`.
+MOST_WASTE = 1.10
+#: Tokens that one more batch costs at least, in the time of a slow CPU.
+LEAST_FREE = 16
 
 
-def choose(jobs: Sequence[Job], budget: int, *, sort: bool = True) -> list[Row]:
-    """The next batch. It always holds the longest row of the first job: nobody waits for ever."""
+def choose(jobs: Sequence[Job], budget: int, *, free: int = LEAST_FREE, sort: bool = True) -> list[Row]:
+    """The next batch. It always holds the longest row of the first job: nobody waits for ever.
+
+    `free` tokens of padding are less than the fixed cost of another batch on this engine.
+    """
     if not sort:
         return _as_they_came(jobs, budget)
     anchor = jobs[0].pending[0]
     candidates = sorted(_gather(jobs, budget * WINDOW_BUDGETS), key=len, reverse=True)
-    return _around(candidates, candidates.index(anchor), budget)
+    return _around(candidates, candidates.index(anchor), budget, free)
 
 
 def _as_they_came(jobs: Sequence[Job], budget: int) -> list[Row]:
@@ -48,7 +51,7 @@ def _gather(jobs: Sequence[Job], tokens: int) -> list[Row]:
     return found
 
 
-def _around(rows: Sequence[Row], anchor: int, budget: int) -> list[Row]:
+def _around(rows: Sequence[Row], anchor: int, budget: int, free: int) -> list[Row]:
     """Grows a slice of the length-sorted rows around the anchor, always by the neighbour that pads less."""
     first, last, real = anchor, anchor, len(rows[anchor])
     while True:
@@ -61,7 +64,7 @@ def _around(rows: Sequence[Row], anchor: int, budget: int) -> list[Row]:
         for width, added, low, high in options:
             padded = width * (high - low + 1)
             waste = padded / (real + added)
-            fits = padded <= budget and (waste <= MOST_WASTE or padded <= SMALL_BATCH)
+            fits = padded <= budget and (waste <= MOST_WASTE or padded - real - added <= free)
             if fits and (best is None or waste < best[0]):
                 best = (waste, added, low, high)
         if best is None:
