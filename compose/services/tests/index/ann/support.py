@@ -60,8 +60,9 @@ def units(rows: Vectors) -> Vectors:
 
 def clustered(count: int, dimension: int, *, seed: int = 1, clusters: int = 60) -> Vectors:
     """Unit vectors around some centres, as texts on some subjects are."""
+    # The same centres whatever the seed: queries are of the same kind as what they look for.
+    centres = units(np.random.default_rng(0).standard_normal((clusters, dimension)).astype(np.float32))
     random = np.random.default_rng(seed)
-    centres = units(random.standard_normal((clusters, dimension)).astype(np.float32))
     noise = random.standard_normal((count, dimension)).astype(np.float32) * (0.6 / dimension**0.5)
     return units(centres[random.integers(clusters, size=count)] + noise)
 
