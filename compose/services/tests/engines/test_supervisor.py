@@ -136,6 +136,7 @@ def drive(
     policy: Policy = QUICK,
     deadline: int = 5000,
     limits: Limits | None = None,
+    gpu_fault: Callable[[], str | None] = lambda: None,
 ) -> Site:
     registry, fleet = CollectorRegistry(), Fleet(make)
     parts: dict[SlotName, Part] = {"primary": part(primary)}
@@ -151,7 +152,13 @@ def drive(
             phases.append(phase)
 
     batcher = Batcher(
-        parts, fleet, metrics, limits or Limits(10_000, 100, deadline), policy=policy, on_change=changed
+        parts,
+        fleet,
+        metrics,
+        limits or Limits(10_000, 100, deadline),
+        policy=policy,
+        on_change=changed,
+        gpu_fault=gpu_fault,
     )
     site = Site(batcher, fleet, registry, phases)
     batcher.start()
@@ -222,6 +229,24 @@ def test_an_idle_engine_that_dies_is_noticed_and_replaced() -> None:
         await site.until("ready", 3)
 
     drive(work, primary="cpu", alone=True)
+
+
+def test_a_fault_of_the_gpu_that_nvml_sees_moves_to_the_cpu_until_it_is_gone() -> None:
+    faults: list[str] = []
+
+    async def work(site: Site) -> None:
+        await settled(site)
+        faults.append("GPU 0 Tesla T4 is lost: GPU is lost")
+        await site.until("degraded")
+        assert site.batcher.supervisor.view.reason == "nvml-fault"
+        assert (await site.run(row(1, 2))).device == "cpu"
+        faults.clear()
+        await site.until("ready")
+        assert (await site.run(row(5))).device == "cuda"
+
+    site = drive(work, gpu_fault=lambda: faults[0] if faults else None)
+    labels = {"from": "cuda", "to": "cpu", "reason": "nvml-fault"}
+    assert (site.metric("gpuctl_fallback_total", **labels) or 0) >= 1
 
 
 def test_a_poisonous_request_fails_alone_and_its_neighbours_are_answered() -> None:

@@ -15,7 +15,7 @@ from gpuctl_serving.engines.protocol import Device, Rows, Tokens
 from gpuctl_serving.engines.queue import RowQueue
 from gpuctl_serving.engines.rows import Job, OnRow, Row
 from gpuctl_serving.engines.state import Policy, SlotName, View
-from gpuctl_serving.engines.supervisor import OnChange, Supervisor
+from gpuctl_serving.engines.supervisor import GpuFault, OnChange, Supervisor
 from gpuctl_serving.engines.telling import refusal
 from gpuctl_serving.kit.errors import ServiceError, overloaded, past_deadline, unavailable
 
@@ -75,6 +75,7 @@ class Batcher:
         on_change: OnChange = lambda _before, _after: None,
         policy: Policy | None = None,
         shortfall: str = "",
+        gpu_fault: GpuFault = lambda: None,
     ) -> None:
         self._on_change = on_change
         self._metrics = metrics
@@ -88,6 +89,7 @@ class Batcher:
             on_start=metrics.started,
             policy=policy,
             shortfall=shortfall,
+            gpu_fault=gpu_fault,
         )
         self._thread = BatchThread(self.supervisor, self._queue, metrics, self._deliver)
         self.reserved = 0

@@ -33,6 +33,7 @@ from gpuctl_serving.engines.telling import why
 from gpuctl_serving.engines.threads import thread_count
 from gpuctl_serving.engines.workers import worker_factory
 from gpuctl_serving.kit.errors import LoadFailed
+from gpuctl_serving.kit.gpu_watch import gpu_watch
 from gpuctl_serving.models.manifest import Manifest
 from gpuctl_serving.models.tokenizer import ModelTokenizer
 
@@ -104,6 +105,7 @@ class ServedModel:
             on_change=self._on_change,
             policy=self.policy,
             shortfall=found.shortfall,
+            gpu_fault=gpu_watch().fault,
         )
         told = batcher.start()
         if told.serving is None:

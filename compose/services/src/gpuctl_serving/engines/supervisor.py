@@ -42,6 +42,8 @@ _CLOSE_SECONDS = 5.0
 
 T = TypeVar("T")
 OnChange = Callable[[View, View], None]
+#: Why the GPU cannot be trusted now, or None; asked every second, so it must not block.
+GpuFault = Callable[[], str | None]
 OnStart = Callable[[SlotName, int], None]
 #: Has the thread that runs batches do something before its next one.
 Between = Callable[[Callable[[], None]], None]
@@ -62,8 +64,10 @@ class Supervisor:
         on_start: OnStart = lambda _slot, _run: None,
         policy: Policy | None = None,
         shortfall: str = "",
+        gpu_fault: GpuFault = lambda: None,
     ) -> None:
         self._parts = parts
+        self._gpu_fault = gpu_fault
         self._factory = factory
         self._between = between
         self._on_change = on_change
@@ -202,11 +206,17 @@ class Supervisor:
                     self._changed.wait(min(left, _LOOK_SECONDS))
                 helds = [*self._held.values()]
             for held in helds:
-                try:
-                    held.check()
-                except DeviceLost as gone:
-                    self.lose(held, reason_of(gone), str(gone))
+                self._look_at(held)
             self._hear(Tick(time.monotonic()))
+
+    def _look_at(self, held: Held) -> None:
+        if held.part.spec.device == "cuda" and (fault := self._gpu_fault()) is not None:
+            self.lose(held, "nvml-fault", fault)
+            return
+        try:
+            held.check()
+        except DeviceLost as gone:
+            self.lose(held, reason_of(gone), str(gone))
 
     def _hear(self, event: Event) -> None:
         with self._changed:
