@@ -13,6 +13,7 @@ SCHEMA_VERSION = 1
 
 Kind = Literal["embedder", "cross-encoder"]
 Origin = Literal["reference", "self-recorded"]
+Dtype = Literal["float32", "int8"]
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -41,6 +42,24 @@ class Probes(msgspec.Struct, frozen=True):
     items: tuple[Probe, ...]
 
 
+class Parity(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """How near a quantised model is to its FP32 original, measured when it was fetched (parity.py)."""
+
+    kind: Kind
+    passed: bool
+    #: Texts, or pairs, that were compared.
+    texts: int
+    #: Share of the ten best that both agree on.
+    overlap: float
+    #: Embedders: cosine to the original's vectors, and of a text alone to itself in a batch.
+    mean_cosine: float | None = None
+    least_cosine: float | None = None
+    alone: float | None = None
+    #: Cross-encoders: rank correlation, and how far a logit moves between alone and in a batch.
+    tau: float | None = None
+    spread: float | None = None
+
+
 class Manifest(msgspec.Struct, frozen=True, rename="camel"):
     """The contents of manifest.json, in the order they are written."""
 
@@ -61,10 +80,16 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel"):
     probes: Probes
     #: TEI's `prompt_name` -> text put before an input.
     prompts: dict[str, str] = {}
+    #: Left out of the file when it is float32, so that files from before INT8 keep their hash.
+    dtype: Dtype = "float32"
+    parity: Parity | None = None
 
     def encode(self) -> bytes:
         """The bytes of manifest.json; equal manifests have equal bytes."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=0) + b"\n"
+        fields = msgspec.to_builtins(self)
+        if self.dtype == "float32":
+            del fields["dtype"], fields["parity"]
+        return msgspec.json.format(msgspec.json.encode(fields), indent=0) + b"\n"
 
 
 def generation(

@@ -3,7 +3,7 @@
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4",
 _MAX_HEADER = 100 * 1024 * 1024
 
 
-class Weights(Mapping[str, NDArray[np.float32]]):
+class Shard(Mapping[str, NDArray[np.float32]]):
     """The tensors of one file by name, as float32. The file is mapped, not read at once."""
 
     def __init__(self, path: Path) -> None:
@@ -61,3 +61,27 @@ class Weights(Mapping[str, NDArray[np.float32]]):
 
     def __len__(self) -> int:
         return len(self._header)
+
+
+class Weights(Mapping[str, NDArray[np.float32]]):
+    """The tensors of a model, whether its authors ship one file or several."""
+
+    def __init__(self, *files: Path) -> None:
+        self._shards: Sequence[Shard] = [Shard(file) for file in files]
+        self._by_name = {name: shard for shard in self._shards for name in shard}
+        if len(self._by_name) != sum(map(len, self._shards)):
+            raise ModelProblem("the weights make no sense", "a tensor is in two files")
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        return self._by_name[name][name]
+
+    @property
+    def float32_bytes(self) -> int:
+        """What all tensors take as float32, whatever they are stored as."""
+        return sum(shard.float32_bytes for shard in self._shards)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)

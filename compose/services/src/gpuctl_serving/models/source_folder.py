@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,13 @@ from gpuctl_serving.models.heads import Pooling
 
 #: Where weights may be, best first.
 SAFETENSORS = "model.safetensors"
+#: Large models are cut into several safetensors; this says which tensor is where.
+SHARDS = "model.safetensors.index.json"
 ONNX = ("model.onnx", "onnx/model.onnx")
+#: What a graph above 2 GiB keeps its weights in, in the folder of the graph.
+_BESIDE_ONNX = ("model.onnx_data*", "model.onnx.data*", "Constant_*", "*.weight", "onnx__*")
+#: Files that run code when they are loaded: never opened, never downloaded.
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib")
 REQUIRED = ("config.json", "tokenizer.json")
 #: Everything of a source that is read; nothing else is downloaded or unpacked.
 SMALL_FILES = (
@@ -41,17 +49,20 @@ class SourceFolder:
                 raise ModelProblem(
                     f"{name} is missing", f"looked in {self.path}", "point to a model's folder"
                 )
-        if self.safetensors is None and self.onnx is None:
-            raise ModelProblem(
-                "there are no weights", f"neither {SAFETENSORS} nor model.onnx is in {self.path}",
-                "choose a model that ships one of them",
-            )  # fmt: skip
+        if not self.safetensors and self.onnx is None:
+            raise _no_weights([file.name for file in self.path.iterdir()], str(self.path))
 
     @property
-    def safetensors(self) -> Path | None:
-        """The weights, when they are safetensors."""
+    def safetensors(self) -> list[Path]:
+        """The weights, when they are safetensors: one file, or the shards that an index names."""
         file = self.path / SAFETENSORS
-        return file if file.is_file() else None
+        if file.is_file():
+            return [file]
+        shards = shards_of(self._json(SHARDS))
+        missing = [name for name in shards if not (self.path / name).is_file()]
+        if missing:
+            raise ModelProblem(f"{missing[0]} is missing", f"{SHARDS} in {self.path} names it")
+        return [self.path / name for name in shards]
 
     @property
     def onnx(self) -> Path | None:
@@ -117,6 +128,57 @@ class SourceFolder:
         if not isinstance(value, dict):
             raise ModelProblem(f"{name} cannot be read", "it is not an object")
         return value
+
+
+def shards_of(index: dict[str, Any]) -> list[str]:
+    """The files that a safetensors index names, in order. Raises ModelProblem for one outside the folder."""
+    weight_map = index.get("weight_map", {})
+    names = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
+    for name in names:
+        if not isinstance(name, str) or "/" in name or not name.endswith(".safetensors"):
+            raise ModelProblem(f"{SHARDS} makes no sense", f"it names {name!r}")
+    return names
+
+
+def files_of_a_source(names: Sequence[str], source: str) -> list[str]:
+    """Of all files of a repository, those that are needed. Raises ModelProblem when none is safe to load.
+
+    safetensors before ONNX, whole before cut into shards; a pickle is never among them.
+    """
+    small = [name for name in names if name in SMALL_FILES]
+    if SAFETENSORS in names:
+        return [*small, SAFETENSORS]
+    if SHARDS in names:
+        shards = [name for name in names if fnmatch(name, "model-*.safetensors") and "/" not in name]
+        return [*small, SHARDS, *shards]
+    graph = next((name for name in ONNX if name in names), None)
+    if graph is None:
+        raise _no_weights(names, source)
+    folder = graph.removesuffix("model.onnx")
+    beside = [
+        name
+        for name in names
+        if name.startswith(folder)
+        and any(fnmatch(name.removeprefix(folder), pattern) for pattern in _BESIDE_ONNX)
+    ]
+    return [*small, graph, *beside]
+
+
+def _no_weights(names: Sequence[str], where: str) -> ModelProblem:
+    pickles = sorted(name for name in names if any(fnmatch(name, pattern) for pattern in _PICKLES))
+    if pickles:
+        return ModelProblem(
+            f"{where} ships its weights only as {pickles[0]}",
+            "such a file is a pickle, which can run any code when it is loaded: it is never opened here",
+            "choose a revision that has model.safetensors (many repositories have one among their pull "
+            "requests), or convert it on a machine you can lose with safetensors.torch.save_file and use the "
+            "`path` source",
+        )
+    return ModelProblem(
+        "there are no weights",
+        f"neither {SAFETENSORS} nor model.onnx is in {where}",
+        "choose a model that ships one of them",
+    )
 
 
 def spdx(licence: str) -> str:

