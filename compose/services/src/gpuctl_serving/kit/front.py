@@ -49,11 +49,17 @@ class Front:
     def __init__(self, service: ServiceBase, endpoints: Sequence[Served], metrics: Metrics) -> None:
         self._service = service
         self._metrics = metrics
+        self._listed = list(endpoints)
         self._endpoints = {e.path: e for e in endpoints}
         self._routes = [Route(e.path, e.handler, methods=[e.method]) for e in endpoints]
         self._router = Router(self._routes, redirect_slashes=False)
         self._gate = Gate(service, self._endpoints, metrics)
         self._cors = Cors(service.settings.cors_origins)
+
+    @property
+    def public_routes(self) -> set[tuple[str, str]]:
+        """Method and path of every route that is not of the private socket."""
+        return {(e.method, e.path) for e in self._listed if not is_private(e.path)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -1,0 +1,159 @@
+"""The index's routes."""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from gpuctl_serving.index.ids import ItemId
+from gpuctl_serving.index.requests import Add, Delete, Get, Lookup, Search, Values
+from gpuctl_serving.openapi.common import Health, probes
+from gpuctl_serving.openapi.operation import BODY_ERRORS, ERRORS, Operation, Schema
+
+BASE = "/api/v1/vector-store"
+_WRITE_ERRORS = (*BODY_ERRORS, 409, 507)
+_NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 512}
+_K: Schema = {"type": "integer", "minimum": 1, "maximum": 2048, "default": 10}
+
+
+class Hit(msgspec.Struct):
+    """One result; text, metadata and vector as `include` asks for."""
+
+    id: ItemId
+    score: float
+    text: str | UnsetType | None = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+    vector: list[float] | UnsetType | None = UNSET
+    vectorBase64: str | UnsetType | None = UNSET
+
+
+class Found(msgspec.Struct):
+    """The best of each query, by score, then id."""
+
+    device: str
+    indexType: str
+    results: list[list[Hit]]
+
+
+class Added(msgspec.Struct):
+    """What an add did; `sequence` is the number of the change."""
+
+    added: int
+    updated: int
+    sequence: int
+
+
+class Deleted(msgspec.Struct):
+    """What a delete did."""
+
+    deleted: int
+    sequence: int
+
+
+class OneItem(msgspec.Struct):
+    """One stored item."""
+
+    namespace: str
+    id: ItemId
+    text: str | None
+    metadata: dict[str, Any]
+    sequence: int
+
+
+class Got(msgspec.Struct):
+    """The items that are there, and the ids of those that are not."""
+
+    namespace: str
+    items: list[dict[str, Any]]
+    missing: list[ItemId]
+
+
+class LookedUp(msgspec.Struct):
+    """Id -> metadata of the items that are there."""
+
+    items: dict[str, dict[str, Any]]
+
+
+class TextValues(msgspec.Struct):
+    """The different texts under a key, in order."""
+
+    values: list[str]
+
+
+class IndexInfo(msgspec.Struct):
+    """What is served, by what."""
+
+    service: str
+    version: str
+    state: str
+    device: str | None
+    device_reason: str | None
+    engine: str
+    indexType: str
+    metric: str
+    dimension: int | None
+    generation: str | None
+    writer: bool
+    max_items: int
+    aliases: list[str]
+    warnings: list[str]
+
+
+OPERATIONS = [
+    *probes(Health),
+    Operation("GET", "/info", "What is served, by what.", None, IndexInfo, (401,)),
+    Operation(
+        "POST",
+        f"{BASE}/add",
+        "Adds items, or replaces them with `upsert`; vectors are given or made by the embedder.",
+        Add,
+        Added,
+        _WRITE_ERRORS,
+        example={"items": [{"id": "a", "text": "a text", "metadata": {"source": "a.md"}}]},
+    ),
+    Operation(
+        "POST",
+        f"{BASE}/delete",
+        "Deletes items by id.",
+        Delete,
+        Deleted,
+        _WRITE_ERRORS,
+        example={"ids": ["a"]},
+    ),
+    Operation(
+        "POST",
+        f"{BASE}/search",
+        "The nearest items, by vector or by text.",
+        Search,
+        Found,
+        narrow={"k": _K},
+        example={"text": "a question", "k": 3},
+    ),
+    Operation("POST", f"{BASE}/items/get", "Items by their ids.", Get, Got, example={"ids": ["a"]}),
+    Operation(
+        "POST",
+        f"{BASE}/items/lookup",
+        "Which items are there, by ids or by a filter.",
+        Lookup,
+        LookedUp,
+        example={"ids": ["a"]},
+    ),
+    Operation(
+        "POST",
+        f"{BASE}/items/values",
+        "The different texts under a key of the metadata.",
+        Values,
+        TextValues,
+        example={"key": "source"},
+    ),
+    Operation(
+        "GET",
+        f"{BASE}/items/{{id:path}}",
+        "One item.",
+        None,
+        OneItem,
+        (400, 401, 404, 422, 429, 500, 503),
+        query={"namespace": _NAME | {"default": "default"}},
+    ),
+    Operation("GET", f"{BASE}/stats", "Sizes, types and state.", None, dict[str, Any], ERRORS),
+]
