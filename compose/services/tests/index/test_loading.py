@@ -35,26 +35,6 @@ def test_a_database_that_is_no_database_is_named_with_a_way_out(tmp_path: Path) 
         load(tmp_path)
 
 
-def test_damaged_pages_are_found_at_load(tmp_path: Path) -> None:
-    path = filled(tmp_path)
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        for offset in range(16384, size - 8192, 8192):
-            file.seek(offset)
-            file.write(b"\xff" * 512)
-    with pytest.raises(LoadFailed, match="damaged"):
-        load(tmp_path)
-
-
-def test_a_changed_vector_is_found_at_load(tmp_path: Path) -> None:
-    path = filled(tmp_path, 3)
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE vectors SET vector = zeroblob(16) WHERE item = 2")
-    connection.close()
-    with pytest.raises(LoadFailed, match="length one"):
-        load(tmp_path)
-
-
 def test_a_cut_off_write_ahead_log_loses_only_what_it_held(tmp_path: Path) -> None:
     filled(tmp_path, 5)
     (tmp_path / f"{DATABASE}-wal").write_bytes(os.urandom(5000))

@@ -6,16 +6,23 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gpuctl_serving.engines.threads import thread_count
 from gpuctl_serving.index.ann.promotion import Promoter
+from gpuctl_serving.index.durable.log import AppendLog
+from gpuctl_serving.index.durable.opening import Opened, open_follower, open_writer
+from gpuctl_serving.index.durable.rebuild import can_rebuild
+from gpuctl_serving.index.durable.recovery import Place, join
+from gpuctl_serving.index.durable.report import Report
+from gpuctl_serving.index.durable.saved import find_saved
 from gpuctl_serving.index.live import Live, Work
 from gpuctl_serving.index.lock import Holder, WriterLock
 from gpuctl_serving.index.messages import Elsewhere, Write
 from gpuctl_serving.index.reader import Readers
-from gpuctl_serving.index.schema import open_database
+from gpuctl_serving.index.schema import Damaged
 from gpuctl_serving.index.settings import IndexSettings
 from gpuctl_serving.index.worker import Worker
 from gpuctl_serving.kit.errors import LoadFailed, ServiceError, overloaded, past_deadline, unavailable
@@ -39,6 +46,7 @@ class Core:
     threads: int
     pool: ThreadPoolExecutor
     promoter: Promoter
+    place: Place
     _reading: int = 0
 
     @classmethod
@@ -46,24 +54,33 @@ class Core:
         """Opens the database, as the writer when the lock is free, and loads it. Raises LoadFailed."""
         directory = settings.index_dir
         lock = _lock(directory, me)
+        place = Place(directory, settings.log_policy, Report())
         with contextlib.ExitStack() as undo:
             undo.callback(lock.close)
             writer = lock.try_take()
-            connection = open_database(directory, create=writer)
-            undo.callback(connection.close)
             readers = Readers(directory)
             undo.callback(readers.close)
-            live = Live(connection, settings.index_generation, settings.known_dimension, readers)
-            live.load()
+            live = _load(settings, place, readers, writer=writer)
             undo.pop_all()
         threads = thread_count(settings.threads)
-        worker = Worker(live, lock, traffic_open)
+
+        def open_journal() -> AppendLog:
+            return join(place, live.store.connection, newest=2)
+
+        worker = Worker(live, lock, traffic_open, open_journal)
         pool = ThreadPoolExecutor(threads, thread_name_prefix="index-reader")
         promoter = Promoter(lambda: live.catalog, settings.policy)
         worker.start()
         promoter.start()
-        log.info("index-loaded", writer=writer, sequence=live.applied, generation=live.key, threads=threads)
-        return cls(settings, live, worker, readers, threads, pool, promoter)
+        log.info(
+            "index-loaded",
+            writer=writer,
+            sequence=live.applied,
+            generation=live.key,
+            threads=threads,
+            recovery=place.report.body(),
+        )
+        return cls(settings, live, worker, readers, threads, pool, promoter, place)
 
     @property
     def is_writer(self) -> bool:
@@ -112,6 +129,37 @@ class Core:
         self.worker.stop()
         self.pool.shutdown(wait=True)
         self.readers.close()
+
+
+def _load(settings: IndexSettings, place: Place, readers: Readers, *, writer: bool) -> Live:
+    """Opens database and log and brings them into memory; damage seen only then is mended once."""
+
+    def load(opened: Opened) -> Live:
+        live = Live(
+            opened.connection,
+            settings.index_generation,
+            settings.known_dimension,
+            readers,
+            opened.journal,
+            partial(find_saved, place.directory),
+        )
+        try:
+            live.load()
+        except BaseException:
+            if opened.journal is not None:
+                opened.journal.close()
+            opened.connection.close()
+            raise
+        return live
+
+    if not writer:
+        return load(open_follower(place))
+    try:
+        return load(open_writer(place))
+    except Damaged as damage:
+        if not can_rebuild(place.directory):
+            raise
+        return load(open_writer(place, damage.detail))
 
 
 def _lock(directory: Path, me: Holder) -> WriterLock:

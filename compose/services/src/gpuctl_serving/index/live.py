@@ -1,12 +1,15 @@
-"""Database and memory as one: load everything, commit in groups, follow the log. Used by one thread."""
+"""Log, database and memory as one: load everything, commit in groups, follow. Used by one thread."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from gpuctl_serving.index.catalog import Catalog
+from gpuctl_serving.index.durable.log import AppendLog
+from gpuctl_serving.index.durable.records import Body, Delete, Embed, Put, encode
 from gpuctl_serving.index.reader import Readers
-from gpuctl_serving.index.schema import DATABASE, request_error
+from gpuctl_serving.index.schema import DATABASE, Damaged, write_error
 from gpuctl_serving.index.store import Change, Generation, Store
 from gpuctl_serving.index.truth import StoredTruth
 from gpuctl_serving.kit.errors import LoadFailed, ServiceError, unavailable
@@ -17,6 +20,8 @@ log = Log(__name__)
 #: Changes brought into memory at once: searches wait for no more than this.
 _CHUNK = 2000
 _TRIM_EVERY = 512
+#: A transaction ends after so many changes: what one record of the log holds is in memory at once.
+_MOST_CHANGES = 8192
 
 Work = Callable[[Store], Any]
 
@@ -31,13 +36,26 @@ class Outcome(Protocol):
         """Nothing of it was stored, or nothing was acknowledged."""
 
 
+#: Where the saved index of a generation is, and the last change that is surely in it.
+FindSaved = Callable[[Store, Generation], tuple[Path, int] | None]
+
+
 class Live:
     """The generation being served, kept equal to the database."""
 
     def __init__(
-        self, connection: sqlite3.Connection, key: str, dimension: int, readers: Readers | None = None
+        self,
+        connection: sqlite3.Connection,
+        key: str,
+        dimension: int,
+        readers: Readers | None = None,
+        journal: AppendLog | None = None,
+        find_saved: FindSaved | None = None,
     ) -> None:
         self.store = Store(connection)
+        #: Open exactly while this instance holds the writer's lock.
+        self.journal = journal
+        self._find_saved = find_saved
         self._readers = readers
         self._key, self._dimension = key, dimension
         self._seen_version = -1
@@ -69,18 +87,46 @@ class Live:
             self._seen_version = int(do("PRAGMA data_version").fetchone()[0])
             generation = self._find_generation()
             catalog = self._catalog_of(generation) if generation else None
-            if generation is not None and catalog is not None:
-                for rows in self.store.all_vectors(generation.gen):
-                    catalog.apply([Change(item, ns, vector) for item, ns, vector in rows])
             applied = self.store.sequence
-        except (ValueError, sqlite3.Error) as wrong:
-            raise LoadFailed(
-                f"The index database {DATABASE} is damaged ({wrong}). Move it aside and restore a backup, "
-                "or index the documents again with `gpuctl index add`."
-            ) from wrong
+            if generation is not None and catalog is not None:
+                saved = self._from_saved(generation, catalog)
+                if saved is None:
+                    for changes in self.store.all_vectors(generation.gen):
+                        catalog.apply(changes)
+                else:
+                    applied = saved
+        except (ValueError, TypeError, sqlite3.Error) as wrong:
+            raise Damaged(Path(DATABASE), str(wrong)) from wrong
         finally:
             do("ROLLBACK")
         self.catalog, self.generation, self.applied = catalog, generation, applied
+
+    def _from_saved(self, generation: Generation, catalog: Catalog) -> int | None:
+        """Reads a snapshot's index instead of every vector; up to which change. None when there is none."""
+        find, self._find_saved = self._find_saved, None
+        found = find(self.store, generation) if find else None
+        if found is None:
+            return None
+        directory, sequence = found
+        try:
+            catalog.load(directory)
+            while (part := self.store.changes(sequence, _CHUNK, generation.gen)) is not None and part[0]:
+                catalog.apply(part[0])
+                sequence = part[1]
+            if part is None or len(catalog) != self.store.current_vectors(generation.gen):
+                raise ValueError("it does not lead to what the database holds")
+        except (ValueError, OSError) as wrong:
+            log.warning("saved-index-refused", snapshot=str(directory), reason=str(wrong))
+            catalog.apply(
+                [
+                    Change(item, None, None)
+                    for index in catalog.indexes.values()
+                    for item in index.items().tolist()
+                ]
+            )
+            return None
+        log.info("saved-index-loaded", snapshot=str(directory), sequence=sequence)
+        return sequence
 
     def _catalog_of(self, generation: Generation) -> Catalog:
         """An empty catalog that can ask the database for true vectors."""
@@ -133,49 +179,79 @@ class Live:
             self.store.connection.execute("ROLLBACK")
 
     def commit(self, group: Sequence[tuple[Work, Outcome]]) -> None:
-        """Runs all in one transaction, each all-or-nothing; answers them once it is on disk and in memory."""
-        try:
-            results = self._transact(group)
-        except Exception as failure:
-            log.warning("commit-failed", reason=str(failure), changes=len(group))
-            if len(group) == 1:
-                group[0][1].set_exception(
-                    request_error(failure) if isinstance(failure, sqlite3.Error) else failure
-                )
+        """Runs all in few transactions, each all-or-nothing; answers what is on disk and in memory."""
+        left = list(group)
+        while left:
+            try:
+                results, body, taken = self._transact(left)
+            except Exception as failure:
+                log.warning("commit-failed", reason=str(failure), changes=len(left))
+                if len(left) == 1:
+                    left[0][1].set_exception(write_error(failure))
+                    return
+                # Whichever of them is to blame must not fail the others.
+                for one in left:
+                    self.commit([one])
                 return
-            # Whichever of them is to blame must not fail the others.
-            for one in group:
-                self.commit([one])
-            return
-        self._answer(results)
+            left = left[taken:]
+            self._answer(results, body)
 
-    def _transact(self, group: Sequence[tuple[Work, Outcome]]) -> list[tuple[Outcome, Any]]:
-        do = self.store.connection.execute
+    def _transact(
+        self, group: Sequence[tuple[Work, Outcome]]
+    ) -> tuple[list[tuple[Outcome, Any]], Body | None, int]:
+        """One transaction of as many as fit: (their results, what changed, how many)."""
+        do, store = self.store.connection.execute, self.store
+        if self.journal is None:
+            raise unavailable("This instance is not the writer any more. Nothing was stored; send it again.")
+        self.journal.check()
         results: list[tuple[Outcome, Any]] = []
+        undo: Callable[[], None] | None = None
         do("BEGIN IMMEDIATE")
         try:
             for work, outcome in group:
-                do("SAVEPOINT one")
-                try:
-                    results.append((outcome, work(self.store)))
-                except ServiceError as refused:
-                    do("ROLLBACK TO one")
-                    results.append((outcome, refused))
-                do("RELEASE one")
+                results.append((outcome, self._run(work)))
+                if len(store.ops) >= _MOST_CHANGES:
+                    break
             if self.commits % _TRIM_EVERY == _TRIM_EVERY - 1:
-                self.store.trim_log()
+                store.trim_log()
+            body, at = store.body() if store.ops else None, self.journal.at
+            if body is not None:
+                record = self.journal.frame(store.sequence, encode(body))
+                store.rows.write_tail(at.line, record.last, record.crc)
+                # In the log, and on disk there, before it is in the database.
+                undo = self.journal.append(record)
+            elif store.rows.sums != (0, 0):
+                store.rows.write_tail(at.line, at.sequence, at.crc)
             do("COMMIT")
         except BaseException:
             # A full disk may have ended the transaction already.
-            if self.store.connection.in_transaction:
+            if store.connection.in_transaction:
                 do("ROLLBACK")
+            if undo is not None:
+                undo()
             raise
+        finally:
+            store.forget()
         self.commits += 1
-        return results
+        return results, body, len(results)
 
-    def _answer(self, results: list[tuple[Outcome, Any]]) -> None:
+    def _run(self, work: Work) -> Any:
+        """A change within the transaction: its result, or the refusal that undid it."""
+        do, mark = self.store.connection.execute, self.store.mark()
+        do("SAVEPOINT one")
         try:
-            self.catch_up()
+            result = work(self.store)
+        except ServiceError as refused:
+            do("ROLLBACK TO one")
+            self.store.back(mark)
+            result = refused
+        do("RELEASE one")
+        return result
+
+    def _answer(self, results: list[tuple[Outcome, Any]], body: Body | None) -> None:
+        try:
+            if body is None or not self._apply(body):
+                self.catch_up()
         except Exception as failure:
             log.error("memory-behind", reason=str(failure))
             for outcome, _ in results:
@@ -188,3 +264,27 @@ class Live:
                 outcome.set_exception(result)
             else:
                 outcome.set_result(result)
+
+    def _apply(self, body: Body) -> bool:
+        """Brings what was just committed into memory; False when that takes a look at the database."""
+        if self.generation is None or self.catalog is None or self.journal is None:
+            return False
+        if self.applied + len(body.ops) != self.journal.at.sequence:
+            return False
+        gen, changes = self.generation.gen, dict[int, Change]()
+        for op in body.ops:
+            if isinstance(op, Put):
+                vector = next((blob for own, blob in op.vectors if own == gen), None)
+                changes[op.item] = Change(op.item, op.ns if vector else None, vector)
+            elif isinstance(op, Delete):
+                changes[op.item] = Change(op.item, None, None)
+            elif isinstance(op, Embed):
+                if op.gen == gen:
+                    changes[op.item] = Change(op.item, op.ns, op.vector)
+            else:
+                return False
+        told = list(changes.values())
+        for start in range(0, len(told), _CHUNK):
+            self.catalog.apply(told[start : start + _CHUNK])
+        self.applied = self.journal.at.sequence
+        return True

@@ -10,8 +10,10 @@ from typing import Any
 
 import orjson
 
-from gpuctl_serving.index.schema import connect, posting
+from gpuctl_serving.index.durable.seals import seal_item
+from gpuctl_serving.index.schema import connect, is_sealed, posting
 from gpuctl_serving.index.store import Generation
+from gpuctl_serving.kit.errors import unavailable
 
 #: SQLite takes this many parameters in one statement on every build.
 _PARAMETERS = 900
@@ -41,34 +43,37 @@ class Readers:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[tuple[sqlite3.Connection, bool]] = queue.SimpleQueue()
 
     @contextmanager
     def snapshot(self) -> Iterator["Snapshot"]:
         """One consistent view of everything committed."""
         try:
-            connection = self._idle.get_nowait()
+            connection, sealed = self._idle.get_nowait()
         except queue.Empty:
             connection = connect(self._directory, writable=False)
+            sealed = is_sealed(connection)
         try:
             connection.execute("BEGIN")
-            yield Snapshot(connection)
+            yield Snapshot(connection, sealed=sealed)
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            self._idle.put(connection)
+            self._idle.put((connection, sealed))
 
     def close(self) -> None:
         """Closes the idle connections."""
         while not self._idle.empty():
-            self._idle.get_nowait().close()
+            self._idle.get_nowait()[0].close()
 
 
 class Snapshot:
     """Queries within one read transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, sealed: bool) -> None:
         self._do = connection.execute
+        #: A database that an earlier release still writes has no checksums.
+        self._row = f"i.item, i.ns, i.sequence, i.id, i.text, i.metadata, {'i.crc' if sealed else 'NULL'}"
 
     def namespace(self, name: str) -> int | None:
         """Number of a namespace, if anything was ever added to it."""
@@ -114,30 +119,33 @@ class Snapshot:
         found = {}
         for part in _parts(items):
             marks = ",".join("?" * len(part))
-            sql = f"SELECT item, id, text, metadata, sequence FROM items WHERE item IN ({marks})"  # noqa: S608  marks only
-            for item, name, text, metadata, sequence in self._do(sql, tuple(part)):
-                found[item] = Document(name, text, orjson.loads(metadata), sequence)
+            sql = f"SELECT {self._row} FROM items i WHERE i.item IN ({marks})"  # noqa: S608  marks only
+            for row in self._do(sql, tuple(part)):
+                found[row[0]] = _document(row)
         return found
 
     def columns(self, items: Sequence[int], columns: Sequence[str]) -> dict[int, tuple[Any, ...]]:
-        """Id and these columns of the items that are still there."""
+        """Id and these columns of the items that are still there. Whole items are compared with their sum."""
         found = {}
-        names = ", ".join(("item", "id", *columns))
+        whole = {"text", "metadata"} <= set(columns)
+        names = f"{', '.join(f'i.{name}' for name in ('item', 'id', *columns))}"
         for part in _parts(items):
             marks = ",".join("?" * len(part))
-            sql = f"SELECT {names} FROM items WHERE item IN ({marks})"  # noqa: S608  names of ours and marks
+            wanted = f"{names}, {self._row}" if whole else names
+            sql = f"SELECT {wanted} FROM items i WHERE i.item IN ({marks})"  # noqa: S608  names of ours
             for item, *values in self._do(sql, tuple(part)):
-                found[item] = tuple(values)
+                if whole:
+                    _check(tuple(values[len(columns) + 1 :]))
+                found[item] = tuple(values[: len(columns) + 1])
         return found
 
     def document(self, namespace: str, name: str) -> Document | None:
         """One item by its id."""
-        row = self._do(
-            "SELECT i.id, i.text, i.metadata, i.sequence FROM items i JOIN namespaces n ON n.ns = i.ns "
-            "WHERE n.name = ? AND i.id = ?",
-            (namespace, name),
-        ).fetchone()
-        return Document(row[0], row[1], orjson.loads(row[2]), row[3]) if row else None
+        sql = (
+            f"SELECT {self._row} FROM items i JOIN namespaces n ON n.ns = i.ns WHERE n.name = ? AND i.id = ?"  # noqa: S608
+        )
+        row = self._do(sql, (namespace, name)).fetchone()
+        return _document(row) if row else None
 
     def sequence(self) -> int:
         """Number of the last change."""
@@ -225,6 +233,22 @@ class Snapshot:
         """Size of the database without its write-ahead log."""
         pages = self._do("PRAGMA page_count").fetchone()[0]
         return int(pages * self._do("PRAGMA page_size").fetchone()[0])
+
+
+def _check(row: tuple[Any, ...]) -> None:
+    """503 when a row's checksum says that it is not what was stored."""
+    if row[6] is not None and row[6] != seal_item(*row[:6]):
+        raise unavailable(
+            f"Item {row[0]} of the index is damaged on disk, and is not served. Restart the index: it makes "
+            "its database again from a snapshot and the log at start.",
+            30,
+        )
+
+
+def _document(row: tuple[int, int, int, str, str | None, str, int | None]) -> Document:
+    _check(row)
+    _, _, sequence, name, text, metadata, _ = row
+    return Document(name, text, orjson.loads(metadata), sequence)
 
 
 def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -1,11 +1,13 @@
 """The database: its tables, how a connection is opened, and what its errors mean to a client."""
 
+import errno
 import json
 import os
 import sqlite3
 import time
 from pathlib import Path
 
+from gpuctl_serving.index.durable.broken import LogBroken
 from gpuctl_serving.kit.errors import LoadFailed, ServiceError, unavailable
 
 DATABASE = "index.db"
@@ -14,6 +16,8 @@ VERSION = 1
 
 #: Files above this are not checked page by page at start: reading them twice would double the load time.
 _CHECK_BYTES = 1 << 30
+#: Up to this size the indexes are compared with their tables too.
+_COMPARE_BYTES = 256 << 20
 _APPEARS_SECONDS = 10.0
 
 _TABLES = """
@@ -39,6 +43,25 @@ CREATE INDEX vectors_of_item ON vectors (item);
 CREATE TABLE log (sequence INTEGER PRIMARY KEY AUTOINCREMENT, op TEXT NOT NULL, item INTEGER, gen INTEGER);
 """
 
+#: What came with the append log. Only ever added to a database: a release that knows nothing of the log can
+#: read it and write to it after a rollback, and the next one that does notices.
+_SEALS = """
+ALTER TABLE items ADD COLUMN crc INTEGER;
+ALTER TABLE vectors ADD COLUMN crc INTEGER;
+-- What of the append log is in here, and the sums of all rows' checksums at that point.
+CREATE TABLE tail (
+  one INTEGER PRIMARY KEY CHECK (one = 1), line BLOB NOT NULL, sequence INTEGER NOT NULL,
+  crc INTEGER NOT NULL, items INTEGER NOT NULL, vectors INTEGER NOT NULL);
+"""
+
+
+class Damaged(LoadFailed):
+    """The database is not what was written. `detail` says how that shows."""
+
+    def __init__(self, path: Path, detail: str) -> None:
+        super().__init__(_corrupt(path, detail))
+        self.detail = detail
+
 
 def connect(directory: Path, *, writable: bool) -> sqlite3.Connection:
     """A connection in autocommit mode; one thread at a time may use it."""
@@ -49,7 +72,8 @@ def connect(directory: Path, *, writable: bool) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=256,
     )
-    connection.execute("PRAGMA synchronous=FULL")
+    # A power cut may take the last commits from the database, never from the append log, which is replayed.
+    connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA cache_size=-16384")
     connection.execute("PRAGMA journal_size_limit=67108864")
     if not writable:
@@ -57,23 +81,31 @@ def connect(directory: Path, *, writable: bool) -> sqlite3.Connection:
     return connection
 
 
-def open_database(directory: Path, *, create: bool) -> sqlite3.Connection:
-    """Opens the database, making it when it is not there and `create`. Raises LoadFailed with a next step."""
+def open_database(directory: Path, *, create: bool, wait: bool = True) -> sqlite3.Connection:
+    """Opens the database, making it when it is not there and `create`. Raises LoadFailed with a next step.
+
+    Damaged is raised for what only damage explains.
+    """
     path = directory / DATABASE
+    connection = None
     try:
-        if not create:
+        if wait and not create:
             _wait_for(path)
         connection = connect(directory, writable=True)
         if create:
             _create(connection, directory)
         _check(connection, path)
-        return connection
+        opened, connection = connection, None
+        return opened
     except sqlite3.Error as failure:
-        raise LoadFailed(_load_sentence(path, failure)) from failure
+        raise load_failure(path, failure) from failure
     except OSError as failure:
         raise LoadFailed(
             f"The index directory {directory} cannot be used: {failure}. Check GPUCTL_INDEX_DIR."
         ) from failure
+    finally:
+        if connection is not None:
+            connection.close()
 
 
 def _create(connection: sqlite3.Connection, directory: Path) -> None:
@@ -83,9 +115,8 @@ def _create(connection: sqlite3.Connection, directory: Path) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for statement in _TABLES.split(";\n"):
-            if statement.strip():
-                connection.execute(statement)
+        _execute_all(connection, _TABLES)
+        _execute_all(connection, _SEALS)
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={VERSION}")
         connection.execute("COMMIT")
@@ -99,6 +130,29 @@ def _create(connection: sqlite3.Connection, directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _execute_all(connection: sqlite3.Connection, script: str) -> None:
+    for statement in script.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+
+
+def is_sealed(connection: sqlite3.Connection) -> bool:
+    """Whether the database has room for checksums and for its place in the log."""
+    return bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'tail'").fetchone())
+
+
+def add_seals(connection: sqlite3.Connection) -> None:
+    """Makes that room in a database that an earlier release made. Its rows get their checksums later."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _execute_all(connection, _SEALS)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _wait_for(path: Path) -> None:
@@ -140,48 +194,81 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
             "Deploy that version, or restore a backup made by this one."
         )
     connection.execute("PRAGMA journal_mode=WAL")
-    if path.stat().st_size <= _CHECK_BYTES:
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if version == 0:
+        raise Damaged(path, "it has no version")
+    size = path.stat().st_size
+    if size <= _CHECK_BYTES:
+        look = "integrity_check" if size <= _COMPARE_BYTES else "quick_check"
+        (verdict,) = connection.execute(f"PRAGMA {look}(1)").fetchone()
         if verdict != "ok":
-            raise LoadFailed(_corrupt(path, verdict))
+            raise Damaged(path, verdict)
 
 
 def _corrupt(path: Path, detail: str) -> str:
     return (
-        f"The index database {path} is damaged ({detail}). Move it and its -wal and -shm files aside, "
-        "restore a backup, or index the documents again with `gpuctl index add`."
+        f"The index database {path} is damaged ({detail}), and there is no snapshot or log to make it again "
+        "from. Move it and its -wal and -shm files aside and restore a backup (`gpuctl index restore`), or "
+        "index the documents again with `gpuctl index add`."
     )
 
 
-def _load_sentence(path: Path, failure: sqlite3.Error) -> str:
+def load_failure(path: Path, failure: sqlite3.Error) -> LoadFailed:
+    """What an error of the database means at load."""
     code = getattr(failure, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return _corrupt(path, str(failure))
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return (
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
+        return LoadFailed(
             f"The index database {path} cannot be written ({failure}). "
             "Check that GPUCTL_INDEX_DIR is a writable directory on a local disk."
         )
     if code == sqlite3.SQLITE_FULL:
-        return f"The disk of {path} is full. Free space on it, then start again."
-    return f"The index database {path} cannot be opened: {failure}."
+        return LoadFailed(f"The disk of {path} is full. Free space on it, then start again.")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM):
+        return LoadFailed(f"The index database {path} cannot be opened: {failure}.")
+    # A table that is not there, a text that is not UTF-8: these tables were written whole.
+    return Damaged(path, str(failure))
 
 
 def request_error(failure: sqlite3.Error) -> ServiceError:
     """What a client hears when the database refuses: nothing was stored."""
     code = getattr(failure, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
-        return ServiceError(
-            507,
-            "Unhealthy",
-            "The disk of the index is full: nothing of this request was stored. Free space, then send it "
-            "again.",
-            reason="unavailable",
-        )
+        return _no_room()
     if code == sqlite3.SQLITE_READONLY:
         return unavailable("The index's disk is read-only now: nothing of this request was stored.", 30)
     return unavailable(
         f"The index's database refused ({failure}): nothing of this request was acknowledged.", 5
+    )
+
+
+def write_error(failure: Exception) -> Exception:
+    """What a client hears when a change could not be committed."""
+    if isinstance(failure, sqlite3.Error):
+        return request_error(failure)
+    if isinstance(failure, LogBroken):
+        return unavailable(
+            f"The index's log cannot be relied on ({failure}), so nothing is acknowledged. "
+            "This request may be stored or not. Look at the disk, then restart the "
+            "index: it compares everything at start.",
+            30,
+        )
+    if isinstance(failure, OSError):
+        return (
+            _no_room()
+            if failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            else unavailable(
+                f"The index's disk refused ({failure.strerror or failure}): nothing was stored.",
+                5,
+            )
+        )
+    return failure
+
+
+def _no_room() -> ServiceError:
+    return ServiceError(
+        507,
+        "Unhealthy",
+        "The disk of the index is full: nothing of this request was stored. Free space, then send it again.",
+        reason="unavailable",
     )
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from gpuctl_serving.index.ann.plan import (
     GPU_CODE_SIZES,
@@ -16,6 +17,7 @@ from gpuctl_serving.index.ann.plan import (
     best_code_size,
     gpu_problems,
 )
+from gpuctl_serving.index.durable.log import Policy as LogPolicy
 from gpuctl_serving.kit.errors import LoadFailed
 from gpuctl_serving.kit.settings import MIB, Alias, Notes, Settings
 
@@ -52,6 +54,24 @@ class IndexSettings(Settings):
     index_generation: str = ""
     #: Whom to ask for the vectors of texts: `http://host:port` or `unix:/path`.
     embedder_url: str = ""
+
+    #: always: a write is on disk before it is acknowledged. interval: at most GPUCTL_INDEX_FSYNC_MS later.
+    index_fsync: Literal["always", "interval"] = "always"
+    index_fsync_ms: int = field(default=100, metadata={"min": 1, "max": 60_000})
+    #: A segment of the log ends beyond this size.
+    index_segment_mb: int = field(default=32, metadata={"min": 1, "max": 1024})
+    #: A snapshot is made so often if something changed; 0: never by the clock.
+    index_snapshot_seconds: int = field(default=3600, metadata={"min": 0})
+    #: And after so many changes; 0: never by their number.
+    index_snapshot_writes: int = field(default=100_000, metadata={"min": 0})
+    #: Snapshots that are kept, at least.
+    index_snapshots_kept: int = field(default=2, metadata={"min": 1, "max": 100})
+
+    @property
+    def log_policy(self) -> LogPolicy:
+        """What the settings say of the append log."""
+        interval = self.index_fsync_ms / 1000 if self.index_fsync == "interval" else None
+        return LogPolicy(interval, self.index_segment_mb * MIB)
 
     @property
     def policy(self) -> Policy:

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import orjson
 
+from gpuctl_serving.index.durable.records import Body, Delete, Embed, Op, Prune, Put
+from gpuctl_serving.index.durable.seals import seal_vector
 from gpuctl_serving.index.ids import given
-from gpuctl_serving.index.schema import scalars
+from gpuctl_serving.index.rows import PARAMETERS, Rows
+from gpuctl_serving.index.schema import is_sealed
 from gpuctl_serving.index.vectors import Vectors, mismatch
 from gpuctl_serving.kit.errors import ServiceError
 
@@ -61,10 +64,12 @@ def conflict(ids: Sequence[str]) -> ServiceError:
 
 
 class Store:
-    """Changes within the caller's transaction."""
+    """Changes within the caller's transaction; what they were is kept in `ops` until it is in the log."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        self.rows = Rows(connection)
+        self.ops: list[Op] = []
         self._do = connection.execute
 
     @property
@@ -73,66 +78,79 @@ class Store:
         row = self._do("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
         return int(row[0]) if row else 0
 
+    def mark(self) -> tuple[int, tuple[int, int]]:
+        """Where the changes stand; for `back`, when a savepoint is rolled back."""
+        return len(self.ops), self.rows.sums
+
+    def back(self, mark: tuple[int, tuple[int, int]]) -> None:
+        """Forgets the changes since."""
+        del self.ops[mark[0] :]
+        self.rows.sums = mark[1]
+
+    def body(self) -> Body:
+        """The changes of the transaction, as the log holds them."""
+        used = {op.ns for op in self.ops if isinstance(op, Put | Embed)}
+        names = {
+            ns: str(self._do("SELECT name FROM namespaces WHERE ns = ?", (ns,)).fetchone()[0]) for ns in used
+        }
+        gens = {gen for op in self.ops if isinstance(op, Put) for gen, _ in op.vectors}
+        gens |= {op.gen for op in self.ops if isinstance(op, Embed)}
+        spaces = {
+            gen: (key, dimension)
+            for gen, key, dimension in self._do("SELECT gen, key, dimension FROM generations")
+            if gen in gens
+        }
+        return Body(names, spaces, self.ops)
+
+    def forget(self) -> None:
+        """The transaction is over, whichever way."""
+        self.ops, self.rows.sums = [], (0, 0)
+
     def add(self, namespace: str, items: Sequence[NewItem], *, upsert: bool) -> tuple[int, int]:
         """Stores all or raises; (added, updated)."""
         ns = self._namespace(namespace)
-        known = {new.id: self._find(ns, new.id) for new in items}
-        taken = [name for name, item in known.items() if item is not None]
-        if taken and not upsert:
-            raise conflict(taken)
+        known = self._known(ns, [new.id for new in items])
+        if known and not upsert:
+            raise conflict([new.id for new in items if new.id in known])
+        spaces = dict.fromkeys((key, len(vector)) for new in items for key, vector in new.vectors.items())
+        gens = {key: self.ensure_generation(key, size).gen for key, size in spaces}
+        fresh, number = [], self.rows.last_item()
+        replaced = []
         for new in items:
-            self._put(ns, known[new.id], new)
-        return len(items) - len(taken), len(taken)
-
-    def _put(self, ns: int, item: int | None, new: NewItem) -> None:
-        metadata = orjson.dumps(new.metadata).decode()
-        if item is None:
-            row = self._do(
-                "INSERT INTO items (ns, id, text, metadata, sequence) VALUES (?, ?, ?, ?, 0) RETURNING item",
-                (ns, new.id, new.text, metadata),
-            ).fetchone()
-            item = int(row[0])
-        sequence = self._log("put", item)
-        self._do(
-            "UPDATE items SET text = ?, metadata = ?, sequence = ? WHERE item = ?",
-            (new.text, metadata, sequence, item),
-        )
-        self._do("DELETE FROM postings WHERE item = ?", (item,))
-        self.connection.executemany(
-            "INSERT INTO postings (ns, key, value, item) VALUES (?, ?, ?, ?)",
-            [(ns, key, value, item) for key, value in scalars(new.metadata)],
-        )
-        for key, vector in new.vectors.items():
-            generation = self.ensure_generation(key, len(vector))
-            self._put_vector(generation.gen, item, sequence, vector)
-
-    def _put_vector(self, gen: int, item: int, sequence: int, vector: Vectors) -> None:
-        self._do(
-            "INSERT OR REPLACE INTO vectors (gen, item, sequence, vector) VALUES (?, ?, ?, ?)",
-            (gen, item, sequence, vector.astype("<f4").tobytes()),
-        )
+            item = known.get(new.id)
+            if item is None:
+                number += 1
+                fresh.append(_put(number, ns, new, gens))
+            else:
+                replaced.append(_put(item, ns, new, gens))
+        first = self.sequence + 1
+        self.rows.put(first, fresh, fresh=True)
+        self.rows.put(first + len(fresh), replaced)
+        self.ops += fresh
+        self.ops += replaced
+        return len(fresh), len(replaced)
 
     def delete(self, namespace: str, ids: Sequence[str]) -> int:
         """Removes what is there; how many that was."""
         row = self._do("SELECT ns FROM namespaces WHERE name = ?", (namespace,)).fetchone()
         if row is None:
             return 0
-        found = [item for one in dict.fromkeys(ids) if (item := self._find(row[0], one)) is not None]
-        for item in found:
-            for table in ("vectors", "postings", "items"):
-                self._do(f"DELETE FROM {table} WHERE item = ?", (item,))  # noqa: S608  the names are above
-            self._log("delete", item)
-        return len(found)
+        known = self._known(row[0], list(dict.fromkeys(ids)))
+        for at, item in enumerate(known.values(), self.sequence + 1):
+            self.rows.delete(at, item)
+            self.ops.append(Delete(item))
+        return len(known)
 
     def embed(self, generation: Generation, made: Sequence[tuple[int, int, Vectors]]) -> int:
         """Stores (item, sequence, vector) of a generation being built; skips items that changed meanwhile."""
         stored = 0
         for item, sequence, vector in made:
-            row = self._do("SELECT sequence FROM items WHERE item = ?", (item,)).fetchone()
+            row = self._do("SELECT sequence, ns FROM items WHERE item = ?", (item,)).fetchone()
             if row is None or row[0] != sequence:
                 continue
-            self._put_vector(generation.gen, item, sequence, vector)
-            self._log("embed", item, generation.gen)
+            op = Embed(item, row[1], sequence, generation.gen, _blob(vector))
+            self.rows.embed(self.sequence + 1, op)
+            self.ops.append(op)
             stored += 1
         return stored
 
@@ -166,17 +184,13 @@ class Store:
         rows = self._do("SELECT gen, key FROM generations").fetchall()
         dropped = [(gen, key) for gen, key in rows if key not in keep]
         for gen, _ in dropped:
-            self._do("DELETE FROM generations WHERE gen = ?", (gen,))
-            self._log("prune", None, gen)
+            self.rows.prune(self.sequence + 1, gen)
+            self.ops.append(Prune(gen))
         return [key for _, key in dropped]
 
     def sweep(self, most: int) -> int:
         """Deletes vectors of forgotten generations, a piece at a time; how many."""
-        return self._do(
-            "DELETE FROM vectors WHERE rowid IN (SELECT rowid FROM vectors "
-            "WHERE gen NOT IN (SELECT gen FROM generations) LIMIT ?)",
-            (most,),
-        ).rowcount
+        return self.rows.sweep(most)
 
     def trim_log(self) -> None:
         """Forgets changes every follower has seen long ago."""
@@ -202,28 +216,51 @@ class Store:
         ).fetchone()
         return Change(item, row[0], row[1]) if row else Change(item, None, None)
 
-    def all_vectors(self, gen: int, chunk: int = 4096) -> Iterator[list[tuple[int, int, bytes]]]:
-        """(item, ns, vector) of every current vector of a generation, in chunks."""
+    def all_vectors(self, gen: int, chunk: int = 4096) -> Iterator[list[Change]]:
+        """Every current vector of a generation, in chunks. Raises ValueError when one is damaged."""
+        crc = "v.crc" if is_sealed(self.connection) else "NULL"
         cursor = self._do(
-            "SELECT v.item, i.ns, v.vector FROM vectors v JOIN items i ON i.item = v.item "
-            "AND i.sequence = v.sequence WHERE v.gen = ?",
+            f"SELECT v.item, i.ns, v.vector, v.sequence, {crc} FROM vectors v JOIN items i "  # noqa: S608
+            "ON i.item = v.item AND i.sequence = v.sequence WHERE v.gen = ?",
             (gen,),
         )
         while rows := cursor.fetchmany(chunk):
-            yield rows
+            for item, _, vector, sequence, crc in rows:
+                if crc is not None and crc != seal_vector(gen, item, sequence, vector):
+                    raise ValueError(f"the checksum of the vector of item {item} is wrong")
+            yield [Change(item, ns, vector) for item, ns, vector, _, _ in rows]
+
+    def current_vectors(self, gen: int) -> int:
+        """Items a generation can find."""
+        row = self._do(
+            "SELECT count(*) FROM items i JOIN vectors v ON v.gen = ? AND v.item = i.item "
+            "AND v.sequence = i.sequence",
+            (gen,),
+        ).fetchone()
+        return int(row[0])
 
     def _namespace(self, name: str) -> int:
         self._do("INSERT OR IGNORE INTO namespaces (name) VALUES (?)", (name,))
         return int(self._do("SELECT ns FROM namespaces WHERE name = ?", (name,)).fetchone()[0])
 
-    def _find(self, ns: int, name: str) -> int | None:
-        row = self._do("SELECT item FROM items WHERE ns = ? AND id = ?", (ns, name)).fetchone()
-        return int(row[0]) if row else None
+    def _known(self, ns: int, names: Sequence[str]) -> dict[str, int]:
+        """Numbers of the items that are there under these ids."""
+        known: dict[str, int] = {}
+        for start in range(0, len(names), PARAMETERS):
+            part = names[start : start + PARAMETERS]
+            marks = ",".join("?" * len(part))
+            sql = f"SELECT id, item FROM items WHERE ns = ? AND id IN ({marks})"  # noqa: S608  marks only
+            known.update(self._do(sql, (ns, *part)))
+        return known
 
-    def _log(self, op: str, item: int | None, gen: int | None = None) -> int:
-        return int(
-            self._do("INSERT INTO log (op, item, gen) VALUES (?, ?, ?)", (op, item, gen)).lastrowid or 0
-        )
+
+def _blob(vector: Vectors) -> bytes:
+    return vector.astype("<f4").tobytes()
+
+
+def _put(item: int, ns: int, new: NewItem, gens: dict[str, int]) -> Put:
+    vectors = [(gens[key], _blob(vector)) for key, vector in new.vectors.items()]
+    return Put(item, ns, new.id, new.text, orjson.dumps(new.metadata).decode(), vectors)
 
 
 def as_matrix(blobs: Sequence[bytes], dimension: int) -> Vectors:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Literal
 
+from gpuctl_serving.index.durable.log import AppendLog
 from gpuctl_serving.index.live import Live
 from gpuctl_serving.index.lock import WriterLock
 from gpuctl_serving.index.messages import Call, Elsewhere, Hold, Take, Write, milliseconds, not_writer, settle
@@ -29,6 +30,8 @@ _FOLLOW = 0.03
 #: How often a release or a takeover looks at the lock.
 _HANDOVER = 0.002
 _IDLE = 0.5
+#: How often the log's interval is looked at while something waits for it.
+_SYNC = 0.01
 _GROUP = 64
 #: Between rounds that fail, seconds.
 _LONGEST_PAUSE = 1.0
@@ -38,11 +41,18 @@ MAX_WAITING = 1024
 class Worker(threading.Thread):
     """See the module. Every method but `run` may be called from any thread."""
 
-    def __init__(self, live: Live, lock: WriterLock, traffic_open: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        live: Live,
+        lock: WriterLock,
+        traffic_open: Callable[[], bool],
+        open_journal: Callable[[], AppendLog],
+    ) -> None:
         super().__init__(name="index-writer", daemon=True)
         self.live = live
         self.lock = lock
         self._traffic_open = traffic_open
+        self._open_journal = open_journal
         self._inbox: queue.SimpleQueue[Write | Call | None] = queue.SimpleQueue()
         self._waiting: deque[Write] = deque()
         self._hold: Hold | None = None
@@ -79,6 +89,10 @@ class Worker(threading.Thread):
         self._inbox.put(Call(lambda: self._begin_take(take)))
         return take.outcome
 
+    def call(self, run: Callable[[], Any]) -> Future[Any]:
+        """Runs something in the thread, between two commits."""
+        return self._call(run)
+
     def stop(self) -> None:
         """Ends the thread after what is queued; gives the lock back."""
         self._inbox.put(None)
@@ -98,6 +112,8 @@ class Worker(threading.Thread):
         while not self._stopping:
             try:
                 self._serve(self._next(self._patience()))
+                if self.live.journal is not None and not self.live.journal.broken:
+                    self.live.journal.sync_if_due()
                 self._look_after_role()
                 failures = 0
             except Exception as failure:
@@ -107,12 +123,15 @@ class Worker(threading.Thread):
                 time.sleep(min(_LONGEST_PAUSE, _FOLLOW * 2**failures))
         for write in self._waiting:
             write.outcome.set_exception(unavailable("The index is stopping. Send it again."))
+        self._close_journal()
         self.lock.close()
         self.live.store.connection.close()
 
     def _patience(self) -> float:
         if self._take is not None or self.role in ("holding", "released"):
             return _HANDOVER
+        if self.live.journal is not None and self.live.journal.waits_for_sync:
+            return _SYNC
         return _FOLLOW if self.role == "follower" else _IDLE
 
     def _next(self, patience: float) -> list[Write | Call | None]:
@@ -211,9 +230,12 @@ class Worker(threading.Thread):
 
     def _become_writer(self, why: str) -> None:
         try:
+            if self.live.journal is None:
+                self.live.journal = self._open_journal()
             self.live.catch_up()
         except Exception:
             if self.role in ("follower", "released"):
+                self._close_journal()
                 self.lock.release()
             raise
         self._hold, self._successor, self.role = None, "", "writer"
@@ -227,6 +249,11 @@ class Worker(threading.Thread):
             write.outcome.set_exception(
                 unavailable("No instance became the writer in time. Nothing was stored; send it again.")
             )
+
+    def _close_journal(self) -> None:
+        journal, self.live.journal = self.live.journal, None
+        if journal is not None:
+            journal.close()
 
     # -- handover
 
@@ -242,6 +269,8 @@ class Worker(threading.Thread):
     def _release(self, token: int) -> dict[str, int]:
         hold = self._check(token)
         answer = {"sequence": self.live.applied, "heldMs": milliseconds(time.monotonic() - hold.began)}
+        # Before the lock is free: the successor reads the log to its end and appends to it.
+        self._close_journal()
         self.lock.release()
         self.role = "released"
         return answer
