@@ -132,6 +132,14 @@ describe("faults are counted and make the verdict INVALID", () => {
     expect(reasonsOf(report)).toContain("the device changed during the measurement: cpu, cuda");
   });
 
+  it("a service that answers out of a cache although it was asked not to", async () => {
+    const { url } = await stub({ delayMs: 1, cache: "stubborn" });
+    const report = await measure(url, { rate: "100", duration: "1" });
+    expect(reasonsOf(report)).toMatch(/\d+ answers came out of the service's cache/);
+    const { url: polite } = await stub({ delayMs: 1, cache: "polite" });
+    expect(reasonsOf(await measure(polite, { rate: "100", duration: "1" }))).not.toContain("cache");
+  });
+
   it("a service that answers on cpu although cuda was wished", async () => {
     const { url } = await stub({ delayMs: 1, devices: ["cpu"] });
     const { targets, embedder } = urlTargets(url, "embed");

@@ -100,6 +100,8 @@ function respond(request, response, text) {
     "x-gpuctl-device": options.devices[Math.max(0, ordinal) % options.devices.length],
     "content-length": body.length,
   };
+  const asked = request.headers["cache-control"] ?? "";
+  if (options.cache === "stubborn" || (options.cache === "polite" && asked !== "no-store")) headers["x-gpuctl-cache"] = "1/4";
   const finish = () => {
     response.writeHead(status, headers);
     if (fault === "short-body") {

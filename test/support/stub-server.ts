@@ -26,6 +26,8 @@ export interface StubOptions {
   /** Values of `x-gpuctl-device`, in turn. */
   devices?: readonly string[];
   dimension?: number;
+  /** Says that one item of each answer came out of a cache: always, or unless the client asked for none of that. */
+  cache?: "stubborn" | "polite";
 }
 
 /** The stub service, running as a process of its own. */

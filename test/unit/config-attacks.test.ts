@@ -203,3 +203,13 @@ test("a file that may not be read says so", async () => {
   // Root reads everything; then the file is simply valid.
   expect(await spoken()).toMatch(process.getuid?.() === 0 ? /^$/ : /cannot be read\npermission denied/);
 });
+
+test("a password of Redis is kept out of the file, with the name of the secret it belongs in", async () => {
+  const withUrl = (url: string): string =>
+    valid.replace("embedder: { model: m }", `embedder: { model: m, options: { redisUrl: "${url}" } }`);
+  for (const url of ["redis://cache:6379/0", "rediss://user@cache.example", "unix:///run/redis.sock"])
+    expect(await verdict(withUrl(url))).toBe("");
+  for (const url of ["redis://:hunter2@cache:6379", "redis://user:hunter2@cache", "http://cache:6379", "cache:6379"]) {
+    expect(await verdict(withUrl(url))).toContain("the secret REDIS_PASSWORD");
+  }
+});

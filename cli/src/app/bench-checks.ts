@@ -1,7 +1,7 @@
 import type { Workload } from "../bench/workload.js";
 import { ms } from "../domain/units.js";
 import type { HttpClient, LoadSamples } from "../ports.js";
-import type { BenchTarget } from "./bench-target.js";
+import { type BenchTarget, uncached } from "./bench-target.js";
 
 /** What the sampled answers looked like. */
 export interface Checks {
@@ -45,7 +45,13 @@ async function compareAgain(
 ): Promise<string | null> {
   const { path, body: text } = workload.again(ordinal);
   const { base, headers } = target.address;
-  const question = { method: "POST", path, body: JSON.parse(text) as unknown, headers, timeout: againTimeout } as const;
+  const question = {
+    method: "POST",
+    path,
+    body: JSON.parse(text) as unknown,
+    headers: uncached(headers),
+    timeout: againTimeout,
+  } as const;
   const answer = await tools.http.request(base, question, tools.signal);
   if (answer.status !== 200) return `the service answered ${String(answer.status)}`;
   return workload.compare(body, JSON.stringify(answer.body));

@@ -107,6 +107,12 @@ export async function ask(
   return answer.status === 200 ? answer.body : null;
 }
 
+/** Headers that ask a service to compute its answer, whatever it remembers: the same seed asks the same questions again. */
+export const uncached = (headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> => ({
+  ...headers,
+  "cache-control": "no-store",
+});
+
 function isLoopback(url: URL): boolean {
   return url.hostname === "localhost" || url.hostname === "[::1]" || url.hostname.startsWith("127.");
 }

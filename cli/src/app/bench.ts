@@ -8,7 +8,7 @@ import { decide, type Evidence, requestsNeeded } from "../domain/verdict.js";
 import type { Milliseconds } from "../domain/units.js";
 import type { Clock, HttpClient, LoadGenerator, LoadHost, LoadPlan, LoadSamples, Progress } from "../ports.js";
 import { checkAnswers, type Checks } from "./bench-checks.js";
-import { type BenchTarget, describeService, type ServiceFacts } from "./bench-target.js";
+import { type BenchTarget, describeService, type ServiceFacts, uncached } from "./bench-target.js";
 import { makeWorkload } from "./bench-workloads.js";
 
 /** What the use case touches. */
@@ -108,7 +108,7 @@ function tickReporter(progress: Progress, target: BenchTarget): (tick: { elapsed
 function planOf(request: BenchRequest, target: BenchTarget, workload: Workload): LoadPlan {
   return {
     base: target.address.base,
-    headers: target.address.headers,
+    headers: uncached(target.address.headers),
     mode: request.mode,
     window: windowOf(request),
     seed: request.seed,
@@ -159,6 +159,7 @@ function evidenceOf(
     meanInFlight: samples.meanInFlight,
     littleError: figures.littleError,
     devices: figures.devices,
+    fromCache: samples.fromCache,
     deviceWished: target.deviceWished,
     checksFailed: [...warmUpFailed, ...checks.failed],
     checked: checks.answers,

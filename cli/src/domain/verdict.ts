@@ -27,6 +27,8 @@ export interface Evidence {
   /** How many answers named each device; an answer without the header counts under `unstated`. */
   devices: Readonly<Record<string, number>>;
   deviceWished: "cuda" | "mps" | "cpu" | "auto";
+  /** Texts or documents that the service answered from a cache. */
+  fromCache: number;
   /** Sentences of the response checks that failed. */
   checksFailed: readonly string[];
   checked: number;
@@ -51,6 +53,7 @@ export function decide(evidence: Evidence): Verdict {
     ...loadReasons(evidence),
     ...outcomeReasons(evidence),
     ...deviceReasons(evidence),
+    ...cacheReasons(evidence),
     ...evidence.checksFailed,
     ...(evidence.checked === 0 && evidence.ok > 0 ? ["no answer was checked"] : []),
   ];
@@ -128,6 +131,12 @@ function deviceReasons(evidence: Evidence): string[] {
   if (wished === "auto" || wished === "cpu") return [];
   if (named.length === 0) return [`no answer said on which device it was computed, and ${wished} was wished`];
   return named[0] === wished ? [] : [`answers came from ${String(named[0])}, and ${wished} was wished`];
+}
+
+/** gpuctl asks for uncached answers; a service that gives others all the same was not measured. */
+function cacheReasons(evidence: Evidence): string[] {
+  if (evidence.fromCache === 0) return [];
+  return [`${String(evidence.fromCache)} answers came out of the service's cache: the figures say nothing of the model`];
 }
 
 const ms = (value: number): string => `${value.toFixed(1)} ms`;

@@ -24,6 +24,7 @@ const good: Evidence = {
   littleError: 0.01,
   devices: { cuda: 1000 },
   deviceWished: "cuda",
+  fromCache: 0,
   checksFailed: [],
   checked: 200,
 };
@@ -85,6 +86,10 @@ describe("the verdict", () => {
     expect(reasons({ devices: { cuda: 900, cpu: 100 } })).toBe("the device changed during the measurement: cpu, cuda");
     expect(reasons({ devices: { unstated: 1000 } })).toBe("no answer said on which device it was computed, and cuda was wished");
     expect(reasons({ devices: { unstated: 1000 }, deviceWished: "auto" })).toBe("");
+  });
+
+  it("does not take what a cache remembers for the speed of a model", () => {
+    expect(reasons({ fromCache: 12 })).toBe("12 answers came out of the service's cache: the figures say nothing of the model");
   });
 });
 

@@ -22,6 +22,7 @@ export class LoadRun {
   readonly #inFlight: InFlight;
   readonly #hiccups: HiccupMeter;
   readonly #devices: Record<string, number> = {};
+  #fromCache = 0;
   readonly #warmUp = { requests: 0, failed: 0 };
   readonly #completed = { requests: 0, items: 0, tokens: 0, bytes: 0 };
   #measured = 0;
@@ -97,6 +98,7 @@ export class LoadRun {
       inFlightAtEnd: this.#inFlight.atEnd,
       completedInWindow: this.#completed,
       devices: this.#devices,
+      fromCache: this.#fromCache,
       hiccups: this.#hiccups.between(this.from, this.#to),
       loopBusy: performance.eventLoopUtilization(this.#loopAtStart).utilization,
       kept: this.#kept.all(),
@@ -144,7 +146,10 @@ export class LoadRun {
       return;
     }
     this.#measured += 1;
-    if (ok) this.#noteDevice(ending.headers["x-gpuctl-device"]);
+    if (ok) {
+      this.#noteDevice(ending.headers["x-gpuctl-device"]);
+      this.#fromCache += hitsOf(ending.headers["x-gpuctl-cache"]);
+    }
     if (ending.body !== null) this.#kept.put(exchange.ordinal, ending.body);
     const { due, dispatched, sent, items } = exchange;
     this.#samples.add({
@@ -185,4 +190,10 @@ export class LoadRun {
     }
     if (passed > 0) this.#pending = this.#pending.slice(passed);
   }
+}
+
+/** The hits in `hits/all`; 0 where the service says nothing. */
+function hitsOf(header: string | string[] | undefined): number {
+  const hits = typeof header === "string" ? /^(\d{1,9})\/\d{1,9}$/.exec(header)?.[1] : undefined;
+  return hits === undefined ? 0 : Number(hits);
 }

@@ -3,12 +3,14 @@ import { deviceKinds, proofLevels } from "../names.js";
 import {
   byteSize,
   count,
+  duration,
   filePath,
   gpuUuid,
   memorySize,
   modelName,
   port,
   positiveDuration,
+  redisUrl,
   shortName,
   variableName,
 } from "./schema-values.js";
@@ -100,6 +102,13 @@ const modelOptions = z
       .optional()
       .describe("A batch that takes longer is given up with its engine (default 15s on a GPU, 90s on a CPU)."),
     maxTokens: count(8, 131_072).optional().describe("Truncate texts here; never above the model's own limit."),
+    cacheEntries: count(0, 100_000_000)
+      .optional()
+      .describe("Answers kept in memory; 0 keeps none and switches that cache off (default 10000)."),
+    cacheBytes: byteSize.optional().describe("Memory for them, such as 64MiB (default 32MiB)."),
+    cacheTtl: duration.optional().describe("How long an answer is kept, also in Redis; 0s is for ever (default 1h)."),
+    redisUrl: redisUrl.optional().describe("A Redis that instances share answers through, such as redis://cache:6379/0."),
+    redisTimeout: positiveDuration.optional().describe("How long a request waits for Redis at most (default 5ms)."),
     ...sharedOptions,
   })
   .describe("Options of the service.");

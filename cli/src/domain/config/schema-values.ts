@@ -63,6 +63,11 @@ export const modelName = text(
   "expected a model name: letters, digits, '.', '_', '-' and '/', at most 128 characters, starting with a letter or digit",
   /^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$/,
 );
+/** Without a password: options stand in release records. */
+export const redisUrl = text(
+  "expected redis://host:6379/0, rediss:// for TLS or unix:///path, without a password: declare that as the secret REDIS_PASSWORD",
+  /^(?:rediss?:\/\/(?:[^\s:@/]+@)?[^\s:@/]+(?::\d{1,5})?(?:\/\d{1,3})?|unix:\/\/(?:[^\s:@/]+@)?\/[^\s?]+(?:\?db=\d{1,3})?)$/,
+);
 export const variableName = text(
   "expected the name of an environment variable, such as API_KEY",
   /^[A-Za-z_][A-Za-z0-9_]{0,127}$/,

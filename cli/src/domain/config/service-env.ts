@@ -59,6 +59,11 @@ const variableOf = {
   fallbackLoad: "GPUCTL_FALLBACK_LOAD",
   hang: "GPUCTL_HANG_MS",
   maxTokens: "GPUCTL_MAX_TOKENS",
+  cacheEntries: "GPUCTL_CACHE_ENTRIES",
+  cacheBytes: "GPUCTL_CACHE_BYTES",
+  cacheTtl: "GPUCTL_CACHE_TTL_MS",
+  redisUrl: "GPUCTL_REDIS_URL",
+  redisTimeout: "GPUCTL_REDIS_TIMEOUT_MS",
   maxItems: "GPUCTL_MAX_ITEMS",
   maxBodyBytes: "GPUCTL_MAX_BODY_BYTES",
   deadline: "GPUCTL_DEADLINE_MS",
@@ -87,6 +92,11 @@ const modelOnly: readonly OptionName[] = [
   "fallbackLoad",
   "hang",
   "maxTokens",
+  "cacheEntries",
+  "cacheBytes",
+  "cacheTtl",
+  "redisUrl",
+  "redisTimeout",
 ];
 const indexOnly: readonly OptionName[] = ["dimension", "indexType"];
 

@@ -40,7 +40,20 @@ const ofEnvironment: readonly Setting[] = [
   setting(["retain"], "integer", "Good releases that are kept."),
 ];
 
-const textOptions: readonly OptionName[] = ["deadline", "logLevel", "indexType", "maxBodyBytes"];
+const textOptions: readonly OptionName[] = [
+  "engine",
+  "dtype",
+  "fallbackLoad",
+  "hang",
+  "cacheTtl",
+  "redisUrl",
+  "redisTimeout",
+  "deadline",
+  "logLevel",
+  "indexType",
+  "maxBodyBytes",
+  "cacheBytes",
+];
 
 function ofService(service: ServiceName): Setting[] {
   const own = (path: readonly string[], kind: Setting["kind"], what: string): Setting =>
@@ -71,5 +84,5 @@ export function typed(setting: Setting, text: string): unknown {
   if (setting.kind === "integer") return /^-?\d{1,15}$/.test(text) ? Number(text) : text;
   if (setting.kind === "flag") return text === "true" || text === "1" ? true : text === "false" || text === "0" ? false : text;
   // A size may be a plain number of bytes in the file.
-  return setting.path.at(-1) === "maxBodyBytes" && /^\d{1,15}$/.test(text) ? Number(text) : text;
+  return ["maxBodyBytes", "cacheBytes"].includes(String(setting.path.at(-1))) && /^\d{1,15}$/.test(text) ? Number(text) : text;
 }

@@ -31,8 +31,8 @@ class CachedSettings(ModelSettings):
 
     cache_entries: int = field(default=10_000, metadata={"min": 0})
     cache_bytes: int = field(default=32 * MIB, metadata={"min": 0})
-    #: Seconds an answer is kept, in memory and in Redis; 0 keeps it until there is no room.
-    cache_ttl_seconds: int = field(default=3600, metadata={"min": 0})
+    #: How long an answer is kept, in memory and in Redis; 0 keeps it until there is no room.
+    cache_ttl_ms: int = field(default=3_600_000, metadata={"min": 0})
     #: `redis://host:6379/0`, `rediss://` for TLS, `unix:///path`; empty means no second level.
     redis_url: str = ""
     #: How long a request waits for Redis.
@@ -41,7 +41,7 @@ class CachedSettings(ModelSettings):
 
 def bounds_of(settings: CachedSettings) -> Bounds:
     """The sizes of the first level."""
-    return Bounds(settings.cache_entries, settings.cache_bytes, settings.cache_ttl_seconds)
+    return Bounds(settings.cache_entries, settings.cache_bytes, settings.cache_ttl_ms / 1000)
 
 
 def place_of(settings: CachedSettings) -> RedisPlace | None:
@@ -53,7 +53,7 @@ def place_of(settings: CachedSettings) -> RedisPlace | None:
     return RedisPlace(
         settings.redis_url,
         _password(settings.secrets_dir),
-        settings.cache_ttl_seconds * 1000,
+        settings.cache_ttl_ms,
         settings.redis_timeout_ms / 1000,
     )
 
