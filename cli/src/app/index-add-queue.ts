@@ -1,6 +1,7 @@
 import { field } from "../bench/workload.js";
 import type { Chunk } from "../domain/chunk.js";
 import { Failed } from "../domain/errors.js";
+import type { Add, Added, EmbedBody } from "../domain/service-types.js";
 import { ms } from "../domain/units.js";
 import type { ServiceAddress } from "./service-address.js";
 import { callPatiently, type CallTools } from "./service-call.js";
@@ -49,7 +50,7 @@ export class AddQueue {
   }
 
   async #embed(chunks: readonly Chunk[]): Promise<readonly (readonly number[])[]> {
-    const body = { inputs: chunks.map(({ text }) => text), truncate: true };
+    const body = { inputs: chunks.map(({ text }) => text), truncate: true } satisfies EmbedBody;
     const call = { service: "embedder", address: this.#to.embedder, path: "/embed", body, timeout: ms(120_000) } as const;
     const answer = await callPatiently(this.#tools, call);
     this.counts.truncated += Number(answer.headers["x-gpuctl-truncated"] ?? 0) || 0;
@@ -62,7 +63,7 @@ export class AddQueue {
 
   async #store(chunks: readonly Chunk[], vectors: readonly (readonly number[])[]): Promise<void> {
     const items = chunks.map(({ id, text, metadata }, n) => ({ id, text, metadata, vectorBase64: base64(vectors[n] ?? []) }));
-    const body = { namespace: this.#to.namespace, upsert: true, items };
+    const body = { namespace: this.#to.namespace, upsert: true, items } satisfies Add;
     const call = {
       service: "index",
       address: this.#to.index,
@@ -71,8 +72,8 @@ export class AddQueue {
       timeout: ms(60_000),
     } as const;
     const answer = await callPatiently(this.#tools, call);
-    this.counts.added += Number(field(answer.body, "added") ?? 0);
-    this.counts.updated += Number(field(answer.body, "updated") ?? 0);
+    this.counts.added += Number(field(answer.body, "added" satisfies keyof Added) ?? 0);
+    this.counts.updated += Number(field(answer.body, "updated" satisfies keyof Added) ?? 0);
   }
 }
 

@@ -1,5 +1,6 @@
 import { field } from "../bench/workload.js";
 import { ms } from "../domain/units.js";
+import type { Delete, Deleted, LookedUp, Lookup, TextValues, Values } from "../domain/service-types.js";
 import type { DocumentReader } from "../ports.js";
 import type { ServiceAddress } from "./service-address.js";
 import { callPatiently, type CallTools } from "./service-call.js";
@@ -13,7 +14,8 @@ interface Place {
 
 /** Ids of a source's chunks in the index, with their metadata. */
 export async function storedChunks(tools: CallTools, place: Place, source: string): Promise<Map<string, unknown>> {
-  const items = field(await ask(tools, place, "items/lookup", { filter: { source } }), "items");
+  const wanted = { filter: { source } } satisfies Lookup;
+  const items = field(await ask(tools, place, "items/lookup", wanted), "items" satisfies keyof LookedUp);
   return new Map(Object.entries((items ?? {}) as Record<string, unknown>).map(([id, item]) => [id, field(item, "metadata")]));
 }
 
@@ -28,7 +30,8 @@ export async function chunksOfGoneFiles(
 ): Promise<{ files: number; ids: readonly string[] }> {
   const sources = new Set<string>();
   for (const prefix of await tools.documents.prefixes(paths)) {
-    const values = field(await ask(tools, place, "items/values", { key: "source", prefix }), "values");
+    const wanted = { key: "source", prefix } satisfies Values;
+    const values = field(await ask(tools, place, "items/values", wanted), "values" satisfies keyof TextValues);
     for (const source of Array.isArray(values) ? (values as string[]) : []) sources.add(source);
   }
   const gone = { files: 0, ids: [] as string[] };
@@ -45,7 +48,8 @@ export async function chunksOfGoneFiles(
 export async function deleteChunks(tools: CallTools, place: Place, ids: readonly string[]): Promise<number> {
   let deleted = 0;
   for (let from = 0; from < ids.length; from += 1000) {
-    deleted += Number(field(await ask(tools, place, "delete", { ids: ids.slice(from, from + 1000) }), "deleted") ?? 0);
+    const wanted = { ids: ids.slice(from, from + 1000) } satisfies Delete;
+    deleted += Number(field(await ask(tools, place, "delete", wanted), "deleted" satisfies keyof Deleted) ?? 0);
   }
   return deleted;
 }

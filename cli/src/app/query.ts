@@ -1,5 +1,6 @@
 import { field } from "../bench/workload.js";
 import { Failed, GpuctlError } from "../domain/errors.js";
+import type { EmbedBody, Found, Hit, RerankBody, Reranked, Result, Search } from "../domain/service-types.js";
 import { ms } from "../domain/units.js";
 import type { HttpResponse, Progress } from "../ports.js";
 import { ask } from "./bench-target.js";
@@ -77,22 +78,22 @@ export async function query(tools: QueryTools, request: QueryRequest): Promise<Q
   };
 }
 
-async function embed(tools: QueryTools, request: QueryRequest): Promise<{ vector: unknown; device: string | null }> {
-  const body = { inputs: [request.text], truncate: true };
+async function embed(tools: QueryTools, request: QueryRequest): Promise<{ vector: readonly number[]; device: string | null }> {
+  const body = { inputs: [request.text], truncate: true } satisfies EmbedBody;
   const call = { service: "embedder", address: request.embedder, path: "/embed", body, timeout: patience } as const;
   const answer = await callPatiently(tools, call);
   const vector: unknown = Array.isArray(answer.body) ? answer.body[0] : undefined;
   if (!Array.isArray(vector)) throw refusal(call, answer);
-  return { vector, device: deviceOf(answer) };
+  return { vector: vector as number[], device: deviceOf(answer) };
 }
 
 async function search(
   tools: QueryTools,
   request: QueryRequest,
-  vector: unknown,
+  vector: readonly number[],
 ): Promise<{ hits: QueryHit[]; device: string | null }> {
   const filter = Object.keys(request.filter).length > 0 ? { filter: request.filter } : {};
-  const body = { namespace: request.namespace, vector, k: request.top, ...filter };
+  const body = { namespace: request.namespace, vector, k: request.top, ...filter } satisfies Search;
   const answer = await callPatiently(tools, {
     service: "index",
     address: request.index,
@@ -100,25 +101,25 @@ async function search(
     body,
     timeout: patience,
   });
-  const results = field(answer.body, "results");
+  const results = field(answer.body, "results" satisfies keyof Found);
   const first: unknown = Array.isArray(results) ? results[0] : [];
   return { hits: Array.isArray(first) ? first.map(hitOf) : [], device: deviceOf(answer) };
 }
 
 function hitOf(found: unknown): QueryHit {
-  const metadata = field(found, "metadata");
+  const metadata = field(found, "metadata" satisfies keyof Hit);
   const [source, line, heading, text] = [
     field(metadata, "source"),
     field(metadata, "line"),
     field(metadata, "heading"),
-    field(found, "text"),
+    field(found, "text" satisfies keyof Hit),
   ];
   return {
-    id: String(field(found, "id")),
+    id: String(field(found, "id" satisfies keyof Hit)),
     source: typeof source === "string" ? source : null,
     line: typeof line === "number" ? line : null,
     heading: typeof heading === "string" && heading !== "" ? heading : null,
-    vectorScore: Number(field(found, "score")),
+    vectorScore: Number(field(found, "score" satisfies keyof Hit)),
     rerankScore: null,
     text: typeof text === "string" ? text : "",
   };
@@ -132,7 +133,7 @@ async function rerank(
 ): Promise<{ hits: QueryHit[]; device: string | null } | null> {
   if (request.reranker === null || hits.length === 0) return null;
   const documents = hits.map(({ text, source }) => ({ content: text, metadata: { source } }));
-  const body = { query: request.text, documents };
+  const body = { query: request.text, documents } satisfies RerankBody;
   const call = { service: "reranker", address: request.reranker, path: "/rerank", body, timeout: patience } as const;
   try {
     const answer = await post(tools, call);
@@ -147,11 +148,11 @@ async function rerank(
 }
 
 function inOrderOf(answer: HttpResponse, hits: readonly QueryHit[]): QueryHit[] {
-  const results = field(answer.body, "results");
+  const results = field(answer.body, "results" satisfies keyof Reranked);
   if (!Array.isArray(results)) throw new Failed("the reranker's answer cannot be used", { because: "it has no results" });
   return results.flatMap((result) => {
-    const hit = hits[Number(field(result, "index"))];
-    const score = field(result, "relevance_score") ?? field(result, "score");
+    const hit = hits[Number(field(result, "index" satisfies keyof Result))];
+    const score = field(result, "relevance_score" satisfies keyof Result);
     return hit === undefined ? [] : [{ ...hit, rerankScore: Number(score) }];
   });
 }

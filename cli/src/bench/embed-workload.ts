@@ -1,3 +1,4 @@
+import type { OpenAiBody } from "../domain/service-types.js";
 import type { Corpus } from "./corpus.js";
 import { field, notJson, parsed, reportedTokens, type Workload } from "./workload.js";
 
@@ -10,7 +11,7 @@ export function embedWorkload(corpus: Corpus, batch: number, dimension: number |
   const texts = (ordinal: number): string[] => Array.from({ length: batch }, (_, n) => corpus.passage(ordinal * batch + n));
   const asRequest = (input: readonly string[]): { path: string; body: string; items: number } => ({
     path: "/v1/embeddings",
-    body: JSON.stringify({ input, model: "default", encoding_format: "base64" }),
+    body: JSON.stringify({ input, model: "default", encoding_format: "base64" } satisfies OpenAiBody),
     items: input.length,
   });
   return {

@@ -1,3 +1,4 @@
+import type { RerankBody } from "../domain/service-types.js";
 import type { Corpus } from "./corpus.js";
 import { field, notJson, parsed, reportedTokens, type Workload } from "./workload.js";
 
@@ -6,16 +7,21 @@ interface Scored {
   score: number;
 }
 
+interface Passage {
+  content: string;
+  metadata: { source: string };
+}
+
 /** One query with `batch` candidate passages, in the form the retrieval app sends: `{query, documents: [{content, metadata}]}`. */
 export function rerankWorkload(corpus: Corpus, batch: number): Workload {
-  const documents = (ordinal: number): { content: string; metadata: { source: string } }[] =>
+  const documents = (ordinal: number): Passage[] =>
     Array.from({ length: batch }, (_, n) => {
       const passage = ordinal * batch + n;
       return { content: corpus.passage(passage), metadata: { source: `passage-${String(passage)}` } };
     });
-  const asRequest = (ordinal: number, candidates: readonly unknown[]): { path: string; body: string; items: number } => ({
+  const asRequest = (ordinal: number, candidates: readonly Passage[]): { path: string; body: string; items: number } => ({
     path: "/rerank",
-    body: JSON.stringify({ query: corpus.query(ordinal), documents: candidates }),
+    body: JSON.stringify({ query: corpus.query(ordinal), documents: candidates } satisfies RerankBody),
     items: candidates.length,
   });
   return {

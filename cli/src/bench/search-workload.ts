@@ -1,3 +1,4 @@
+import type { Search } from "../domain/service-types.js";
 import { variation } from "./corpus.js";
 import { field, notJson, parsed, type Workload } from "./workload.js";
 
@@ -19,7 +20,8 @@ export function searchWorkload(seed: number, target: SearchTarget, k: number): W
   const request = (ordinal: number): { path: string; body: string; items: number } => {
     const base = target.bases[ordinal % target.bases.length] ?? [];
     const vector = variation(base, seed, ordinal);
-    return { path: "/api/v1/vector-store/search", body: JSON.stringify({ namespace: target.namespace, vector, k }), items: 1 };
+    const body = { namespace: target.namespace, vector, k } satisfies Search;
+    return { path: "/api/v1/vector-store/search", body: JSON.stringify(body), items: 1 };
   };
   return {
     service: "index",
