@@ -50,7 +50,7 @@ export class AddQueue {
   }
 
   async #embed(chunks: readonly Chunk[]): Promise<readonly (readonly number[])[]> {
-    const body = { inputs: chunks.map(({ text }) => text), truncate: true } satisfies EmbedBody;
+    const body = { inputs: chunks.map(({ text }) => text), truncate: true, prompt_name: "passage" } satisfies EmbedBody;
     const call = { service: "embedder", address: this.#to.embedder, path: "/embed", body, timeout: ms(120_000) } as const;
     const answer = await callPatiently(this.#tools, call);
     this.counts.truncated += Number(answer.headers["x-gpuctl-truncated"] ?? 0) || 0;

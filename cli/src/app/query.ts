@@ -79,7 +79,7 @@ export async function query(tools: QueryTools, request: QueryRequest): Promise<Q
 }
 
 async function embed(tools: QueryTools, request: QueryRequest): Promise<{ vector: readonly number[]; device: string | null }> {
-  const body = { inputs: [request.text], truncate: true } satisfies EmbedBody;
+  const body = { inputs: [request.text], truncate: true, prompt_name: "query" } satisfies EmbedBody;
   const call = { service: "embedder", address: request.embedder, path: "/embed", body, timeout: patience } as const;
   const answer = await callPatiently(tools, call);
   const vector: unknown = Array.isArray(answer.body) ? answer.body[0] : undefined;

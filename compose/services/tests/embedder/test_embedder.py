@@ -132,7 +132,7 @@ def test_a_text_of_megabytes_is_cut_before_it_costs_anything(tiny_service: Runni
         ("/embed", {"inputs": ["a"], "dimensions": 65}, 422, "1 to 64"),
         ("/embed", {"inputs": ["a"], "dimensions": 0}, 422, "1 to 64"),
         ("/embed", {"inputs": ["a"], "truncation_direction": "up"}, 422, "`right` or `left`"),
-        ("/embed", {"inputs": ["a"], "prompt_name": "query"}, 422, "no prompt 'query'"),
+        ("/embed", {"inputs": ["a"], "prompt_name": "poem"}, 422, "no prompt 'poem'"),
         ("/embed", {"inputs": ["a"] * 101}, 422, "at most 100"),
         ("/embed", {"inputs": [1, 2]}, 422, "check_embedding_ctx_length=False"),
         ("/v1/embeddings", {"input": [[1, 2], [3]]}, 422, "check_embedding_ctx_length=False"),

@@ -41,7 +41,7 @@ def test_similarity_takes_teis_parameters_and_refuses_what_is_none(embedder: Run
     assert len(post(embedder, "/similarity", {"inputs": inputs, "parameters": parameters})) == 1
     for body, status, said in (
         ({"inputs": inputs, "parameters": {"truncate": False}}, 422, "longer than 256 tokens"),
-        ({"inputs": inputs, "parameters": {"prompt_name": "query"}}, 422, "no prompt 'query'"),
+        ({"inputs": inputs, "parameters": {"prompt_name": "poem"}}, 422, "no prompt 'poem'"),
         ({"inputs": {"source_sentence": "a", "sentences": []}}, 400, "`sentences` is empty"),
         ({"inputs": {"source_sentence": "a", "sentences": ["b"] * 51}}, 422, "at most 50"),
         ({"inputs": ["a", "b"]}, 422, "inputs"),

@@ -196,10 +196,16 @@ def test_every_dense_layer_is_quantised_and_nothing_else(golden: Path, tmp_path:
 
 
 def test_kendall_tau_is_1_for_the_same_order_and_minus_1_for_the_opposite() -> None:
-    order = np.arange(5, dtype=np.float32)
+    order = np.arange(5, dtype=np.float32) - 2
     assert kendall_tau(order, order * 3 - 7) == 1
     assert kendall_tau(order, -order) == -1
-    assert abs(kendall_tau(order, np.array([1, 0, 2, 3, 4], np.float32)) - 0.8) < 1e-6
+    assert kendall_tau(order, np.array([1, 0, 2, 3, 4], np.float32)) == pytest.approx(0.8)
+
+
+def test_documents_with_nearly_the_same_score_have_no_order_to_keep() -> None:
+    irrelevant = np.array([-11.2, -11.3, -11.1, 4], np.float32)
+    assert kendall_tau(irrelevant, np.array([-11.3, -11.1, -11.2, 3.9], np.float32)) == 1
+    assert kendall_tau(irrelevant[:3], irrelevant[:3]) is None
 
 
 def test_the_probe_set_is_a_few_hundred_texts_that_do_not_calibrate() -> None:

@@ -12,6 +12,7 @@ from gpuctl_serving.engines.model_service import ModelService
 from gpuctl_serving.kit.app import Endpoint, json_response
 from gpuctl_serving.kit.body import read_json
 from gpuctl_serving.kit.errors import ServiceError, invalid
+from gpuctl_serving.models import prompts
 from gpuctl_serving.models.manifest import Manifest
 
 #: Each token of an answer is some sixty bytes: a body full of text would be an answer of half a gigabyte.
@@ -72,10 +73,12 @@ class ModelRoutes:
 
 
 def prompt_of(manifest: Manifest, name: str | None, default: str) -> str:
-    """The text a prompt's name stands for; `default` without a name. Raises 422 naming those there are."""
-    if name is None:
-        return default
-    if name not in manifest.prompts:
-        known = ", ".join(sorted(manifest.prompts)) or "none"
+    """The text a prompt's name stands for; `default` without a name. Raises 422 naming those there are.
+
+    `query` and `passage` are known to every model, so that a caller need not know whether it wants a prompt.
+    """
+    prompt = prompts.prompt_of(manifest.prompts, default, name)
+    if prompt is None:
+        known = ", ".join(sorted({*manifest.prompts, "query", "passage"}))
         raise invalid(f"This model has no prompt {name!r}; it has: {known}.", "prompt_name")
-    return manifest.prompts[name]
+    return prompt

@@ -1,6 +1,8 @@
 """Asks an embedder for the vectors of texts (`POST /embed`, TEI's shape)."""
 
+import time
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -33,26 +35,52 @@ class OtherSpace(ServiceError):
         super().__init__(503, "Unhealthy", message, retry_after=1, reason="unavailable")
 
 
+#: Which words the model is to put before a text: those for what is searched, or for what is found.
+Side = Literal["query", "passage"]
+
+#: Foreign embedders whose model has no such prompts, and until when that is believed.
+_promptless: dict[str, float] = {}
+_PROMPTLESS_SECONDS = 60.0
+
 _rows = msgspec.json.Decoder(list[list[float]])
 
 
 async def embed(
-    address: str, texts: Sequence[str], space: tuple[str, int], timeout_s: float, keys: Keys = no_keys
+    address: str,
+    texts: Sequence[str],
+    space: tuple[str, int],
+    timeout_s: float,
+    keys: Keys = no_keys,
+    *,
+    side: Side = "passage",
 ) -> list[Vectors]:
     """Unit vectors of the texts, in order, in the space (generation key, dimension; "" and 0: any).
 
+    `side` is the prompt asked for: models such as E5 want other words before a query than before a passage.
     ServiceError says what the embedder said, OtherSpace that its vectors are of no use here.
     """
     made: list[Vectors] = []
     for start in range(0, len(texts), BATCH):
         part = texts[start : start + BATCH]
-        body = orjson.dumps({"inputs": part, "truncate": True})
         try:
-            answer = await _ask(address, body, timeout_s, keys())
+            answer = await _ask_with_prompt(address, part, side, timeout_s, keys())
         except (Unreachable, ExchangeFailed) as failure:
             raise unavailable(f"The embedder cannot be asked for vectors: {failure}.") from failure
         made += _vectors(address, answer, len(part), space)
     return made
+
+
+async def _ask_with_prompt(
+    address: str, texts: Sequence[str], side: Side, timeout_s: float, keys: Sequence[str]
+) -> Answer:
+    """Names the prompt, which every embedder of ours understands; without it where that is refused."""
+    plain = {"inputs": texts, "truncate": True}
+    if _promptless.get(address, 0.0) < time.monotonic():
+        answer = await _ask(address, orjson.dumps({**plain, "prompt_name": side}), timeout_s, keys)
+        if answer.status not in (400, 422) or b"prompt" not in answer.body.lower():
+            return answer
+        _promptless[address] = time.monotonic() + _PROMPTLESS_SECONDS
+    return await _ask(address, orjson.dumps(plain), timeout_s, keys)
 
 
 async def _ask(address: str, body: bytes, timeout_s: float, keys: Sequence[str]) -> Answer:

@@ -62,7 +62,7 @@ class Reading:
 
     async def _embed(self, texts: list[str]) -> list[Vectors]:
         follower = self._core.worker.role == "follower"
-        return await embed_texts(self._core, texts, self._keys, wait=not follower)
+        return await embed_texts(self._core, texts, self._keys, wait=not follower, side="query")
 
     async def _pass_on(self, request: Request) -> Response:
         worker, origin = self._core.worker, Origin.of(request)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gpuctl_serving.index.core import Core
-from gpuctl_serving.index.embedder import Keys, OtherSpace, embed
+from gpuctl_serving.index.embedder import Keys, OtherSpace, Side, embed
 from gpuctl_serving.index.handover import PATIENCE, Lost, Origin, forward, look_again
 from gpuctl_serving.index.ids import stored
 from gpuctl_serving.index.live import Work
@@ -155,7 +155,9 @@ class Writing:
         self._same_dimension(vectors)
 
 
-async def embed_texts(core: Core, texts: Sequence[str], keys: Keys, *, wait: bool = True) -> list[Vectors]:
+async def embed_texts(
+    core: Core, texts: Sequence[str], keys: Keys, *, wait: bool = True, side: Side = "passage"
+) -> list[Vectors]:
     """Vectors from the configured embedder; waits out a switch of it. 422 when there is none."""
     address = core.settings.embedder_url
     if not address:
@@ -166,7 +168,7 @@ async def embed_texts(core: Core, texts: Sequence[str], keys: Keys, *, wait: boo
     live, seconds, since = core.live, core.settings.deadline_ms / 1000, time.monotonic()
     while True:
         try:
-            return await embed(address, texts, (live.key, live.dimension), seconds, keys)
+            return await embed(address, texts, (live.key, live.dimension), seconds, keys, side=side)
         except OtherSpace:
             # At a switch the index moves a moment before the embedder: the next answer may be right.
             if not wait or time.monotonic() - since > SWITCH_SECONDS:

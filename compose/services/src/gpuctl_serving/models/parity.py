@@ -18,6 +18,8 @@ LEAST_MEAN_COSINE = 0.999
 LEAST_OVERLAP = 0.98
 #: ... a reranker with either of these two ...
 LEAST_TAU = 0.95
+#: Documents whose scores (0 to 1) are nearer than this have no order worth keeping.
+LEAST_DIFFERENCE = 0.01
 #: ... and both only when a text gets the same answer alone and among others.
 LEAST_ALONE = 0.9999
 MOST_LOGIT_SPREAD = 0.01
@@ -108,7 +110,8 @@ def _scores(
     spread = float(np.abs(found[chosen] - alone).max())
     edges = np.cumsum([0, *map(len, queries)])
     rows = [(wanted[a:b], found[a:b]) for a, b in pairwise(edges)]
-    tau = float(np.mean([kendall_tau(a, b) for a, b in rows]))
+    taus = [tau for a, b in rows if (tau := kendall_tau(a, b)) is not None]
+    tau = float(np.mean(taus)) if taus else 0.0
     overlap = float(
         np.mean([_overlap(_best(a[None], _TOP_RANKED), _best(b[None], _TOP_RANKED)) for a, b in rows])
     )
@@ -131,11 +134,19 @@ def _run(engine: Engine, rows: Sequence[Tokens], pad: int, told: Callable[[int],
     return joined
 
 
-def kendall_tau(a: Rows, b: Rows) -> float:
-    """Share of pairs ranked alike less the share ranked otherwise; 1 is the same order."""
-    upper = np.triu_indices(len(a), 1)
-    first, second = (np.sign(np.subtract.outer(x, x))[upper] for x in (a, b))
-    return float((first * second).mean()) if len(first) else 1.0
+def kendall_tau(original: Rows, copy: Rows) -> float | None:
+    """Share of pairs ranked alike less the share ranked otherwise; 1 is the same order.
+
+    Counts pairs whose scores, 0 to 1, the original tells apart; None when there is none.
+    """
+    upper = np.triu_indices(len(original), 1)
+    scores = 1 / (1 + np.exp(-original.astype(np.float64)))
+    wanted = np.subtract.outer(scores, scores)[upper]
+    found = np.subtract.outer(copy, copy)[upper]
+    told_apart = np.abs(wanted) >= LEAST_DIFFERENCE
+    if not told_apart.any():
+        return None
+    return float((np.sign(wanted) * np.sign(found))[told_apart].mean())
 
 
 def _neighbours(vectors: Rows) -> NDArray[np.intp]:

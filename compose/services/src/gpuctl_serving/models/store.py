@@ -59,9 +59,7 @@ class ModelStore:
     def staging(self) -> Iterator[Path]:
         """A private folder on the store's file system, removed at the end whatever happens."""
         base = self.root / _STAGING
-        base.mkdir(parents=True, exist_ok=True)
-        _sweep(base)
-        folder = Path(tempfile.mkdtemp(dir=base))
+        folder = _own_folder(base)
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -89,6 +87,15 @@ class ModelStore:
         prepared.rename(target)
         _sync(target.parent)
         return StoredModel(target, manifest)
+
+
+def _own_folder(base: Path) -> Path:
+    """A new folder in `base`, which another fetch may remove at its end, empty as it is for a moment."""
+    while True:
+        base.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            _sweep(base)
+            return Path(tempfile.mkdtemp(dir=base))
 
 
 def _what_is_wrong(directory: Path) -> str:
