@@ -119,3 +119,45 @@ def test_a_short_text_waits_for_one_round_of_the_long_ones_at_most() -> None:
                 return
             long_ones.send()
     raise AssertionError("the short text starved")
+
+
+def long_batch_runs(two_at_once: bool = True) -> RowQueue:
+    queue = RowQueue(900)
+    queue.two_at_once = two_at_once
+    Clients(queue, lambda: 256, 3).send()
+    assert {len(row) for row in next_batch(queue)} == {256}
+    return queue
+
+
+def test_a_short_text_does_not_wait_for_a_long_batch_that_runs() -> None:
+    queue = long_batch_runs()
+    short = Clients(queue, lambda: 13, 1).send()
+    rows = queue.take_beside()
+    assert rows is not None
+    assert [row.waiters[0][0] for row in rows] == [short]
+    assert queue.tokens == 0
+
+
+def test_texts_that_are_not_much_shorter_than_the_batch_wait_for_their_turn() -> None:
+    queue = long_batch_runs()
+    Clients(queue, lambda: 100, 1).send()
+    Clients(queue, lambda: 13, 8).send()
+    assert queue._short_ones() == []
+    assert len(next_batch(queue)) > 0
+
+
+def test_short_texts_alone_are_batched_together_and_never_run_beside() -> None:
+    queue = RowQueue(900)
+    queue.two_at_once = True
+    clients = Clients(queue, lambda: 13, 1)
+    for _ in range(32):
+        clients.send()
+    assert len(next_batch(queue)) == 32
+    clients.send()
+    assert queue._short_ones() == []
+
+
+def test_an_engine_that_does_one_thing_at_a_time_gets_nothing_beside() -> None:
+    queue = long_batch_runs(two_at_once=False)
+    Clients(queue, lambda: 13, 1).send()
+    assert queue._short_ones() == []

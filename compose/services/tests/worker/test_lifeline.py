@@ -92,7 +92,13 @@ def test_a_worker_whose_front_died_before_it_could_tie_itself_ends_at_once() -> 
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait(10)
     start = Start(
-        spec=SPEC, front=dead.pid, socket=theirs.fileno(), pulse=page, service="s", log_level="info"
+        spec=SPEC,
+        front=dead.pid,
+        socket=theirs.fileno(),
+        side=theirs.fileno(),
+        pulse=page,
+        service="s",
+        log_level="info",
     )
     with ours, theirs:
         worker = subprocess.Popen(

@@ -278,3 +278,33 @@ def test_calls_of_several_threads_do_not_mix(loaded: WorkerEngine) -> None:
     for thread in threads:
         thread.join(30)
     assert wrong == []
+
+
+def test_a_short_batch_runs_beside_one_that_takes_long_and_both_end_with_the_process(make: Make) -> None:
+    engine = make()
+    engine.load(Path("fine"))
+    ended: list[BaseException] = []
+
+    def long() -> None:
+        try:
+            engine.infer(batch([child.HANG]))
+        except WorkerDied as died:
+            ended.append(died)
+
+    thread = threading.Thread(target=long)
+    thread.start()
+    for number in range(20):
+        assert engine.infer_beside(batch([number, 1])).tolist() == [[number + 1, 0, 2]]
+    assert thread.is_alive()
+    engine.kill()
+    thread.join(10)
+    assert len(ended) == 1
+    with pytest.raises(WorkerDied):
+        engine.infer_beside(batch([1]))
+
+
+def test_a_process_that_dies_on_a_short_batch_is_dead_for_the_long_one_too(loaded: WorkerEngine) -> None:
+    with pytest.raises(WorkerDied):
+        loaded.infer_beside(batch([child.EXIT]))
+    with pytest.raises(WorkerDied):
+        loaded.infer(batch([1]))

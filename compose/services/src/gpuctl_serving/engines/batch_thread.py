@@ -67,12 +67,14 @@ class BatchThread:
         self._metrics = metrics
         self._deliver = deliver
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
+        self._side = threading.Thread(target=self._run_beside, name="short-batches", daemon=True)
         self._closed = False
         self._busy_since: float | None = None
 
     def start(self) -> None:
         """Starts the thread."""
         self._thread.start()
+        self._side.start()
 
     def busy_seconds(self) -> float:
         """How long the present batch or errand has been running; 0 when idle."""
@@ -83,8 +85,9 @@ class BatchThread:
         """Ends the thread after its present batch; does not wait for an engine that hangs."""
         self._closed = True
         self._queue.close()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+        for thread in (self._thread, self._side):
+            if thread.is_alive():
+                thread.join(timeout=5)
 
     def _run(self) -> None:
         while (work := self._queue.take()) is not None:
@@ -100,6 +103,31 @@ class BatchThread:
                 if not callable(work):
                     self._fail(work, unavailable("The engine failed on this batch. Its log has the trace."))
             self._busy_since = None
+
+    def _run_beside(self) -> None:
+        while (rows := self._queue.take_beside()) is not None:
+            try:
+                self._short_batch(rows)
+            except Exception as failure:
+                log.error("batch-failed", detail=str(failure))
+                self._fail(rows, unavailable("The engine failed on this batch. Its log has the trace."))
+
+    def _short_batch(self, rows: list[Row]) -> None:
+        """While a long one runs. Whatever is not usual is left to the thread that runs those."""
+        held = self._supervisor.engine_for(rows[0].model, retry=False)
+        if held is None or not held.two_at_once:
+            self._queue.put_back(by_request(rows))
+            return
+        try:
+            self._infer(held, rows, beside=True)
+        except OutOfMemory:
+            self._queue.put_back(by_request(rows))
+        except DeviceLost as failure:
+            self._supervisor.lose(held, reason_of(failure), str(failure))
+            self._again(rows, f"The engine was lost: {failure}")
+        except Exception as failure:
+            log.error("batch-raised", rows=len(rows), detail=str(failure))
+            self._doubt(held, rows, "device-error", f"The engine raised {type(failure).__name__}")
 
     def _batch(self, rows: list[Row]) -> None:
         held = self._engine_for(rows)
@@ -145,12 +173,14 @@ class BatchThread:
         self._fail(rows, unavailable("The service is stopping, or nobody waits any more."))
         return None
 
-    def _infer(self, held: Held, rows: Sequence[Row]) -> None:
+    def _infer(self, held: Held, rows: Sequence[Row], *, beside: bool = False) -> None:
         batch = TokenBatch.of([row.tokens for row in rows], held.part.pad_id)
         started = time.perf_counter()
-        answer = held.infer(batch)
+        answer = held.infer_beside(batch) if beside else held.infer(batch)
         seconds = time.perf_counter() - started
         self._account(held, batch, seconds)
+        if not beside:
+            held.learn(len(batch.flat), seconds)
         self._check(held, rows, answer, seconds * 1000)
 
     def _check(self, held: Held, rows: Sequence[Row], answer: Rows, elapsed_ms: float) -> None:
@@ -219,11 +249,11 @@ class BatchThread:
         metrics.batch_size.observe(len(batch))
         metrics.batch_tokens.observe(padded)
         metrics.padding_ratio.observe(padded / real)
-        held.learn(real, seconds)
 
     def _adapt(self, held: Held) -> None:
         """The next batch is as large as this engine's memory and speed allow."""
         rate = held.tokens_per_second
         soft = max(_LEAST_BATCH, int(rate * _BATCH_SECONDS)) if rate else _FIRST_BATCH
         self._queue.batch_tokens = min(held.budget.tokens, soft)
+        self._queue.two_at_once = held.two_at_once
         self._queue.free_padding = max(LEAST_FREE, int(rate * _OVERHEAD_SECONDS))

@@ -82,6 +82,14 @@ class Killable(Protocol):
 
 
 @runtime_checkable
+class TwoAtOnce(Protocol):
+    """An engine that can work on a short batch while a long one runs."""
+
+    def infer_beside(self, batch: TokenBatch) -> Rows:
+        """As Engine.infer, from another thread."""
+
+
+@runtime_checkable
 class Watched(Protocol):
     """An engine that can be looked at without asking it anything."""
 
@@ -118,6 +126,17 @@ class Held:
         """See Engine."""
         with self._one:
             return self.engine.infer(batch)
+
+    @property
+    def two_at_once(self) -> bool:
+        """Whether `infer_beside` may be called. A GPU's batches are too short for it to be worth anything."""
+        return self.part.spec.device == "cpu" and isinstance(self.engine, TwoAtOnce)
+
+    def infer_beside(self, batch: TokenBatch) -> Rows:
+        """As `infer`, without waiting for a batch that runs."""
+        if not isinstance(self.engine, TwoAtOnce):
+            return self.infer(batch)
+        return self.engine.infer_beside(batch)
 
     def prove(self) -> Proof:
         """The live session's providers, a canary answer, allocator bytes. Raises what the engine raises."""

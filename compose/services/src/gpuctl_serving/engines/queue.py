@@ -12,6 +12,11 @@ from gpuctl_serving.engines.window import LEAST_FREE, choose
 #: Work for the engine's thread that is not a batch: loading, proofs, warm-up.
 Errand = Callable[[], None]
 
+#: A batch of so many tokens is long; requests of so few, in texts so much shorter, do not wait for it.
+_LONG_TOKENS = 128
+_SHORT_TOKENS = 64
+_MUCH_LONGER = 4
+
 
 class RowQueue:
     """Jobs go in on the event loop, batches come out on the engine's thread. Thread-safe."""
@@ -22,7 +27,14 @@ class RowQueue:
         #: Padding that costs less than another batch, by the serving engine's speed.
         self.free_padding = LEAST_FREE
         self._sort = sort
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        #: Told apart, so that a usual request wakes one thread only.
+        self._beside = threading.Condition(lock)
+        #: Whether the serving engine can work on a short batch beside a long one.
+        self.two_at_once = False
+        #: Longest text of the long batch that runs now; 0 while none does.
+        self._running = 0
         self._jobs: deque[Job] = deque()
         #: Batches to run again, before all others.
         self._again: deque[list[Row]] = deque()
@@ -55,6 +67,8 @@ class RowQueue:
             if job.pending:
                 job.pending.sort(key=len, reverse=True)
                 self._jobs.append(job)
+                if self._would_wait(job):
+                    self._beside.notify()
                 self._changed.notify()
         return shared
 
@@ -88,6 +102,7 @@ class RowQueue:
     def take(self) -> list[Row] | Errand | None:
         """Blocks until there is work: a batch or an errand. None once closed."""
         with self._changed:
+            self._running = 0
             while True:
                 if self._closed:
                     return None
@@ -100,6 +115,36 @@ class RowQueue:
                     return self._next_batch()
                 else:
                     self._changed.wait()
+
+    def take_beside(self) -> list[Row] | None:
+        """Blocks until short requests would wait for a long batch; returns them. None once closed."""
+        with self._changed:
+            while not self._closed:
+                if rows := self._short_ones():
+                    return rows
+                self._beside.wait()
+            return None
+
+    def _would_wait(self, job: Job) -> bool:
+        """Whether a job is so short that it should not wait for the batch that runs."""
+        if not (self.two_at_once and self._sort and self._running and job.pending):
+            return False
+        longest = len(job.pending[0])
+        return longest * _MUCH_LONGER <= self._running and longest * len(job.pending) <= _SHORT_TOKENS
+
+    def _short_ones(self) -> list[Row]:
+        rows: list[Row] = []
+        left, now = _SHORT_TOKENS, time.perf_counter()
+        for job in [*self._jobs]:
+            tokens = sum(map(len, job.pending))
+            if tokens > left or not self._would_wait(job) or (rows and rows[0].model != job.model):
+                continue
+            left -= tokens
+            rows += job.pending
+            job.pending, job.queue_ms = [], (now - job.admitted) * 1000
+            self._jobs.remove(job)
+        self._tokens -= sum(map(len, rows))
+        return rows
 
     def _still_wanted(self, rows: list[Row]) -> list[Row]:
         self._tokens -= sum(map(len, rows))
@@ -128,6 +173,9 @@ class RowQueue:
         if head.pending:
             # Its next rows wait behind one row of everyone else.
             self._jobs.append(head)
+        self._running = max(map(len, rows)) if sum(map(len, rows)) >= _LONG_TOKENS else 0
+        if any(map(self._would_wait, self._jobs)):
+            self._beside.notify()
         return rows
 
     def finish(self, rows: Sequence[Row]) -> list[tuple[Row, list[tuple[Job, int]]]]:
@@ -145,4 +193,5 @@ class RowQueue:
             left += [job for rows in self._again for row in rows for job, _ in row.waiters]
             self._again.clear()
             self._changed.notify_all()
+            self._beside.notify_all()
             return left

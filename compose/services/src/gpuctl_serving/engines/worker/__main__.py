@@ -3,8 +3,10 @@
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -37,14 +39,21 @@ MakeEngine = Callable[[EngineSpec], Engine]
 log = Log(__name__)
 
 
-class Worker:
-    """Answers the front until it leaves."""
+@dataclass
+class Desk:
+    """What both lanes of a worker work with."""
 
-    def __init__(self, link: Link[Reply, Request], spec: EngineSpec, make: MakeEngine) -> None:
+    spec: EngineSpec
+    make: MakeEngine
+    engine: Engine | None = None
+
+
+class Worker:
+    """Answers the front on one lane until it leaves."""
+
+    def __init__(self, link: Link[Reply, Request], desk: Desk) -> None:
         self._link = link
-        self._spec = spec
-        self._make = make
-        self._engine: Engine | None = None
+        self._desk = desk
         self._incoming: Arena | None = None
         self._outgoing = WriterArena("gpuctl-rows")
 
@@ -73,9 +82,9 @@ class Worker:
         match request:
             case Load(model=model):
                 started = time.perf_counter()
-                engine = self._make(self._spec)
+                engine = self._desk.make(self._desk.spec)
                 facts = engine.load(Path(model))
-                self._engine = engine
+                self._desk.engine = engine
                 log.info("worker-loaded", engine=facts.name, ms=round((time.perf_counter() - started) * 1000))
                 return Loaded(facts)
             case Infer():
@@ -95,14 +104,18 @@ class Worker:
 
     @property
     def _loaded(self) -> Engine:
-        if self._engine is None:
+        if self._desk.engine is None:
             raise EngineError("no model is loaded")
-        return self._engine
+        return self._desk.engine
 
     def _replace_incoming(self, region: int) -> None:
         before, self._incoming = self._incoming, Arena(region, writable=False)
         if before is not None:
             before.close()
+
+
+def _link(descriptor: int) -> Link[Reply, Request]:
+    return Link(socket.socket(fileno=descriptor), Request)
 
 
 def serve(argument: str, make: MakeEngine) -> None:
@@ -113,8 +126,10 @@ def serve(argument: str, make: MakeEngine) -> None:
     configure_logging(start.service, start.log_level, process="engine")
     pulse = Pulse(start.pulse)
     keep_beating(pulse, lambda: end_without(start.front))
-    link: Link[Reply, Request] = Link(socket.socket(fileno=start.socket), Request)
-    Worker(link, start.spec, make).run()
+    desk = Desk(start.spec, make)
+    side, main = (Worker(_link(number), desk) for number in (start.side, start.socket))
+    threading.Thread(target=side.run, name="side", daemon=True).start()
+    main.run()
     sys.stdout.flush()
     # Device libraries have exit handlers that may hang; the kernel gives everything back.
     os._exit(0)

@@ -26,18 +26,19 @@ _NOT_FOR_WORKERS = ("GPUCTL_LISTEN_FD", "GPUCTL_API_KEYS_FILE", "GPUCTL_SECRETS_
 
 
 def launch(
-    spec: EngineSpec, argv: Sequence[str], end: socket.socket, pulse: int
+    spec: EngineSpec, argv: Sequence[str], ends: Sequence[socket.socket], pulse: int
 ) -> "subprocess.Popen[bytes]":
-    """Starts a worker that holds the socket `end` and the heartbeat's page; both stay open here too."""
+    """Starts a worker that holds the sockets and the heartbeat's page; they stay open here too."""
+    main, side = (end.fileno() for end in ends)
     service, level = configured()
     start = Start(
-        spec=spec, front=os.getpid(), socket=end.fileno(), pulse=pulse, service=service, log_level=level
+        spec=spec, front=os.getpid(), socket=main, side=side, pulse=pulse, service=service, log_level=level
     )
     return _parent.submit(
         subprocess.Popen,
         [*argv, msgspec.json.encode(start).decode()],
         env=environment(spec, os.environ),
-        pass_fds=(end.fileno(), pulse),
+        pass_fds=(main, side, pulse),
         stdin=subprocess.DEVNULL,
         # Out of the reach of Ctrl-C and of signals for the front's group.
         start_new_session=True,

@@ -1,17 +1,14 @@
 """An engine in another process, as the front sees it: an Engine like any other, and killable."""
 
 import contextlib
-import math
 import os
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
-
-import numpy as np
 
 from gpuctl_serving.engines.protocol import (
     DeviceLost,
@@ -23,9 +20,9 @@ from gpuctl_serving.engines.protocol import (
     WorkerDied,
     WorkerHung,
 )
-from gpuctl_serving.engines.worker.arena import Arena, WriterArena
 from gpuctl_serving.engines.worker.batches import bytes_of, write_batch
 from gpuctl_serving.engines.worker.ending import ending_of
+from gpuctl_serving.engines.worker.lane import Lane
 from gpuctl_serving.engines.worker.link import Link, LinkBroken, LinkClosed
 from gpuctl_serving.engines.worker.process import launch, worker_argv
 from gpuctl_serving.engines.worker.pulse import BEAT_SECONDS, Pulse
@@ -57,7 +54,8 @@ class WorkerEngine:
 
     Raises what that engine raises; WorkerDied when the process is gone; WorkerHung when a batch takes
     longer than `hang_seconds` or the process stops beating. After any DeviceLost it stays lost: close it
-    and make a new one. One call at a time runs; `kill`, `check` and `pid` are for any thread.
+    and make a new one. One call at a time runs, and one `infer_beside`; `kill`, `check` and `pid` are for any
+    thread.
     """
 
     def __init__(
@@ -74,12 +72,9 @@ class WorkerEngine:
         self._load_seconds = load_seconds
         self._pulse_seconds = pulse_seconds
         self._argv = worker_argv() if argv is None else [*argv]
-        self._calling = threading.RLock()
+        self._main, self._side = Lane(), Lane()
         self._process: subprocess.Popen[bytes] | None = None
-        self._link: Link[Request, Reply] | None = None
         self._pulse: Pulse | None = None
-        self._outgoing = WriterArena("gpuctl-tokens")
-        self._incoming: Arena | None = None
         self._lost: DeviceLost | None = None
         self._beating = False
 
@@ -91,32 +86,42 @@ class WorkerEngine:
 
     def load(self, model: Path) -> EngineFacts:
         """See Engine. Starts the process; one that dies or hangs meanwhile raises WorkerDied, WorkerHung."""
-        with self._calling:
+        with self._main.calling:
             if self._process is not None or self._lost is not None:
                 raise self._lost or EngineError("this engine was loaded before: make a new one")
             self._start()
-            facts = self._ask(Load(str(model)), Loaded, self._load_seconds).facts
+            facts = self._ask(self._main, Load(str(model)), Loaded, self._load_seconds).facts
             self._beating = True
             return facts
 
     def infer(self, batch: TokenBatch) -> Rows:
         """See Engine."""
-        with self._calling:
-            self._alive()
-            arena = self._outgoing.reserve(bytes_of(batch))
+        return self._infer(self._main, batch)
+
+    def infer_beside(self, batch: TokenBatch) -> Rows:
+        """As `infer`, beside a batch that is running: of engines that can work on two at once."""
+        return self._infer(self._side, batch)
+
+    def _infer(self, lane: Lane, batch: TokenBatch) -> Rows:
+        with lane.calling:
+            self._alive(lane)
+            arena = lane.outgoing.reserve(bytes_of(batch))
             request = write_batch(arena, batch)
-            answer = self._ask(request, Answer, self._hang_seconds, self._outgoing.take_unsent())
-            return self._rows(answer.shape)
+            answer = self._ask(lane, request, Answer, self._hang_seconds, lane.outgoing.take_unsent())
+            try:
+                return lane.rows(answer.shape)
+            except ValueError as wrong:
+                raise self._lose(WorkerDied(f"the engine's process answered nonsense: {wrong}")) from wrong
 
     def probe(self) -> tuple[str, ...]:
         """See Engine."""
-        with self._calling:
-            return self._ask(Probe(), Probed, self._hang_seconds).providers
+        with self._main.calling:
+            return self._ask(self._main, Probe(), Probed, self._hang_seconds).providers
 
     def memory(self) -> int:
         """See Engine."""
-        with self._calling:
-            return self._ask(Memory(), Measured, self._hang_seconds).allocated
+        with self._main.calling:
+            return self._ask(self._main, Memory(), Measured, self._hang_seconds).allocated
 
     def check(self) -> None:
         """Raises WorkerDied or WorkerHung when that is so, without asking the worker anything."""
@@ -137,47 +142,52 @@ class WorkerEngine:
 
     def close(self) -> None:
         """See Engine. Ends the process and waits for it; a call still running fails."""
-        if not self._calling.acquire(timeout=0):
-            self.kill()
-            self._calling.acquire()
-        try:
+        with ExitStack() as held:
+            for lane in (self._main, self._side):
+                if not lane.calling.acquire(timeout=0):
+                    self.kill()
+                    lane.calling.acquire()
+                held.callback(lane.calling.release)
             self._lost = self._lost or WorkerDied("the engine was closed")
             self._end()
-        finally:
-            self._calling.release()
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair()
+        pairs = [socket.socketpair(), socket.socketpair()]
         page = Pulse.new_page()
         try:
-            self._process = launch(self.spec, self._argv, theirs, page)
+            self._process = launch(self.spec, self._argv, [theirs for _, theirs in pairs], page)
         except BaseException:
-            ours.close()
+            for ours, _ in pairs:
+                ours.close()
             os.close(page)
             raise
         finally:
-            theirs.close()
+            for _, theirs in pairs:
+                theirs.close()
         self._pulse = Pulse(page)
-        self._link = Link(ours, Reply)
+        for lane, (ours, _) in zip((self._main, self._side), pairs, strict=True):
+            lane.open(ours)
 
-    def _alive(self) -> Link[Request, Reply]:
+    def _alive(self, lane: Lane) -> Link[Request, Reply]:
         if self._lost is not None:
             raise self._lost
-        if self._link is None:
+        if lane.link is None:
             raise DeviceLost("this engine is not loaded")
-        return self._link
+        return lane.link
 
-    def _ask(self, request: Request, wanted: type[R], seconds: float, descriptor: int | None = None) -> R:
+    def _ask(
+        self, lane: Lane, request: Request, wanted: type[R], seconds: float, descriptor: int | None = None
+    ) -> R:
         """One request and its answer. Any doubt about the worker ends it for good."""
-        link = self._alive()
+        link = self._alive(lane)
         try:
             link.send(request, descriptor)
             self._wait(link, seconds)
             reply, region = link.receive()
             if region is not None:
-                self._replace_incoming(region)
+                lane.take(region)
         except LinkClosed:
-            raise self._lose(WorkerDied(self._last_words())) from None
+            raise self._lost or self._lose(WorkerDied(self._last_words())) from None
         except (LinkBroken, OSError, ValueError) as broken:
             raise self._lose(WorkerDied(f"the engine's process answered nonsense: {broken}")) from broken
         if isinstance(reply, wanted):
@@ -198,22 +208,6 @@ class WorkerEngine:
             if time.monotonic() >= until:
                 raise self._lose(WorkerHung(f"the engine did not answer within {seconds:.0f} s"))
 
-    def _rows(self, shape: tuple[int, ...]) -> Rows:
-        try:
-            if self._incoming is None or not 1 <= len(shape) <= 3:
-                raise ValueError(f"an answer of shape {shape}")
-            count = math.prod(shape)
-            # A copy: the worker writes its next answer to the same place.
-            return self._incoming.array(np.float32, count).reshape(shape).copy()
-        except ValueError as wrong:
-            raise self._lose(WorkerDied(f"the engine's process answered nonsense: {wrong}")) from wrong
-
-    def _replace_incoming(self, region: int) -> None:
-        fresh = Arena(region, writable=False)
-        if self._incoming is not None:
-            self._incoming.close()
-        self._incoming = fresh
-
     def _last_words(self) -> str:
         process = self._process
         if process is None:
@@ -231,15 +225,15 @@ class WorkerEngine:
         return failure
 
     def _end(self) -> None:
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        for lane in (self._main, self._side):
+            lane.hang_up()
         if (process := self._process) is not None:
             _reap(process)
-        for part in (self._outgoing, self._incoming, self._pulse):
-            if part is not None:
-                part.close()
-        self._incoming = self._pulse = None
+        for lane in (self._main, self._side):
+            lane.close()
+        if self._pulse is not None:
+            self._pulse.close()
+            self._pulse = None
 
 
 def _reap(process: "subprocess.Popen[bytes]") -> None:

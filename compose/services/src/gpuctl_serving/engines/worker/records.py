@@ -16,8 +16,9 @@ class Start(msgspec.Struct, frozen=True):
     spec: EngineSpec
     #: Pid of the front: without it the worker ends.
     front: int
-    #: Descriptor of the socket and of the heartbeat's page.
+    #: Descriptors: the socket, the one for batches beside a running one, the heartbeat's page.
     socket: int
+    side: int
     pulse: int
     #: For its log lines.
     service: str
