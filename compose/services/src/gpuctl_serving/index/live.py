@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.durable.log import AppendLog
-from gpuctl_serving.index.durable.records import Body, Delete, Embed, Put, encode
+from gpuctl_serving.index.durable.records import Body, Delete, Embed, Put, Rename, encode
 from gpuctl_serving.index.reader import Readers
 from gpuctl_serving.index.schema import DATABASE, Damaged, write_error
 from gpuctl_serving.index.store import Change, Generation, Store
@@ -281,7 +281,7 @@ class Live:
             elif isinstance(op, Embed):
                 if op.gen == gen:
                     changes[op.item] = Change(op.item, op.ns, op.vector)
-            else:
+            elif not isinstance(op, Rename):
                 return False
         told = list(changes.values())
         for start in range(0, len(told), _CHUNK):

@@ -88,6 +88,15 @@ class Get(msgspec.Struct, forbid_unknown_fields=True):
     encoding: Encoding = "float"
 
 
+class Rename(msgspec.Struct, forbid_unknown_fields=True, rename={"source": "from", "target": "to"}):
+    """`POST namespaces/rename`."""
+
+    source: str
+    target: str
+    #: The name under which what `to` holds now is kept.
+    keep: str | None = None
+
+
 class Lookup(msgspec.Struct, forbid_unknown_fields=True):
     """`POST items/lookup`."""
 
@@ -256,6 +265,15 @@ def check_delete(delete: Delete, max_items: int) -> None:
     _count(delete.ids, "ids", max_items)
     for at, one in enumerate(delete.ids):
         _id(one, f"ids[{at}]")
+
+
+def check_rename(body: Rename) -> None:
+    """Raises what is wrong with a renaming."""
+    for name in (body.source, body.target, body.keep):
+        if name is not None:
+            _namespace(name)
+    if body.source == body.target:
+        raise invalid("`from` and `to` are the same namespace. Name two.", "to")
 
 
 def check_lookup(lookup: Lookup) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from gpuctl_serving.index.durable.records import Body, Delete, Embed, Line, Op, Prune, Put
+from gpuctl_serving.index.durable.records import Body, Delete, Embed, Line, Op, Prune, Put, Rename
 from gpuctl_serving.index.durable.seals import seal_item, seal_vector
 from gpuctl_serving.index.schema import scalars
 
@@ -61,6 +61,8 @@ class Rows:
             self.embed(sequence, op)
         elif isinstance(op, Prune):
             self.prune(sequence, op.gen)
+        elif isinstance(op, Rename):
+            self.rename(sequence, op)
 
     def put(self, first: int, puts: Sequence[Put], *, fresh: bool = False) -> None:
         """Adds or replaces items; `fresh` promises that none of them is there. One item only once."""
@@ -126,6 +128,15 @@ class Rows:
         """Forgets a generation; its vectors go by `sweep`."""
         self._do("DELETE FROM generations WHERE gen = ?", (gen,))
         self._do("INSERT INTO log (sequence, op, gen) VALUES (?, 'prune', ?)", (sequence, gen))
+
+    def rename(self, sequence: int, op: Rename) -> None:
+        """Gives a namespace another name, which must be free."""
+        # A replay may not know the namespace yet: the record that filled it already names it so.
+        self._do(
+            "INSERT INTO namespaces (ns, name) VALUES (?, ?) ON CONFLICT (ns) DO UPDATE SET name = excluded.name",
+            (op.ns, op.name),
+        )
+        self._do("INSERT INTO log (sequence, op) VALUES (?, 'rename')", (sequence,))
 
     def sweep(self, most: int) -> int:
         """Deletes vectors of forgotten generations, a piece at a time; how many."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from gpuctl_serving.index.durable.records import Body, Delete, Embed, Op, Prune, Put
+from gpuctl_serving.index.durable.records import Body, Delete, Embed, Op, Prune, Put, Rename
 from gpuctl_serving.index.durable.seals import seal_vector
 from gpuctl_serving.index.ids import given
 from gpuctl_serving.index.rows import PARAMETERS, Rows
@@ -61,6 +61,12 @@ def conflict(ids: Sequence[str]) -> ServiceError:
         param="items",
         reason="conflict",
     )
+
+
+def taken(namespace: str, what_to_do: str) -> ServiceError:
+    """409: a name that has items keeps them."""
+    message = f"The namespace {namespace!r} has items. {what_to_do} Nothing was renamed."
+    return ServiceError(409, "Conflict", message, reason="conflict")
 
 
 class Store:
@@ -187,6 +193,33 @@ class Store:
             self.rows.prune(self.sequence + 1, gen)
             self.ops.append(Prune(gen))
         return [key for _, key in dropped]
+
+    def rename(self, source: str, target: str, keep: str | None) -> int:
+        """Gives `source` the name `target`, whose own items get the name `keep`; how many items it has."""
+        numbers: dict[str, int] = dict(self._do("SELECT name, ns FROM namespaces"))
+        if source not in numbers:
+            raise ServiceError(404, "NotFound", f"There is no namespace {source!r} here.", param="from")
+        if target in numbers and self._size(numbers[target]):
+            if keep is None:
+                raise taken(target, "Name where its items are to be kept in `keep`.")
+            if keep in (source, target) or (keep in numbers and self._size(numbers[keep])):
+                raise taken(keep, "Name one in `keep` that is not in use.")
+        # Empty ones stand in the way of a name and of nothing else.
+        aside = keep or f"~empty-{self.sequence + 1}"
+        if keep in numbers:
+            self._rename(numbers[keep], f"~empty-{self.sequence + 1}")
+        if target in numbers:
+            self._rename(numbers[target], aside)
+        self._rename(numbers[source], target)
+        return self._size(numbers[source])
+
+    def _rename(self, ns: int, name: str) -> None:
+        op = Rename(ns, name)
+        self.rows.rename(self.sequence + 1, op)
+        self.ops.append(op)
+
+    def _size(self, ns: int) -> int:
+        return int(self._do("SELECT count(*) FROM items WHERE ns = ?", (ns,)).fetchone()[0])
 
     def sweep(self, most: int) -> int:
         """Deletes vectors of forgotten generations, a piece at a time; how many."""

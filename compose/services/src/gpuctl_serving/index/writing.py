@@ -14,7 +14,7 @@ from gpuctl_serving.index.ids import stored
 from gpuctl_serving.index.live import Work
 from gpuctl_serving.index.messages import Elsewhere, Write
 from gpuctl_serving.index.metrics import IndexMetrics
-from gpuctl_serving.index.requests import Add, Delete, check_add, check_delete
+from gpuctl_serving.index.requests import Add, Delete, Rename, check_add, check_delete, check_rename
 from gpuctl_serving.index.store import NewItem, Store
 from gpuctl_serving.index.vectors import Vectors, mismatch
 from gpuctl_serving.kit.app import json_response
@@ -63,6 +63,19 @@ class Writing:
             return work
 
         return await self._write(request, Origin.of(request), prepare, repeatable=True)
+
+    async def rename(self, request: Request) -> Response:
+        """`POST namespaces/rename`: one name, and what has it now under another, in one step."""
+        body = await read_json(request, Rename)
+        check_rename(body)
+
+        def work(store: Store) -> dict[str, int]:
+            return {"items": store.rename(body.source, body.target, body.keep), "sequence": store.sequence}
+
+        async def prepare() -> Work:
+            return work
+
+        return await self._write(request, Origin.of(request), prepare, repeatable=False)
 
     async def _write(
         self,

@@ -65,8 +65,15 @@ class Prune(msgspec.Struct, tag="x", array_like=True, frozen=True):
     gen: int
 
 
+class Rename(msgspec.Struct, tag="n", array_like=True, frozen=True):
+    """A namespace got another name; its items stay what they are."""
+
+    ns: int
+    name: str
+
+
 #: One change; each has a sequence number of its own, counted from the record's first.
-Op = Put | Delete | Embed | Prune
+Op = Put | Delete | Embed | Prune | Rename
 
 
 class Body(msgspec.Struct, array_like=True, frozen=True):
