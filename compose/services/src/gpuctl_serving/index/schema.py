@@ -112,6 +112,8 @@ def _create(connection: sqlite3.Connection, directory: Path) -> None:
     if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
         return
     connection.execute("PRAGMA page_size=8192")
+    # Free pages can be given back a few at a time, between two commits.
+    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("BEGIN IMMEDIATE")
     try:

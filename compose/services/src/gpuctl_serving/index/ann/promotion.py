@@ -5,7 +5,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -70,6 +70,8 @@ class Promoter(threading.Thread):
         super().__init__(name="index-promoter", daemon=True)
         self._catalog, self.policy = catalog, policy
         self._stop_asked = threading.Event()
+        #: Namespaces to be made again as they are, by request.
+        self._asked: set[int] = set()
         self._wait_until: dict[int, tuple[float, float]] = {}
         self.work: Work | None = None
         self.last: Promotion | None = None
@@ -91,6 +93,15 @@ class Promoter(threading.Thread):
         while not self._stop_asked.wait(_LOOK):
             self.look()
 
+    def ask(self, namespaces: Collection[int]) -> None:
+        """Makes these again from the stored vectors, of the type they have or should have, soon."""
+        self._asked = self._asked | set(namespaces)
+
+    @property
+    def asked(self) -> frozenset[int]:
+        """Those that were asked for and not tried since."""
+        return frozenset(self._asked)
+
     def look(self) -> None:
         """One look at every namespace; builds what is due."""
         catalog = self._catalog()
@@ -98,6 +109,8 @@ class Promoter(threading.Thread):
             return
         for ns, index in catalog.indexes.items():
             plan = rebuild(self.policy, index.plan, len(index), catalog.dimension)
+            if plan is None and ns in self._asked:
+                plan = index.plan
             if plan is not None and self._wait_until.get(ns, (0.0, 0.0))[0] <= time.monotonic():
                 self._try(catalog, ns, index, plan)
             if self._stop_asked.is_set():
@@ -141,6 +154,7 @@ class Promoter(threading.Thread):
         ) as failure:
             self._failed(ns, plan, failure)
         finally:
+            self._asked = self._asked - {ns}
             self.work = None
 
     def _build(self, catalog: Catalog, ns: int, plan: Plan, count: int) -> None:

@@ -31,14 +31,14 @@ class TooOld(Exception):
     """The database is whole, but of an earlier moment than the log can bring forward."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Place:
-    """What recovery works on."""
+    """What recovery works on, and whom the log tells how long a sync took."""
 
     directory: Path
     policy: Policy
     report: Report
-    on_sync: Callable[[float], None] = lambda _: None
+    heard: Callable[[float], None] = lambda _: None
     #: A person decided that what cannot be read is lost.
     accept_loss: bool = False
 
@@ -231,7 +231,7 @@ def begin_line(place: Place, connection: sqlite3.Connection, sequence: int) -> t
 
 def _open(place: Place, end: tuple[Path, int, Position]) -> AppendLog:
     path, size, at = end
-    return AppendLog(place.directory, path, size, at, place.policy, place.on_sync)
+    return AppendLog(place.directory, path, size, at, place.policy, lambda seconds: place.heard(seconds))
 
 
 def aside(place: Place, files: list[Path], why: str) -> None:
