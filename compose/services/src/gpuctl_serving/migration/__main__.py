@@ -35,7 +35,9 @@ def _run(spec: Spec, progress: Progress) -> dict[str, Any]:
             return {"check": check(material)}
         case "undo":
             return {"undo": Migration(material, progress).undo()}
-    return Migration(material, progress).run()
+    # Looked at before anything is made, so that a refusal leaves nothing behind.
+    checked = check(material)
+    return {"check": checked, **Migration(material, progress).run()}
 
 
 def _error(message: str, because: str, next_step: str) -> dict[str, Any]:

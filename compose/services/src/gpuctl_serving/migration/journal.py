@@ -42,8 +42,8 @@ class Journal:
 
     def result(self, step: str) -> dict[str, Any] | None:
         """What a finished step said; None while it is not finished."""
-        found: dict[str, Any] | None = self._value["steps"].get(step)
-        return found if found is not None and found.get("done") else None
+        found: dict[str, Any] = self._value["steps"].get(step, {})
+        return {name: value for name, value in found.items() if name != "done"} if "done" in found else None
 
     def progress(self, step: str) -> int:
         """How far an unfinished step came."""

@@ -14,17 +14,16 @@ from gpuctl_serving.migration.problems import MigrationProblem
 from gpuctl_serving.migration.spec import Peer
 
 BASE = "/api/v1/vector-store"
-_PATIENCE = 60.0
 _TIMEOUT = 120.0
 
 
 def call(peer: Peer, service: str, method: str, path: str, body: Any = None) -> Any:
-    """The parsed answer of a 200. Waits out 429 and 503 for a minute; anything else is a MigrationProblem."""
+    """The parsed answer of a 200. Waits out 429 and 503; anything else is a MigrationProblem."""
     return asyncio.run(_call(peer, service, method, path, b"" if body is None else orjson.dumps(body)))
 
 
 async def _call(peer: Peer, service: str, method: str, path: str, body: bytes) -> Any:
-    until = asyncio.get_running_loop().time() + _PATIENCE
+    until = asyncio.get_running_loop().time() + peer.patience
     pause = 0.1
     while True:
         try:

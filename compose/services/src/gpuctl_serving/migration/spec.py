@@ -13,6 +13,8 @@ class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: `http://host:port` or `unix:/path`.
     address: str
     key: str = ""
+    #: Seconds that it is waited for when it is full or on its way up.
+    patience: float = 60.0
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from gpuctl_serving.migration import peers
-from gpuctl_serving.migration.check import check
 from gpuctl_serving.migration.journal import Journal, sha256_of
 from gpuctl_serving.migration.material import Material, Row
 from gpuctl_serving.migration.problems import MigrationProblem
@@ -29,7 +28,7 @@ class Migration:
 
     def run(self) -> dict[str, Any]:
         """All steps; what each found or did."""
-        found = {"check": check(self._material)}
+        found: dict[str, Any] = {}
         steps: tuple[tuple[str, Callable[[], dict[str, Any]]], ...] = (
             ("backup", self._backup),
             ("load", self._load),
