@@ -67,6 +67,8 @@ function deviceEnv(config: ServiceConfig): Record<string, string> {
   return {
     ...(prefer === "auto" ? {} : { GPUCTL_DEVICE: prefer }),
     ...(require === null ? {} : { GPUCTL_REQUIRE: require }),
+    // A boundary of its latency histograms, so that the share above it is counted and not guessed.
+    ...(config.slo === null ? {} : { GPUCTL_SLO_MS: String(config.slo.p95) }),
     // The index's GPU replica has a budget of its own.
     ...(config.vramBudget === null || config.service === "index" ? {} : { GPUCTL_VRAM_MIB: String(config.vramBudget) }),
   };

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { deviceKinds, proofLevels } from "../names.js";
 import {
   byteSize,
+  corsOrigins,
   count,
   duration,
   filePath,
@@ -10,6 +11,7 @@ import {
   modelName,
   port,
   positiveDuration,
+  rateLimit,
   redisUrl,
   shortName,
   variableName,
@@ -75,6 +77,11 @@ const sharedOptions = {
   deadline: positiveDuration.optional().describe("A request older than this is answered 503 (default 30s)."),
   threads: count(0, 1024).optional().describe("Threads for one inference; 0 takes the CPU quota (default)."),
   logLevel: logLevel.optional().describe("Least severe level that is logged (default info)."),
+  rateLimit: rateLimit
+    .optional()
+    .describe("What one API key may ask for, such as 100/s or 200000 tokens/min (default: no limit)."),
+  corsOrigins: corsOrigins.optional().describe("Origins whose pages may ask, such as https://app.example (default none)."),
+  slow: duration.optional().describe("Requests that take longer are logged with their stages; 0s logs none (default 1s)."),
 };
 
 const modelOptions = z

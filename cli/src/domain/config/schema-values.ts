@@ -68,6 +68,14 @@ export const redisUrl = text(
   "expected redis://host:6379/0, rediss:// for TLS or unix:///path, without a password: declare that as the secret REDIS_PASSWORD",
   /^(?:rediss?:\/\/(?:[^\s:@/]+@)?[^\s:@/]+(?::\d{1,5})?(?:\/\d{1,3})?|unix:\/\/(?:[^\s:@/]+@)?\/[^\s?]+(?:\?db=\d{1,3})?)$/,
 );
+export const rateLimit = text(
+  "expected how much one key may ask for, such as 100/s or 600/min, 200000 tokens/min",
+  /^\s*[1-9]\d{0,11}\s*(?:requests?|tokens?)?\s*\/\s*(?:s|second|m|min|minute|h|hour)(?:\s*,\s*[1-9]\d{0,11}\s*(?:requests?|tokens?)?\s*\/\s*(?:s|second|m|min|minute|h|hour))*\s*$/,
+);
+export const corsOrigins = text(
+  "expected origins such as https://app.example, http://localhost:3000, or *",
+  /^\s*(?:\*|https?:\/\/[^\s,/?#@]+)(?:\s*,\s*(?:\*|https?:\/\/[^\s,/?#@]+))*\s*$/,
+);
 export const variableName = text(
   "expected the name of an environment variable, such as API_KEY",
   /^[A-Za-z_][A-Za-z0-9_]{0,127}$/,

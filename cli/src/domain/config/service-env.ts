@@ -13,6 +13,7 @@ const controlled: ReadonlySet<string> = new Set([
   "GPUCTL_DEVICE",
   "GPUCTL_REQUIRE",
   "GPUCTL_VRAM_MIB",
+  "GPUCTL_SLO_MS",
   "GPUCTL_API_KEYS_FILE",
   "GPUCTL_SECRETS_DIR",
   "GPUCTL_INDEX_DIR",
@@ -39,6 +40,8 @@ export function controlledVariable(name: string): string | null {
     case "GPUCTL_DEVICE":
     case "GPUCTL_REQUIRE":
       return "set `device` of the service";
+    case "GPUCTL_SLO_MS":
+      return "set `slo` of the service";
     case "GPUCTL_VRAM_MIB":
       return "set `vram` of the service";
     case "GPUCTL_API_KEYS_FILE":
@@ -69,6 +72,9 @@ const variableOf = {
   deadline: "GPUCTL_DEADLINE_MS",
   threads: "GPUCTL_THREADS",
   logLevel: "GPUCTL_LOG_LEVEL",
+  rateLimit: "GPUCTL_RATE_LIMIT",
+  corsOrigins: "GPUCTL_CORS_ORIGINS",
+  slow: "GPUCTL_SLOW_MS",
   dimension: "GPUCTL_INDEX_DIMENSION",
   indexType: "GPUCTL_INDEX_TYPE",
 } as const;
