@@ -26,6 +26,8 @@ def open_core(directory: Path, *, name: str = "direct", generation: str = "g", d
 def close(core: Core) -> None:
     """Ends its threads and gives the lock back."""
     core.promoter.stop()
+    if core.replica is not None:
+        core.replica.stop()
     core.worker.stop()
     core.pool.shutdown()
     core.readers.close()
@@ -71,5 +73,5 @@ def search(
         return []
     rows = unit_vector(values).reshape(1, -1)
     asked = queries.Asked(namespace, k, wanted=wanted or {})
-    hits = queries.search(core, core.live.catalog, asked, rows, core.threads)[0]
+    hits = queries.search(core, core.live.catalog, asked, rows, core.threads).hits[0]
     return [(hit["id"], hit["score"]) for hit in hits]

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from gpuctl_serving.index.ann import files
 from gpuctl_serving.index.ann.flat import FlatIndex
 from gpuctl_serving.index.ann.near import BY_DEFAULT, Effort, Items, Near, Truth, VectorIndex
 from gpuctl_serving.index.ann.numbers import NumberMap
+from gpuctl_serving.index.ann.plan import FLAT
+from gpuctl_serving.index.ann.replica.delta import Delta
 from gpuctl_serving.index.store import Change, as_matrix
 from gpuctl_serving.index.vectors import Vectors
 
@@ -53,6 +56,17 @@ class Shared:
                 self._changed.notify_all()
 
 
+class Replica(Protocol):
+    """A device that may know candidates sooner than the CPU."""
+
+    @property
+    def device(self) -> str:
+        """Its name in answers."""
+
+    def candidates(self, delta: Delta, ns: int, queries: Vectors, k: int, effort: Effort) -> Items | None:
+        """Items for each query, of the copy; None when the CPU has to answer."""
+
+
 class NoTruth:
     """For a catalog that never quantises: there is nothing to ask for true vectors."""
 
@@ -81,6 +95,10 @@ class Catalog:
         self._ns_of = NumberMap()
         #: Items changed while a namespace is being rebuilt aside.
         self._journals: dict[int, set[int]] = {}
+        #: Asked first when it is there; it knows what changed since each copy.
+        self.replica: Replica | None = None
+        self._deltas: dict[int, Delta] = {}
+        self._copies = 0
 
     def __len__(self) -> int:
         return len(self._ns_of)
@@ -122,6 +140,8 @@ class Catalog:
                     for item in items.tolist():
                         self._ns_of.set(item, ns)
                     self._note(ns, items.tolist())
+                    if (delta := self._deltas.get(ns)) is not None:
+                        delta.put(items, rows[by_ns[ns]])
 
     def _remove(self, items: Sequence[int]) -> None:
         by_ns: dict[int, list[int]] = {}
@@ -132,6 +152,8 @@ class Catalog:
         for ns, gone in by_ns.items():
             self._indexes[ns].remove(gone)
             self._note(ns, gone)
+            if (delta := self._deltas.get(ns)) is not None:
+                delta.remove(gone)
 
     def _note(self, ns: int, items: Sequence[int]) -> None:
         journal = self._journals.get(ns)
@@ -148,11 +170,67 @@ class Catalog:
         effort: Effort = BY_DEFAULT,
     ) -> list[list[Near]]:
         """See VectorIndex.search."""
+        return self.search_on(ns, queries, k, only, threads, effort)[1]
+
+    def search_on(
+        self,
+        ns: int,
+        queries: Vectors,
+        k: int,
+        only: Sequence[int] | None,
+        threads: int,
+        effort: Effort = BY_DEFAULT,
+    ) -> tuple[str, list[list[Near]]]:
+        """The device that searched, and what it found. Filters are the CPU's: a GPU's index ignores them."""
+        replica, delta = self.replica, self._deltas.get(ns)
+        if only is None and replica is not None and delta is not None:
+            # Not under the lock: writes must not wait for a device.
+            found = replica.candidates(delta, ns, queries, k, effort)
+            if found is not None:
+                with self._lock.reading():
+                    # A copy made meanwhile has taken the changes since to its own delta.
+                    if self._deltas.get(ns) is delta:
+                        device = replica.device or "cpu"
+                        return device, self._merged(delta, ns, queries, k, found, threads, effort)
         with self._lock.reading():
             index = self._indexes.get(ns)
             if index is None:
-                return [[] for _ in queries]
-            return index.search(queries, k, only, threads, effort)
+                return "cpu", [[] for _ in queries]
+            return "cpu", index.search(queries, k, only, threads, effort)
+
+    def _merged(
+        self, delta: Delta, ns: int, queries: Vectors, k: int, found: Items, threads: int, effort: Effort
+    ) -> list[list[Near]]:
+        now = self._indexes[ns]
+        rows, doubtful = delta.merged(now, queries, k, found, threads)
+        if doubtful:
+            again = now.search(queries[doubtful], k, None, threads, effort)
+            for at, row in zip(doubtful, again, strict=True):
+                rows[at] = row
+        return rows
+
+    # -- the replica's copy (see replica/keeper)
+
+    def delta(self, ns: int) -> Delta | None:
+        """What changed since the namespace's copy; None when it has none."""
+        return self._deltas.get(ns)
+
+    def copy_for_replica(self, ns: int, path: Path) -> Delta:
+        """Writes a namespace's index to a file; from that moment on its changes are kept in the delta."""
+        with self._changing:
+            index = self._indexes[ns]
+            index.write(path)
+            items = index.items().copy() if index.plan == FLAT else None
+            self._copies += 1
+            made = Delta(self._copies, index, self.dimension, items)
+            with self._lock.writing():
+                self._deltas[ns] = made
+        return made
+
+    def end_delta(self, ns: int) -> None:
+        """There is no copy any more."""
+        with self._changing, self._lock.writing():
+            self._deltas.pop(ns, None)
 
     def save(self, directory: Path) -> list[str]:
         """Writes everything into a directory; the names of the files made (not flushed to disk).
@@ -175,7 +253,7 @@ class Catalog:
         if len(ns_of) != sum(map(len, loaded.values())):
             raise ValueError("an item is listed in two namespaces")
         with self._changing, self._lock.writing():
-            self._indexes, self._ns_of = loaded, ns_of
+            self._indexes, self._ns_of, self._deltas = loaded, ns_of, {}
 
     # -- rebuilding a namespace aside (see promotion)
 

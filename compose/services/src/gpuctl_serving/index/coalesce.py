@@ -9,7 +9,7 @@ import numpy as np
 
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.core import MAX_READS, Core
-from gpuctl_serving.index.queries import Asked, Hit, search
+from gpuctl_serving.index.queries import Answer, Asked, search
 from gpuctl_serving.index.vectors import Vectors
 from gpuctl_serving.kit.errors import overloaded
 
@@ -22,7 +22,7 @@ class _One:
     """One request's queries."""
 
     rows: Vectors
-    outcome: "asyncio.Future[list[list[Hit]]]"
+    outcome: "asyncio.Future[Answer]"
 
 
 class Coalescer:
@@ -36,7 +36,7 @@ class Coalescer:
         self._running: set[asyncio.Task[None]] = set()
         self._queries = 0
 
-    async def search(self, asked: Asked, catalog: Catalog, rows: Vectors) -> list[list[Hit]]:
+    async def search(self, asked: Asked, catalog: Catalog, rows: Vectors) -> Answer:
         """See queries.search. 429 when too many wait."""
         if asked.wanted or len(rows) > _TOGETHER // 2:
             return await self._core.read(lambda: search(self._core, catalog, asked, rows, self._core.threads))
@@ -60,10 +60,10 @@ class Coalescer:
                 continue
             if catalog is None:
                 for one in here:
-                    one.outcome.set_result([[] for _ in one.rows])
+                    one.outcome.set_result(Answer("cpu", [[] for _ in one.rows]))
                 continue
             try:
-                hits = await self._together(asked, catalog, here)
+                found = await self._together(asked, catalog, here)
             except Exception as failure:
                 for one in here:
                     # A client may have left meanwhile.
@@ -73,10 +73,10 @@ class Coalescer:
             at = 0
             for one in here:
                 with contextlib.suppress(asyncio.InvalidStateError):
-                    one.outcome.set_result(hits[at : at + len(one.rows)])
+                    one.outcome.set_result(Answer(found.device, found.hits[at : at + len(one.rows)]))
                 at += len(one.rows)
 
-    async def _together(self, asked: Asked, catalog: Catalog, here: list[_One]) -> list[list[Hit]]:
+    async def _together(self, asked: Asked, catalog: Catalog, here: list[_One]) -> Answer:
         rows = here[0].rows if len(here) == 1 else np.concatenate([one.rows for one in here])
         self._seen(len(rows))
         return await self._core.read(lambda: search(self._core, catalog, asked, rows, self._threads))

@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gpuctl_serving.engines.threads import thread_count
 from gpuctl_serving.index.ann.promotion import Promoter
+from gpuctl_serving.index.ann.replica import device
+from gpuctl_serving.index.ann.replica.keeper import ReplicaKeeper
 from gpuctl_serving.index.durable.log import AppendLog
 from gpuctl_serving.index.durable.opening import Opened, open_follower, open_writer
 from gpuctl_serving.index.durable.rebuild import can_rebuild
@@ -27,6 +29,9 @@ from gpuctl_serving.index.settings import IndexSettings
 from gpuctl_serving.index.worker import Worker
 from gpuctl_serving.kit.errors import LoadFailed, ServiceError, overloaded, past_deadline, unavailable
 from gpuctl_serving.kit.logs import Log
+
+if TYPE_CHECKING:
+    from gpuctl_serving.index.maintenance import Maintenance
 
 log = Log(__name__)
 T = TypeVar("T")
@@ -46,7 +51,10 @@ class Core:
     threads: int
     pool: ThreadPoolExecutor
     promoter: Promoter
+    replica: ReplicaKeeper | None
     place: Place
+    #: Snapshots and other long work; none where only the core is wanted.
+    maintenance: "Maintenance | None" = None
     _reading: int = 0
 
     @classmethod
@@ -70,8 +78,11 @@ class Core:
         worker = Worker(live, lock, traffic_open, open_journal)
         pool = ThreadPoolExecutor(threads, thread_name_prefix="index-reader")
         promoter = Promoter(lambda: live.catalog, settings.policy)
+        replica = _replica(settings, live)
         worker.start()
         promoter.start()
+        if replica is not None:
+            replica.start()
         log.info(
             "index-loaded",
             writer=writer,
@@ -80,7 +91,7 @@ class Core:
             threads=threads,
             recovery=place.report.body(),
         )
-        return cls(settings, live, worker, readers, threads, pool, promoter, place)
+        return cls(settings, live, worker, readers, threads, pool, promoter, replica, place)
 
     @property
     def is_writer(self) -> bool:
@@ -125,7 +136,11 @@ class Core:
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _close(self) -> None:
+        if self.maintenance is not None:
+            self.maintenance.stop()
         self.promoter.stop()
+        if self.replica is not None:
+            self.replica.stop()
         self.worker.stop()
         self.pool.shutdown(wait=True)
         self.readers.close()
@@ -160,6 +175,13 @@ def _load(settings: IndexSettings, place: Place, readers: Readers, *, writer: bo
         if not can_rebuild(place.directory):
             raise
         return load(open_writer(place, damage.detail))
+
+
+def _replica(settings: IndexSettings, live: Live) -> ReplicaKeeper | None:
+    """The GPU's copy, where there may be a GPU and the settings do not ask for the CPU."""
+    if settings.device not in ("auto", "cuda") or device.available() is not None:
+        return None
+    return ReplicaKeeper(lambda: live.catalog, settings.index_dir, settings.replica_policy)
 
 
 def _lock(directory: Path, me: Holder) -> WriterLock:

@@ -11,13 +11,6 @@ def version() -> str:
     return str(faiss.__version__)
 
 
-def gpu_reason() -> str:
-    """Why no GPU is in use."""
-    if not hasattr(faiss, "StandardGpuResources"):
-        return f"the installed FAISS {version()} is the CPU build"
-    return "this version searches on the CPU only"
-
-
 def canary() -> tuple[bool, float, str]:
     """A tiny search with a known answer, by the code requests use: (right, score, detail)."""
     corners = np.eye(16, dtype=np.float32)

@@ -11,8 +11,11 @@ from gpuctl_serving.index import engine
 from gpuctl_serving.index.ann.ivf import IvfIndex
 from gpuctl_serving.index.ann.near import Effort
 from gpuctl_serving.index.ann.plan import FLAT
+from gpuctl_serving.index.ann.replica import device
+from gpuctl_serving.index.ann.replica.keeper import ReplicaKeeper
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.core import Core
+from gpuctl_serving.index.durable import scan
 from gpuctl_serving.index.schema import DATABASE
 from gpuctl_serving.index.vectors import Vectors
 
@@ -21,13 +24,22 @@ _LOOKS = 3
 WARMUP_SHAPES = ((1, 10), (1, 100), (32, 30), (64, 100))
 
 
-def gpu(device: str) -> dict[str, Any]:
+def gpu(wish: str, replica: ReplicaKeeper | None = None) -> dict[str, Any]:
     """Whether a GPU searches, and why not."""
-    wished = "GPUCTL_DEVICE=cpu asks for the CPU" if device == "cpu" else engine.gpu_reason()
-    return {"inUse": False, "reason": wished}
+    if replica is not None:
+        said = replica.facts()
+        in_use = bool(said["device"] and said["namespaces"])
+        reason = None if in_use else said["failure"] or replica.waiting
+        return {"inUse": in_use, "reason": reason}
+    if wish in ("cpu", "mps"):
+        reason = (
+            "GPUCTL_DEVICE=cpu asks for the CPU" if wish == "cpu" else "FAISS does not search on Apple GPUs"
+        )
+        return {"inUse": False, "reason": reason}
+    return {"inUse": False, "reason": device.available()}
 
 
-def stats(core: Core, device: str) -> dict[str, Any]:
+def stats(core: Core, on: str) -> dict[str, Any]:
     """The body of `GET stats`. Blocking."""
     live = core.live
     with core.readers.snapshot() as snapshot:
@@ -39,8 +51,9 @@ def stats(core: Core, device: str) -> dict[str, Any]:
     catalog = live.catalog
     wal = Path(core.settings.index_dir / f"{DATABASE}-wal")
     return {
-        "device": device,
-        "gpu": gpu(core.settings.device),
+        "device": on,
+        "gpu": gpu(core.settings.device, core.replica),
+        "replica": core.replica.facts() if core.replica else None,
         "indexType": index_type(catalog),
         "configuredIndexType": core.settings.index_type,
         "recallTarget": core.settings.index_recall,
@@ -64,7 +77,23 @@ def stats(core: Core, device: str) -> dict[str, Any]:
             "wal": wal.stat().st_size if wal.exists() else 0,
             "memory": catalog.bytes if catalog else 0,
         },
+        "durability": durability(core),
         "engine": {"name": "faiss", "version": engine.version(), "threads": core.threads},
+    }
+
+
+def durability(core: Core) -> dict[str, Any]:
+    """What an acknowledgement rests on, and what the last start had to do."""
+    journal, settings = core.live.journal, core.settings
+    folder = settings.index_dir / scan.FOLDER
+    return {
+        "fsync": settings.index_fsync,
+        "fsyncMs": settings.index_fsync_ms if settings.index_fsync == "interval" else 0,
+        "state": "follower" if journal is None else "stopped" if journal.broken else "writing",
+        "reason": journal.broken if journal is not None else None,
+        "logBytes": sum(path.stat().st_size for path in folder.glob(f"*{scan.SUFFIX}")),
+        "recovery": core.place.report.body(),
+        **(core.maintenance.facts() if core.maintenance is not None else {}),
     }
 
 
@@ -135,7 +164,7 @@ def private_index(core: Core) -> dict[str, Any]:
         }
 
 
-def proof(core: Core, device: str) -> dict[str, Any]:
+def proof(core: Core, on: str) -> dict[str, Any]:
     """The body of `POST /private/proof`: a tiny index with a known answer, then the live one."""
     right, score, detail = engine.canary()
     for _ in range(_LOOKS if right else 0):
@@ -147,7 +176,7 @@ def proof(core: Core, device: str) -> dict[str, Any]:
         if right:
             break
     return {
-        "device": device,
+        "device": on,
         "level": "self",
         "providers": ["faiss-cpu"],
         "canary": {"ok": right, "similarity": score, "detail": detail},

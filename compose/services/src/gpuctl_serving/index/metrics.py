@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from prometheus_client import Counter, Gauge, Histogram
 
 from gpuctl_serving.index import facts
+from gpuctl_serving.index.ann.replica.keeper import REASONS
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.kit.metrics import Metrics, seconds_histogram
 
@@ -25,7 +26,16 @@ class IndexMetrics(Metrics):
         self.search_seconds = seconds_histogram(
             self.registry, "gpuctl_search_seconds", "Time of one search without HTTP.", ("device",)
         )
-        self.search_seconds.labels("cpu")
+        for device in ("cpu", "cuda"):
+            self.search_seconds.labels(device)
+        self.replica_faults = Counter(
+            "gpuctl_vector_replica_faults",
+            "Searches and copies that the GPU did not do, by reason; the CPU answered.",
+            ("reason",),
+            registry=self.registry,
+        )
+        for reason in REASONS:
+            self.replica_faults.labels(reason)
         self.items_written = Counter(
             "gpuctl_vector_items_written", "Items by what was done to them.", ("op",), registry=self.registry
         )
@@ -47,15 +57,21 @@ class IndexMetrics(Metrics):
             self.promotions.labels(outcome)
         #: What the last canary search said.
         self.canary_right = True
+        self.log_sync_seconds = seconds_histogram(
+            self.registry, "gpuctl_vector_log_sync_seconds", "Time of forcing the log to disk."
+        )
         self._gauges = {
             name: Gauge(f"gpuctl_vector_{name}", text, registry=self.registry)
             for name, text in {
                 "recall_probe": "Recall@10 of held-out vectors at the target's effort; 0: the canary failed.",
                 "trained": "1 when every namespace has the index type that its size or the settings ask for.",
                 "promoting": "1 while an index is being rebuilt.",
+                "replica_lag": "Changes that the GPU's copies lack; searches add them.",
+                "replica_ready": "1 when a GPU has a copy and searches.",
                 "count": "Vectors that can be found.",
                 "index_bytes": "Memory of the vectors.",
-                "snapshot_age_seconds": "Age of the snapshot in use; 0: none, memory is the database.",
+                "snapshot_age_seconds": "Age of the newest snapshot; 0: there is none.",
+                "log_stopped": "1 when the log cannot be relied on and nothing is acknowledged.",
                 "sequence": "Number of the last change in memory.",
                 "writer": "1 when this instance commits writes.",
                 "group_commits": "Group commits of this instance since it started.",
@@ -65,14 +81,21 @@ class IndexMetrics(Metrics):
     def watch(self, core: Core) -> None:
         """Reads the live values at every scrape from now on."""
         live = core.live
+        core.place.heard = self.log_sync_seconds.observe
+        if core.replica is not None:
+            core.replica.heard = lambda reason: self.replica_faults.labels(reason).inc()
         core.promoter.heard = lambda outcome: self.promotions.labels(outcome).inc()
         read = {
             "recall_probe": lambda: facts.recall(core) if self.canary_right else 0.0,
             "trained": lambda: float(facts.trained(core)),
             "promoting": lambda: float(core.promoter.work is not None),
+            "replica_lag": lambda: float(core.replica.facts()["lag"]) if core.replica else 0.0,
+            "replica_ready": lambda: float(facts.gpu(core.settings.device, core.replica)["inUse"]),
             "count": lambda: len(live.catalog) if live.catalog else 0,
             "index_bytes": lambda: live.catalog.bytes if live.catalog else 0,
             "sequence": lambda: live.applied,
+            "snapshot_age_seconds": lambda: core.maintenance.age if core.maintenance else 0.0,
+            "log_stopped": lambda: float(live.journal is not None and live.journal.broken is not None),
             "writer": lambda: float(core.is_writer),
             "group_commits": lambda: live.commits,
         }

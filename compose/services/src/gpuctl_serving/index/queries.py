@@ -33,22 +33,31 @@ class Asked:
     wanted: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
-def search(core: Core, catalog: Catalog, asked: Asked, queries: Vectors, threads: int) -> list[list[Hit]]:
+@dataclass(frozen=True)
+class Answer:
+    """The hits of each query, and the device that found them."""
+
+    device: str
+    hits: list[list[Hit]]
+
+
+def search(core: Core, catalog: Catalog, asked: Asked, queries: Vectors, threads: int) -> Answer:
     """The best k of each query, by score, then id."""
+    device = "cpu"
     for look in range(_LOOKS):
         with core.readers.snapshot() as snapshot:
             ns = snapshot.namespace(asked.namespace)
             only = snapshot.matching(ns, asked.wanted) if asked.wanted and ns is not None else None
         if ns is None:
-            return [[] for _ in queries]
-        found = catalog.search(ns, queries, asked.k, only, threads, asked.effort)
+            return Answer(device, [[] for _ in queries])
+        device, found = catalog.search_on(ns, queries, asked.k, only, threads, asked.effort)
         # A new snapshot: what was found is at least as old as it.
         with core.readers.snapshot() as snapshot:
             items = sorted({near.item for row in found for near in row})
             bodies = describe(core, snapshot, items, asked.include, asked.encoding)
         if look == _LOOKS - 1 or all(near.item in bodies for row in found for near in row):
             break
-    return [_best(row, bodies, asked.k) for row in found]
+    return Answer(device, [_best(row, bodies, asked.k) for row in found])
 
 
 def describe(

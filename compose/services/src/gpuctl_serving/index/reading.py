@@ -55,10 +55,11 @@ class Reading:
                 return await self._pass_on(request)
             timings(request)["embed"] = _ms(began)
         began = time.perf_counter()
-        results = await self._search(body, rows)
+        found = await self._search(body, rows)
         timings(request)["search"] = _ms(began)
+        request.scope["gpuctl.device"] = found.device
         kind = facts.index_type(self._core.live.catalog)
-        return json_response({"device": self._device, "indexType": kind, "results": results})
+        return json_response({"device": found.device, "indexType": kind, "results": found.hits})
 
     async def _embed(self, texts: list[str]) -> list[Vectors]:
         follower = self._core.worker.role == "follower"
@@ -75,14 +76,16 @@ class Reading:
                 "Wait for the deploy to finish, or point GPUCTL_EMBEDDER_URL at the matching embedder."
             ) from None
 
-    async def _search(self, body: Search, rows: Vectors) -> list[list[queries.Hit]]:
+    async def _search(self, body: Search, rows: Vectors) -> queries.Answer:
         catalog, dimension = self._core.live.catalog, self._core.live.dimension
         if dimension and rows.shape[1] != dimension:
             raise mismatch("The query's vector", rows.shape[1], dimension, self._core.live.key)
         if catalog is None:
-            return [[] for _ in rows]
-        with self._metrics.search_seconds.labels(self._device).time():
-            return await self._searches.search(self._asked(body), catalog, rows)
+            return queries.Answer("cpu", [[] for _ in rows])
+        began = time.perf_counter()
+        found = await self._searches.search(self._asked(body), catalog, rows)
+        self._metrics.search_seconds.labels(found.device).observe(time.perf_counter() - began)
+        return found
 
     def _asked(self, body: Search) -> queries.Asked:
         target = None if body.nprobe else body.recall or self._core.settings.index_recall

@@ -13,6 +13,8 @@ from gpuctl_serving.index import facts
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.embedder import Keys, no_keys
 from gpuctl_serving.index.lock import Holder
+from gpuctl_serving.index.maintenance import Maintenance
+from gpuctl_serving.index.maintenance_routes import MaintenanceRoutes
 from gpuctl_serving.index.metrics import IndexMetrics
 from gpuctl_serving.index.private_routes import PrivateIndex
 from gpuctl_serving.index.reading import Reading
@@ -37,6 +39,8 @@ class _Parts:
         self.writing = Writing(core, metrics, embedder_keys)
         self.reading = Reading(core, metrics, embedder_keys, device)
         self.private = PrivateIndex(core)
+        assert core.maintenance is not None  # noqa: S101  made by `load_parts`
+        self.upkeep = MaintenanceRoutes(core, core.maintenance)
 
 
 class IndexService(ServiceBase):
@@ -72,6 +76,15 @@ class IndexService(ServiceBase):
             route("POST", f"{BASE}/items/values", lambda parts: parts.reading.values),
             route("GET", f"{BASE}/items/{{id:path}}", lambda parts: parts.reading.item),
             route("GET", f"{BASE}/stats", lambda parts: parts.reading.stats),
+            route("POST", f"{BASE}/namespaces/rename", lambda parts: parts.writing.rename),
+            route("POST", f"{BASE}/snapshot", lambda parts: parts.upkeep.snapshot),
+            route("POST", f"{BASE}/compact", lambda parts: parts.upkeep.compact),
+            route("POST", f"{BASE}/rebuild", lambda parts: parts.upkeep.rebuild),
+            route("POST", f"{BASE}/verify", lambda parts: parts.upkeep.verify),
+            route("GET", f"{BASE}/backup", lambda parts: parts.upkeep.backup_stream),
+            route("GET", f"{BASE}/jobs", lambda parts: parts.upkeep.jobs),
+            route("GET", f"{BASE}/jobs/{{job}}", lambda parts: parts.upkeep.job),
+            route("POST", "/private/backup", lambda parts: parts.upkeep.backup),
             route("GET", "/private/index", lambda parts: parts.private.index),
             route("POST", "/private/generations/ensure", lambda parts: parts.private.ensure),
             route("POST", "/private/generations/prune", lambda parts: parts.private.prune),
@@ -99,8 +112,14 @@ class IndexService(ServiceBase):
         """A wish for a GPU that is not met."""
         wish = self.settings.device
         if self._parts and wish in ("cuda", "mps"):
-            return f"GPUCTL_DEVICE={wish}, but {facts.gpu(wish)['reason']}"
+            said = facts.gpu(wish, self._parts.core.replica)
+            return None if said["inUse"] else f"GPUCTL_DEVICE={wish}, but {said['reason']}"
         return None
+
+    def _gpu_reason(self) -> str | None:
+        parts = self._parts
+        reason: str | None = facts.gpu(self.settings.device, parts.core.replica if parts else None)["reason"]
+        return reason
 
     def load_parts(self) -> None:
         """Opens the database and makes the copy in memory; proves the engine with the canary."""
@@ -109,8 +128,12 @@ class IndexService(ServiceBase):
         proven = facts.proof(core, "cpu")["canary"]
         if not proven["ok"]:
             core.promoter.stop()
+            if core.replica is not None:
+                core.replica.stop()
             core.worker.stop()
             raise RuntimeError(f"the search engine gives wrong answers: {proven['detail']}")
+        core.maintenance = Maintenance(core)
+        core.maintenance.start()
         self._metrics.watch(core)
         self._metrics.prove_device("cpu", "faiss", "float32", core.live.key or "none", "none")
         self._parts = _Parts(core, self._metrics, self._embedder_keys(), "cpu")
@@ -139,7 +162,7 @@ class IndexService(ServiceBase):
             "version": gpuctl_serving.__version__,
             "state": self.state,
             "device": self.device,
-            "device_reason": self.degraded or facts.gpu(self.settings.device)["reason"],
+            "device_reason": self.degraded or self._gpu_reason(),
             "engine": "faiss",
             "indexType": facts.index_type(live.catalog if live else None),
             "metric": "cosine",

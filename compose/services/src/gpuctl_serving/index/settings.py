@@ -17,6 +17,7 @@ from gpuctl_serving.index.ann.plan import (
     best_code_size,
     gpu_problems,
 )
+from gpuctl_serving.index.ann.replica.policy import ReplicaPolicy
 from gpuctl_serving.index.durable.log import Policy as LogPolicy
 from gpuctl_serving.kit.errors import LoadFailed
 from gpuctl_serving.kit.settings import MIB, Alias, Notes, Settings
@@ -50,6 +51,15 @@ class IndexSettings(Settings):
     index_pq_m: int = field(default=0, metadata={"min": 0, "max": max(GPU_CODE_SIZES)})
     #: Share of the true neighbours that searches of inverted lists look for.
     index_recall: float = field(default=0.95, metadata={"min": 0.01, "max": 1})
+    #: Namespaces of fewer vectors are searched by the CPU alone.
+    index_replica_from: int = field(default=10_000, metadata={"min": 1})
+    #: The GPU's copy is made anew after so many changes, or so many seconds with any.
+    index_replica_writes: int = field(default=10_000, metadata={"min": 1})
+    index_replica_seconds: int = field(default=60, metadata={"min": 1})
+    #: A GPU search that takes longer is answered by the CPU, and the GPU's process started again.
+    index_replica_timeout_ms: int = field(default=1000, metadata={"min": 10})
+    #: What FAISS may take on the card beside the index itself.
+    index_gpu_temp_mib: int = field(default=256, metadata={"min": 0, "max": 65_536})
     #: Which embedding space the vectors belong to; empty: `dim:<dimension>`.
     index_generation: str = ""
     #: Whom to ask for the vectors of texts: `http://host:port` or `unix:/path`.
@@ -72,6 +82,17 @@ class IndexSettings(Settings):
         """What the settings say of the append log."""
         interval = self.index_fsync_ms / 1000 if self.index_fsync == "interval" else None
         return LogPolicy(interval, self.index_segment_mb * MIB)
+
+    @property
+    def replica_policy(self) -> ReplicaPolicy:
+        """What the settings say of the GPU's copy."""
+        return ReplicaPolicy(
+            self.index_replica_from,
+            self.index_replica_writes,
+            self.index_replica_seconds,
+            self.index_replica_timeout_ms / 1000,
+            self.index_gpu_temp_mib,
+        )
 
     @property
     def policy(self) -> Policy:

@@ -17,6 +17,8 @@ from gpuctl_serving.index.vectors import Vectors
 _GATHER_SHARE = 0.1
 #: FAISS sums in float32; two of its scores this close may be in either order.
 _CLOSE = 4e-6
+#: Fetched beyond k: room for ties.
+_MARGIN = 8
 #: Rows looked at for ties at the k-th place, at most (or four times k).
 _MOST_TIES = 16_384
 #: FAISS gives a batch of at least this many queries to BLAS, which uses threads well.
@@ -126,9 +128,24 @@ class FlatIndex:
         faiss.omp_set_num_threads(threads if len(queries) >= _BLAS_QUERIES else 1)
         return self._searched(queries, k, rows)
 
+    def candidates(self, k: int) -> int:
+        """See VectorIndex."""
+        return k + _MARGIN
+
+    def probes(self, effort: Effort) -> int:
+        """See VectorIndex."""
+        return 0
+
+    def score(self, queries: Vectors, found: Items) -> list[list[Near]]:
+        """See VectorIndex."""
+        return [
+            self._scored(query, self._rows_of(np.unique(row[row >= 0]).tolist()))
+            for query, row in zip(queries, found, strict=True)
+        ]
+
     def _searched(self, queries: Vectors, k: int, rows: Items | None) -> list[list[Near]]:
         allowed = len(self) if rows is None else len(rows)
-        fetch = min(allowed, k + 8)
+        fetch = min(allowed, k + _MARGIN)
         scores, found = self._faiss(queries, fetch, rows)
         answer = []
         for at, query in enumerate(queries):

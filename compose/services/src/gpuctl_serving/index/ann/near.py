@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,6 +80,18 @@ class VectorIndex(Protocol):
         effort: Effort = BY_DEFAULT,
     ) -> list[list[Near]]:
         """For each query its best `k` (among `only`) and perhaps a few more; in no order."""
+
+    def candidates(self, k: int) -> int:
+        """How many to fetch for `k` results by true vectors."""
+
+    def probes(self, effort: Effort) -> int:
+        """How many lists an effort means here; 0 where there are none."""
+
+    def score(self, queries: Vectors, found: Items) -> list[list[Near]]:
+        """True scores of candidates found elsewhere (a row of items for each query, -1 for none)."""
+
+    def write(self, path: Path) -> None:
+        """Writes it as a FAISS file."""
 
     def facts(self) -> dict[str, Any]:
         """What statistics say about it."""

@@ -1,0 +1,225 @@
+"""The thread that keeps the replica: starts its process, clones what is large, and again what has changed."""
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gpuctl_serving.index.ann.near import Effort, Items
+from gpuctl_serving.index.ann.plan import GPU_MAX_K, GPU_MAX_NPROBE
+from gpuctl_serving.index.ann.replica.delta import Delta
+from gpuctl_serving.index.ann.replica.link import ReplicaFailed, ReplicaLink
+from gpuctl_serving.index.ann.replica.policy import ReplicaPolicy
+from gpuctl_serving.index.ann.replica.records import Drop, Load
+from gpuctl_serving.index.catalog import Catalog
+from gpuctl_serving.index.vectors import Vectors
+from gpuctl_serving.kit.logs import Log
+
+log = Log(__name__)
+
+REASONS = ("out-of-memory", "device-error", "replica-died", "replica-hung", "no-clone", "load-failure")
+_LOOK = 0.2
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
+_FILES = "replica-*.faiss"
+
+
+class ReplicaKeeper(threading.Thread):
+    """Nothing waits for it: while there is no clone, the CPU answers."""
+
+    def __init__(
+        self,
+        catalog: Callable[[], Catalog | None],
+        directory: Path,
+        policy: ReplicaPolicy,
+        start: Callable[[int], ReplicaLink] = ReplicaLink,
+    ) -> None:
+        super().__init__(name="index-replica", daemon=True)
+        self._catalog, self._directory, self.policy = catalog, directory, policy
+        self._start_link = start
+        self._stop_asked = threading.Event()
+        self._link: ReplicaLink | None = None
+        self._again, self._pause = 0.0, _FIRST_PAUSE
+        self._refused: dict[int, tuple[float, str]] = {}
+        self._cloning = False
+        self.clones = 0
+        self.failure: str | None = None
+        #: Told why the CPU had to answer instead.
+        self.heard: Callable[[str], None] = lambda reason: None
+
+    def stop(self) -> None:
+        """Ends the thread and the process."""
+        self._stop_asked.set()
+        link = self._link
+        if link is not None:
+            link.kill()
+        if self.is_alive():
+            self.join()
+
+    def run(self) -> None:
+        """Looks after process and clones until stopped."""
+        for left in self._directory.glob(_FILES):
+            left.unlink(missing_ok=True)
+        while not self._stop_asked.wait(_LOOK):
+            try:
+                self.look()
+            except OSError as failure:
+                self._failed(str(failure))
+        self._forget_link()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the replica's process, while there is one."""
+        link = self._link
+        return link.pid if link is not None and link.ended is None else None
+
+    @property
+    def device(self) -> str:
+        """The device of the replica; empty while there is none."""
+        link = self._link
+        return link.device if link is not None else ""
+
+    @property
+    def waiting(self) -> str:
+        """What is missing for the GPU to search, when nothing failed."""
+        if not self.device:
+            return "the GPU's process is starting"
+        few = f"no namespace has {self.policy.smallest} vectors (GPUCTL_INDEX_REPLICA_FROM)"
+        return f"{few}, or it is being copied"
+
+    def look(self) -> None:
+        """One look at the process and at every namespace."""
+        catalog = self._catalog()
+        if catalog is None or not self._running():
+            return
+        catalog.replica = self
+        for ns, index in catalog.indexes.items():
+            if self._stop_asked.is_set() or self._link is None:
+                return
+            if len(index) >= self.policy.smallest and self._due(catalog, ns):
+                self._clone(catalog, ns)
+            elif len(index) < self.policy.smallest // 2 and catalog.delta(ns) is not None:
+                catalog.end_delta(ns)
+                self._tell(Drop(ns))
+
+    def candidates(self, delta: Delta, ns: int, queries: Vectors, k: int, effort: Effort) -> Items | None:
+        """Items of the clone for each query; None when the CPU has to answer."""
+        link = self._link
+        if link is None or not link.device or self._cloning or not delta.active:
+            return None
+        fetch = min(len(delta.index), delta.index.candidates(k), GPU_MAX_K)
+        nprobe = delta.index.probes(effort)
+        if nprobe > GPU_MAX_NPROBE or fetch < 1:
+            return None
+        try:
+            return delta.named(
+                link.search((ns, delta.clone), queries, fetch, nprobe, self.policy.search_seconds)
+            )
+        except ReplicaFailed as failure:
+            self.heard(failure.reason)
+            log.warning("replica-failed", reason=failure.reason, detail=str(failure))
+            return None
+
+    def _running(self) -> bool:
+        """Whether there is a process with its device open; starts one when it is time to."""
+        link = self._link
+        if link is not None and link.ended is None:
+            return bool(link.device)
+        if link is not None:
+            self._failed(str(link.ended))
+            self._forget_link()
+        if time.monotonic() >= self._again:
+            self._link = self._start_link(self.policy.temp_mib)
+            self._link.start()
+        return False
+
+    def _due(self, catalog: Catalog, ns: int) -> bool:
+        if self._refused.get(ns, (0.0, ""))[0] > time.monotonic():
+            return False
+        delta = catalog.delta(ns)
+        if delta is None:
+            return True
+        if delta.index is not catalog.indexes.get(ns) or delta.changes >= self.policy.writes:
+            return True
+        return delta.changes > 0 and time.monotonic() - delta.made >= self.policy.seconds
+
+    def _clone(self, catalog: Catalog, ns: int) -> None:
+        began = time.monotonic()
+        with tempfile.NamedTemporaryFile(
+            dir=self._directory, prefix=_FILES.split("*")[0], suffix=".faiss"
+        ) as file:
+            # From here on until it is loaded, the CPU answers.
+            delta = catalog.copy_for_replica(ns, Path(file.name))
+            self._cloning = True
+            try:
+                plan = delta.index.plan
+                done = self._tell(Load(ns, delta.clone, file.name, plan.float16_tables), ns)
+            finally:
+                self._cloning = False
+        if not done:
+            catalog.end_delta(ns)
+            return
+        delta.active = True
+        self.clones += 1
+        self._pause, self.failure = _FIRST_PAUSE, None
+        self._refused.pop(ns, None)
+        log.info(
+            "replica-cloned",
+            namespace=ns,
+            vectors=len(delta.index),
+            type=delta.index.plan.kind,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    def _tell(self, record: Load | Drop, ns: int | None = None) -> bool:
+        link = self._link
+        try:
+            if link is not None:
+                link.load(record)
+            return link is not None
+        except ReplicaFailed as failure:
+            self.heard(failure.reason)
+            if ns is not None:
+                pause = min(_LONGEST_PAUSE, 30.0)
+                self._refused[ns] = (time.monotonic() + pause, str(failure))
+                self.failure = f"the clone failed ({failure.reason}): {failure}"
+                log.warning("clone-failed", namespace=ns, reason=failure.reason, detail=str(failure))
+            return False
+
+    def _failed(self, message: str) -> None:
+        self.failure = message
+        self._again = time.monotonic() + self._pause
+        log.warning("replica-ended", reason=message, again_in=self._pause)
+        self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+
+    def _forget_link(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+        catalog = self._catalog()
+        if catalog is not None:
+            for ns in catalog.indexes:
+                catalog.end_delta(ns)
+
+    def facts(self) -> dict[str, Any]:
+        """What statistics say about it."""
+        catalog = self._catalog()
+        deltas = {ns: catalog.delta(ns) for ns in catalog.indexes} if catalog else {}
+        now = time.monotonic()
+        return {
+            "device": self.device or None,
+            "pid": self.pid,
+            "clones": self.clones,
+            "failure": self.failure,
+            "lag": sum(delta.changes for delta in deltas.values() if delta),
+            "namespaces": {
+                str(ns): {
+                    "type": delta.index.plan.kind,
+                    "lag": delta.changes,
+                    "ageSeconds": round(now - delta.made, 3),
+                }
+                for ns, delta in deltas.items()
+                if delta and delta.active
+            },
+        }

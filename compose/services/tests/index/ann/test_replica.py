@@ -1,0 +1,225 @@
+"""The GPU's copy, with a CPU's clone in its place: the same answers, whatever changes or breaks meanwhile."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from gpuctl_serving.index.ann.near import Effort
+from gpuctl_serving.index.ann.plan import FLAT, Plan
+from gpuctl_serving.index.ann.replica.keeper import ReplicaKeeper
+from gpuctl_serving.index.ann.replica.link import ReplicaLink
+from gpuctl_serving.index.ann.replica.policy import ReplicaPolicy
+from gpuctl_serving.index.ann.training import build
+from gpuctl_serving.index.catalog import Catalog
+from gpuctl_serving.index.vectors import Vectors
+from tests.index.ann.support import DictTruth, clustered, unhurried
+from tests.index.instances import ROOT, public_socket, wait_until
+from tests.index.support import BASE, in_base64
+
+D = 16
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package whose GPU is a CPU."""
+    root: Path = tmp_path_factory.mktemp("package")
+    shutil.copytree(ROOT / "src/gpuctl_serving", root / "gpuctl_serving")
+    stub = Path(__file__).parent / "device_stub.py"
+    shutil.copy(stub, root / "gpuctl_serving/index/ann/replica/device.py")
+    return root
+
+
+class Rig:
+    """A catalog with its truth, and a keeper over a stub device."""
+
+    def __init__(self, directory: Path, package: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.mode = directory / "mode"
+        monkeypatch.setenv("STUB_DEVICE_FILE", str(self.mode))
+        self.truth = DictTruth(D)
+        self.catalog = Catalog(D, self.truth)
+        count = 10_400 if plan.kind == "IVFPQ" else 3000
+        self.catalog.apply(self.truth.put(range(1, count + 1), clustered(count, D)))
+        if plan != FLAT:
+            self.catalog.begin_rebuild(1)
+            self.catalog.swap(1, build(self.truth, 1, plan, count, D, unhurried()))
+        self.plain = Effort(nprobe=8)
+        policy = ReplicaPolicy(smallest=100, writes=500, seconds=600, search_seconds=0.5)
+        self.faults: list[str] = []
+        self.keeper = ReplicaKeeper(
+            lambda: self.catalog, directory, policy, partial(ReplicaLink, code=package)
+        )
+        self.keeper.heard = self.faults.append
+
+    def cloned(self) -> None:
+        """Waits until the stub searches."""
+        wait_until(lambda: self.device() == "cuda", "the replica searches")
+
+    def device(self) -> str:
+        return self.catalog.search_on(1, clustered(1, D), 1, None, 1, self.plain)[0]
+
+    def same(self, queries: Vectors, k: int = 10) -> str:
+        """Fails unless the answer is the CPU's; the device that answered."""
+        device, rows = self.catalog.search_on(1, queries, k, None, 1, self.plain)
+        with self.catalog._lock.reading():
+            cpu = self.catalog.indexes[1].search(queries, k, None, 1, self.plain)
+        for got, want in zip(rows, cpu, strict=True):
+            best = sorted((-near.score, near.item) for near in want)[:k]
+            assert sorted((-near.score, near.item) for near in got)[:k] == best
+        return device
+
+
+@pytest.fixture(params=[FLAT, Plan("IVFFlat", 32), Plan("IVFPQ", 32, 8)], ids=lambda plan: plan.kind)
+def rig(
+    request: pytest.FixtureRequest, tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Rig]:
+    made = Rig(tmp_path, package, request.param, monkeypatch)
+    made.keeper.start()
+    yield made
+    made.keeper.stop()
+    assert not list(tmp_path.glob("replica-*"))
+
+
+@pytest.fixture
+def flat(tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    made = Rig(tmp_path, package, FLAT, monkeypatch)
+    yield made
+    made.keeper.stop()
+
+
+def test_its_answers_are_the_cpus_and_stay_so_while_items_are_added_replaced_and_deleted(rig: Rig) -> None:
+    rig.cloned()
+    queries = clustered(12, D, seed=5)
+    assert rig.same(queries) == "cuda"
+    random = np.random.default_rng(2)
+    for step in range(6):
+        some = (random.choice(3300, 40, replace=False) + 1).tolist()
+        if step % 3 == 1:
+            rig.catalog.apply(rig.truth.drop(some))
+        else:
+            rig.catalog.apply(rig.truth.put(some, clustered(40, D, seed=step + 20)))
+    delta = rig.catalog.delta(1)
+    assert delta is not None and delta.changes > 200 and rig.keeper.facts()["lag"] == delta.changes
+    if rig.catalog.indexes[1].plan.kind == "IVFPQ":
+        # The delta is searched exactly, codes are not: the copy may only find more.
+        found = rig.catalog.search_on(1, queries, 10, None, 1, rig.plain)
+        assert found[0] == "cuda"
+        for query, row in zip(queries, found[1], strict=True):
+            got = {near.item for near in row}
+            assert len(got & {item for _, item in rig.truth.best(query, 10)}) >= 5
+            assert got <= set(rig.truth.rows)
+    else:
+        assert rig.same(clustered(12, D, seed=6)) == "cuda"
+    # All of what is nearest is deleted: the copy's candidates are not enough.
+    near = [item for _, item in rig.truth.best(queries[0], 60)]
+    rig.catalog.apply(rig.truth.drop(near))
+    _, rows = rig.catalog.search_on(1, queries[:1], 10, None, 1, rig.plain)
+    assert len(rows[0]) >= 10 and not {one.item for one in rows[0]} & set(near)
+
+
+def test_after_many_writes_it_is_copied_anew_and_lags_no_more(rig: Rig) -> None:
+    rig.cloned()
+    rig.catalog.apply(rig.truth.put(range(20_001, 20_601), clustered(600, D, seed=9)))
+    wait_until(lambda: rig.keeper.clones == 2 and rig.keeper.facts()["lag"] == 0, "the second copy")
+    assert rig.same(clustered(5, D, seed=6)) == "cuda"
+
+
+def test_a_filter_is_searched_by_the_cpu(rig: Rig) -> None:
+    rig.cloned()
+    assert rig.catalog.search_on(1, clustered(1, D), 3, [1, 2, 3], 1, rig.plain)[0] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"), [("die", "replica-died"), ("hang", "replica-hung"), ("oom", "out-of-memory")]
+)
+def test_a_device_that_fails_in_a_search_is_answered_for_by_the_cpu_and_comes_back(
+    flat: Rig, mode: str, reason: str
+) -> None:
+    flat.keeper.start()
+    flat.cloned()
+    pid = flat.keeper.pid
+    flat.mode.write_text(mode)
+    began = time.monotonic()
+    assert flat.same(clustered(4, D, seed=7)) == "cpu"
+    assert time.monotonic() - began < 5
+    assert flat.faults[0] == reason
+    flat.mode.write_text("fine")
+    flat.cloned()
+    # Out of memory leaves FAISS's index usable: the process stays.
+    assert (flat.keeper.pid == pid) == (mode == "oom")
+
+
+def test_a_device_without_room_or_without_a_driver_is_said_and_searches_go_on(flat: Rig) -> None:
+    flat.mode.write_text("no-room")
+    flat.keeper.start()
+    wait_until(lambda: flat.keeper.failure, "the refusal")
+    assert "out-of-memory" in (flat.keeper.failure or "")
+    assert flat.same(clustered(2, D)) == "cpu"
+    flat.keeper.stop()
+
+
+def test_a_process_that_cannot_open_its_device_is_tried_again_later(flat: Rig) -> None:
+    flat.mode.write_text("absent")
+    flat.keeper.start()
+    wait_until(lambda: flat.keeper.failure, "the refusal")
+    assert "FAISS sees no GPU" in (flat.keeper.failure or "") and flat.device() == "cpu"
+    flat.mode.write_text("fine")
+    flat.cloned()
+
+
+def test_a_service_says_which_device_answered_and_survives_its_death(package: Path, tmp_path: Path) -> None:
+    with public_socket() as free:
+        port = free.getsockname()[1]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GPUCTL_")}
+    env |= {
+        "PYTHONPATH": str(package),
+        "GPUCTL_INDEX_DIR": str(tmp_path / "index"),
+        "GPUCTL_PORT": str(port),
+        "GPUCTL_INDEX_REPLICA_FROM": "100",
+        "GPUCTL_DEVICE": "cuda",
+    }
+    log = (tmp_path / "service.log").open("wb")
+    child = subprocess.Popen([sys.executable, "-m", "gpuctl_serving.index"], env=env, stdout=log, stderr=log)
+    http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
+
+    def stats() -> dict[str, Any]:
+        body: dict[str, Any] = http.get(f"{BASE}/stats").json()
+        return body
+
+    def answers() -> bool:
+        try:
+            return http.get("/health/live").status_code == 200 and "device" in stats()
+        except (httpx.TransportError, ValueError):
+            return False
+
+    try:
+        wait_until(answers, "the service answers")
+        rows = clustered(500, D)
+        items = [{"id": at, "vectorBase64": in_base64(row)} for at, row in enumerate(rows)]
+        assert http.post(f"{BASE}/add", json={"items": items}).status_code == 200
+        wait_until(lambda: stats()["gpu"]["inUse"], "the copy")
+        body = {"vector": rows[3].tolist(), "k": 1, "include": []}
+        answer = http.post(f"{BASE}/search", json=body)
+        assert answer.json()["device"] == answer.headers["x-gpuctl-device"] == "cuda"
+        assert answer.json()["results"] == [[{"id": 3, "score": 1.0}]]
+        assert "gpuctl_vector_replica_ready 1.0" in http.get("/metrics").text
+        pid = stats()["replica"]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        for _ in range(20):
+            answer = http.post(f"{BASE}/search", json=body)
+            assert answer.status_code == 200 and answer.json()["results"] == [[{"id": 3, "score": 1.0}]]
+        wait_until(lambda: stats()["gpu"]["inUse"] and stats()["replica"]["pid"] != pid, "the next copy")
+    finally:
+        child.kill()
+        child.wait()
+        log.close()
