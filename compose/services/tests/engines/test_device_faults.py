@@ -25,6 +25,7 @@ class AcceleratorError(RuntimeError):
             "out-of-memory",
         ),
         (RuntimeError("MPS backend out of memory (MPS allocated: 8.91 GB)"), "out-of-memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), "out-of-memory"),
         (RuntimeError("Failed to allocate memory for requested buffer of size 1073741824"), "out-of-memory"),
         (RuntimeError("Available memory of 0 is smaller than requested bytes of 4096"), "out-of-memory"),
         (AcceleratorError("CUDA error: device-side assert triggered"), "device-lost"),

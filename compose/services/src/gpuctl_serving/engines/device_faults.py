@@ -10,6 +10,7 @@ _MEMORY = (
     "cublas_status_alloc_failed",
     "cudnn_status_alloc_failed",
     "failed to allocate memory",
+    "can't allocate memory",
     "available memory of",  # ONNX Runtime's arena: "Available memory of 0 is smaller than requested bytes"
 )
 #: After any of these the context is poisoned: every later call fails or answers garbage.

@@ -1,0 +1,1 @@
+"""Checks the services on a machine with a GPU and writes down what it measured. Not part of the wheel."""
