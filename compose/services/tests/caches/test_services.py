@@ -36,12 +36,14 @@ def counting() -> Counting:
 @pytest.fixture
 def embedder(tiny: dict[str, Path], counting: Counting) -> Iterator[Running]:
     with run_service(create_embedder(env(tiny["tiny-xlmr-embedder"], max_tokens="64"), counting)) as running:
+        counting.rows = 0  # The warm-up's.
         yield running
 
 
 @pytest.fixture
 def reranker(tiny: dict[str, Path], counting: Counting) -> Iterator[Running]:
     with run_service(create_reranker(env(tiny["tiny-bert-cross-encoder"]), counting)) as running:
+        counting.rows = 0  # The warm-up's.
         yield running
 
 
@@ -142,6 +144,7 @@ def test_no_store_and_the_private_socket_always_reach_the_engine_and_leave_nothi
 def test_zero_switches_it_off(tiny: dict[str, Path], counting: Counting, off: str) -> None:
     service = create_embedder(env(tiny["tiny-xlmr-embedder"], **{off: "0"}), counting)
     with run_service(service) as running:
+        counting.rows = 0  # The warm-up's.
         for _ in range(3):
             assert embed(running, ["text"]).headers["x-gpuctl-cache"] == "0/1"
         assert (counting.rows, metric(running, "gpuctl_cache_entries")) == (3, 0)

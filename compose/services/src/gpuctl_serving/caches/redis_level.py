@@ -88,9 +88,13 @@ class RedisLevel:
             with contextlib.suppress(asyncio.CancelledError, RuntimeError):
                 await task
 
-    def _available(self) -> bool:
+    def wake(self) -> None:
+        """Connects, unless it has; does not wait."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._serve(), name="redis-cache")
+
+    def _available(self) -> bool:
+        self.wake()
         return self._connected and self._breaker.closed(time.monotonic())
 
     async def _serve(self) -> None:

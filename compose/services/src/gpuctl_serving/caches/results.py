@@ -37,8 +37,10 @@ class ResultCache:
         return known
 
     def passed_by(self, inputs: int) -> None:
-        """Counts inputs that were not to be looked up."""
+        """Counts inputs that were not to be looked up. Often a gate's: what follows finds Redis connected."""
         self._metrics.bypassed.inc(inputs)
+        if self._redis is not None:
+            self._redis.wake()
 
     def keep(self, entries: Mapping[bytes, Entry]) -> None:
         """Remembers answers in both levels; does not wait."""

@@ -1,6 +1,7 @@
 """A model ready to answer: verified files, tokenizer, engines, queue, and proof that it answers rightly."""
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -17,9 +18,11 @@ from gpuctl_serving.engines.inference_metrics import InferenceMetrics
 from gpuctl_serving.engines.loaded_model import LoadedModel
 from gpuctl_serving.engines.protocol import (
     Device,
+    DeviceLost,
     EngineBroken,
     EngineFacts,
     EngineSpec,
+    OutOfMemory,
     Rows,
     TokenBatch,
     Tokens,
@@ -31,12 +34,15 @@ from gpuctl_serving.engines.state import Policy, View
 from gpuctl_serving.engines.supervisor import OnChange, Supervisor
 from gpuctl_serving.engines.telling import why
 from gpuctl_serving.engines.threads import thread_count
+from gpuctl_serving.engines.warmup import Shape, affordable, ladder
 from gpuctl_serving.engines.workers import worker_factory
 from gpuctl_serving.kit.errors import LoadFailed
 from gpuctl_serving.kit.gpu_watch import gpu_watch
 from gpuctl_serving.models.manifest import Manifest
 from gpuctl_serving.models.tokenizer import ModelTokenizer
 
+#: What warming up may add to a start; a slow model gets less of the ladder. The deploy runs all of it.
+_START_SECONDS = 0.7
 _NOTHING_YET = View("loading", None, None, None, "", None)
 
 
@@ -111,6 +117,7 @@ class ServedModel:
         if told.serving is None:
             batcher.close()
             raise LoadFailed(f"No engine can answer: {why(told) or 'the service is stopping'}.")
+        self._warm_at_start()
         if found.shortfall:
             self._metrics.fell_back(self.plan.wished, told.device or "none", "provider-absent")
 
@@ -235,17 +242,35 @@ class ServedModel:
         }
 
     async def warmup(self) -> dict[str, Any]:
-        """Runs one text, a usual batch and the worst batch, and says how long each took."""
-        longest = self.tokenizer.texts(["word " * self.max_tokens])[0]
-        most = max(1, self.batcher.batch_tokens // len(longest))
+        """Runs every bucket of shapes, the worst batch last, and says how long each took."""
         shapes = []
-        for texts, tokens in ((1, 16), (8, 64), (most, len(longest))):
-            row = Tokens(longest.ids[:tokens], None, truncated=False)
-            ms, width = await asyncio.wrap_future(self._timed([row] * texts))
-            shapes.append({"texts": texts, "tokens": width, "ms": round(ms, 2)})
+        for shape in self._ladder():
+            ms, width = await asyncio.wrap_future(self._timed(shape))
+            shapes.append({"texts": shape.texts, "tokens": width, "ms": round(ms, 2)})
         return {"shapes": shapes}
 
-    def _timed(self, rows: Sequence[Tokens]) -> "Future[tuple[float, int]]":
+    def _warm_at_start(self) -> None:
+        """Runs what is cheap of the ladder, so that the first requests after a restart are like the next.
+
+        A failure here is the engine's first, and is dealt with when a request meets it.
+        """
+        shapes = self._ladder()
+        until = time.perf_counter() + _START_SECONDS
+        with contextlib.suppress(EngineBroken, DeviceLost, OutOfMemory, LoadFailed):
+            first, _ = self._timed(shapes[0]).result()
+            left = until - time.perf_counter()
+            for shape in affordable(shapes[1:], shapes[0], first / 1000, left):
+                if time.perf_counter() > until:
+                    break
+                self._timed(shape).result()
+
+    def _ladder(self) -> list[Shape]:
+        return ladder(self.max_tokens, self.batcher.batch_tokens, cpu=self.view.device == "cpu")
+
+    def _timed(self, shape: Shape) -> "Future[tuple[float, int]]":
+        longest = self.tokenizer.texts(["word " * self.max_tokens])[0]
+        rows = [Tokens(longest.ids[: shape.tokens], None, truncated=False)] * shape.texts
+
         def run(held: Held) -> tuple[float, int]:
             batch = TokenBatch.of(rows, held.part.pad_id)
             started = time.perf_counter()
