@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startSteadyLoad } from "../../scripts/steady-load.mjs";
@@ -15,6 +15,13 @@ const embedderLoad = (sandbox: Sandbox, perSecond: number): ReturnType<typeof st
 
 const keeperPid = (sandbox: Sandbox): number =>
   (JSON.parse(readFileSync(join(sandbox.state, "keeper/keeper.json"), "utf8")) as { pid: number }).pid;
+
+/** The children of a process: the workers of a service. */
+const workersOf = (pid: number): number[] =>
+  readdirSync(`/proc/${String(pid)}/task`)
+    .flatMap((thread) => readFileSync(`/proc/${String(pid)}/task/${thread}/children`, "utf8").split(" "))
+    .filter(Boolean)
+    .map(Number);
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -48,6 +55,39 @@ describe("kill -9 of what serves, under load", () => {
     expect(failed.filter(({ reason }) => reason.includes("ECONNREFUSED"))).toEqual([]);
     expect(failed.length).toBeLessThanOrEqual(3);
     expect(ok).toBeGreaterThan(20);
+  }, 90_000);
+
+  test("of the engine's worker: the instance stays, and no request fails", async () => {
+    const load = embedderLoad(sandbox, 20);
+    await pause(500);
+    const pid = await servingPid(sandbox, "embedder");
+    for (let n = 0; n < 3; n += 1) {
+      const [worker = 0] = workersOf(pid);
+      process.kill(worker, "SIGKILL");
+      await eventually(
+        () => Promise.resolve(workersOf(pid)),
+        (now) => now.length === 1 && now[0] !== worker,
+      );
+      await pause(500);
+    }
+    const { ok, failed } = await load.stop();
+    expect(failed).toEqual([]);
+    expect(ok).toBeGreaterThan(20);
+    expect(await servingPid(sandbox, "embedder")).toBe(pid);
+  }, 90_000);
+
+  test("of the instance: its worker is gone with it", async () => {
+    const pid = await servingPid(sandbox, "embedder");
+    const [worker = 0] = workersOf(pid);
+    process.kill(pid, "SIGKILL");
+    await eventually(
+      () => Promise.resolve(existsSync(`/proc/${String(worker)}`)),
+      (there) => !there,
+    );
+    await eventually(
+      () => status(sandbox),
+      (seen) => seen.services[0]?.traffic === "open",
+    );
   }, 90_000);
 
   test("of the keeper: nobody notices, and the next command brings a new one that adopts everything", async () => {

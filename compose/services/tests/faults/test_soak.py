@@ -15,7 +15,7 @@ def test_a_gpu_with_every_fault_costs_no_client_an_answer_while_the_cpu_is_well(
     soaked.check()
     assert set(soaked.tally.statuses) == {200}
     assert min(soaked.tally.devices["cuda"], soaked.tally.devices["cpu"]) > 0
-    assert soaked.value("gpuctl_worker_restarts_total") >= 3
+    assert soaked.value("gpuctl_worker_restarts_total") >= 1
     assert soaked.value("gpuctl_fallback_total") >= 1
 
 
