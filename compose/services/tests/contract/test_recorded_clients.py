@@ -1,4 +1,4 @@
-"""What real clients send (recorded by tests_clients), replayed without them: status, shape, and the right values."""
+"""What real clients send, recorded by tests_clients, replayed without them: status, shape and values."""
 
 import base64
 import json

@@ -205,3 +205,37 @@ def test_work_ends_when_its_client_leaves(serve: Serve) -> None:
     assert service.cancelled.wait(5)
     text = running.public.get("/metrics").text
     assert 'gpuctl_rejected_total{reason="cancelled"} 1.0' in text
+
+
+def test_every_kind_of_answer_is_counted_once_and_timed(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("key\n")
+    running = serve(Echo(api_keys_file=tmp_path / "keys", max_body_bytes=4096))
+    key = {"authorization": "Bearer key"}
+    for headers, content, path, status in (
+        (key, b'{"text":"a"}', "/echo", 200),
+        (key, b"", "/echo", 400),
+        (key, b"{", "/echo", 400),
+        ({}, b"{}", "/echo", 401),
+        (key, b"[]", "/echo", 422),
+        (key, b" " * 5000, "/echo", 413),
+        (key, b"", "/nowhere", 404),
+    ):
+        assert running.public.post(path, content=content, headers=headers).status_code == status
+    assert running.public.get("/broken", headers=key).status_code == 500
+    assert running.public.get("/busy", headers=key).status_code == 503
+    text = running.public.get("/metrics").text
+    codes = {"200": 1.0, "400": 2.0, "401": 1.0, "422": 1.0, "413": 1.0}
+    for code in CODES:
+        wanted = codes.get(code, 0.0)
+        assert f'gpuctl_requests_total{{code="{code}",route="/echo"}} {wanted}' in text
+    for code, route in (("404", "none"), ("500", "/broken"), ("503", "/busy")):
+        assert f'gpuctl_requests_total{{code="{code}",route="{route}"}} 1.0' in text
+    reasons = {
+        **dict.fromkeys(("empty", "malformed", "unauthorized", "validation", "body_too_large"), 1.0),
+        "unavailable": 1.0,
+    }
+    for reason in REASONS:
+        assert f'gpuctl_rejected_total{{reason="{reason}"}} {reasons.get(reason, 0.0)}' in text
+    assert 'gpuctl_request_seconds_count{route="/echo"} 6.0' in text
+    assert 'gpuctl_request_seconds_bucket{le="+Inf",route="/echo"} 6.0' in text
+    assert "gpuctl_api_keys 1.0" in text
