@@ -27,6 +27,8 @@ class TorchCudaEngine(TorchEngine):
             raise EngineBroken(f"PyTorch {torch.__version__} finds no usable CUDA device: {_why()}")
         # Sums of a product stay in float32: a third-decimal error is not worth the few percent.
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+        # cuDNN builds a plan for every new shape, and batches of texts hardly ever have the same one twice.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         device = torch.device("cuda", torch.cuda.current_device())
         total = torch.cuda.mem_get_info(device)[1]
         self._allowed = min(total, memory_mib * MIB) if memory_mib else total

@@ -49,8 +49,9 @@ class TorchEncoder:
         return self._place(norm.gamma), self._place(norm.beta), norm.epsilon
 
     def _place(self, array: Array) -> Tensor:
-        # A copy: maps are read-only, and their file may be gone before the engine is.
-        return torch.from_numpy(np.array(array)).to(self.device, self._dtype)
+        # A copy: maps are read-only, and their file may be gone before the engine is. Rounded here and not
+        # on the device, which would need room for both.
+        return torch.from_numpy(np.array(array)).to(self._dtype).to(self.device)
 
     def _embed(self, batch: TokenBatch) -> Tensor:
         numbers = [batch.flat, ragged.positions_of(batch.lengths)]
