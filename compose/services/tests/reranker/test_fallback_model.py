@@ -138,6 +138,13 @@ def test_without_a_gpu_the_smaller_model_answers_unless_the_cpu_was_asked_for(
     assert by_wish.public.get("/health").json()["status"] == "healthy"
 
 
+def test_gates_on_the_private_socket_get_every_candidate_ranked(tiny: dict[str, Path], serve: Serve) -> None:
+    running = serve(reranker(tiny, gpu=False, GPUCTL_FALLBACK_MAX_CANDIDATES="3"))
+    answer = running.private.post("/rerank", json={"query": "which?", "texts": TEXTS})
+    assert "x-gpuctl-ranked" not in answer.headers
+    assert answer.headers["x-gpuctl-fallback"] == "local/tiny-bert-cross-encoder"
+
+
 def test_a_required_gpu_is_not_replaced_by_a_smaller_model(tiny: dict[str, Path], serve: Serve) -> None:
     running = serve(reranker(tiny, gpu=True, GPUCTL_REQUIRE="cuda"))
     assert rerank(running, texts=TEXTS)[1]["x-gpuctl-device"] == "cuda"

@@ -89,7 +89,9 @@ class Reranker(CachedService):
         """By the model that answers; asked again when another one takes over in the middle."""
         for _ in range(_MODEL_CHANGES):
             model = self.served.answering
-            some = texts[: self._most(model, body.query, texts)]
+            # Gates, on the private socket, judge the model by every one of its probes.
+            private = bool(request.scope.get("gpuctl.private"))
+            some = texts if private else texts[: self._most(model, body.query, texts)]
             with suppress(ModelChanged):
                 answer, scores = await self._scores_by(model, request, body, some, direction)
                 everything = with_unranked(scores, len(texts), raw=bool(body.raw_scores))
