@@ -19,7 +19,7 @@ from gpuctl_serving.engines.protocol import (
 )
 from gpuctl_serving.engines.worker.__main__ import serve
 
-MEMORY, LOST, RAISE, EXIT, HANG, STOP, NAN, WIDE, CUBE, CRASH = range(1001, 1011)
+MEMORY, LOST, RAISE, EXIT, HANG, STOP, NAN, WIDE, CUBE, CRASH, HUGE = range(1001, 1012)
 
 
 class ExoticLoss(DeviceLost):
@@ -68,6 +68,8 @@ class ObedientEngine:
                 return rows[:, :, None]
             case 1010:
                 os.abort()
+            case 1011:
+                raise MemoryError
         return rows
 
     @staticmethod

@@ -24,6 +24,7 @@ from gpuctl_serving.engines.protocol import (
     WorkerDied,
     WorkerHung,
 )
+from gpuctl_serving.engines.worker import proxy
 from gpuctl_serving.engines.worker.proxy import WorkerEngine
 from tests.worker import child
 
@@ -106,6 +107,8 @@ def test_values_are_carried_as_they_are_and_judged_by_the_caller(loaded: WorkerE
 def test_errors_keep_their_type_and_an_error_is_not_the_end(loaded: WorkerEngine) -> None:
     with pytest.raises(OutOfMemory, match="8 rows do not fit"):
         loaded.infer(batch([child.MEMORY]))
+    with pytest.raises(OutOfMemory, match="that much memory"):
+        loaded.infer(batch([child.HUGE]))
     with pytest.raises(EngineError, match="RuntimeError: a kernel failed") as failed:
         loaded.infer(batch([child.RAISE]))
     assert type(failed.value) is EngineError
@@ -308,3 +311,43 @@ def test_a_process_that_dies_on_a_short_batch_is_dead_for_the_long_one_too(loade
         loaded.infer_beside(batch([child.EXIT]))
     with pytest.raises(WorkerDied):
         loaded.infer(batch([1]))
+
+
+@pytest.mark.parametrize(
+    "how", ["garbage", "endless", "half", "no-region", "too-large", "negative", "shrinks", "another-answer"]
+)
+def test_nonsense_from_a_worker_is_a_death_and_never_an_answer(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy, "RECORD_SECONDS", 0.5)
+    engine = WorkerEngine(SPEC, hang_seconds=30, argv=[sys.executable, liar_file(), how])
+    engine.load(Path("fine"))
+    pid = engine.pid
+    assert pid
+    with pytest.raises(WorkerDied):
+        engine.infer(batch([1, 2, 3]))
+    engine.close()
+    assert gone(pid)
+
+
+def liar_file() -> str:
+    return str(Path(child.__file__).with_name("liar.py"))
+
+
+def test_a_check_of_an_engine_that_is_being_closed_is_a_loss_and_nothing_else(make: Make) -> None:
+    engine = make()
+    engine.load(Path("fine"))
+    raised: list[BaseException] = []
+
+    def check() -> None:
+        try:
+            while True:
+                engine.check()
+        except BaseException as failure:
+            raised.append(failure)
+
+    looking = threading.Thread(target=check)
+    looking.start()
+    engine.close()
+    looking.join(5)
+    assert [type(failure) for failure in raised] == [WorkerDied]

@@ -21,9 +21,9 @@ class Lane:
         self.outgoing = WriterArena("gpuctl-tokens")
         self._incoming: Arena | None = None
 
-    def open(self, end: socket.socket) -> None:
+    def open(self, end: socket.socket, record_seconds: float) -> None:
         """Talks over this socket from now on."""
-        self.link = Link(end, Reply)
+        self.link = Link(end, Reply, record_seconds)
 
     def take(self, region: int) -> None:
         """The worker writes its rows to this region from now on."""

@@ -27,8 +27,10 @@ class LinkBroken(Exception):
 class Link(Generic[Sent, Received]):
     """One end. One thread at a time uses it."""
 
-    def __init__(self, end: socket.socket, receives: object) -> None:
+    def __init__(self, end: socket.socket, receives: object, record_seconds: float | None = None) -> None:
+        """`record_seconds`: within which a record that was begun must be complete (else TimeoutError)."""
         self._socket = end
+        end.settimeout(record_seconds)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Received] = msgspec.msgpack.Decoder(receives)
         self._poll = select.poll()

@@ -41,6 +41,8 @@ from gpuctl_serving.engines.worker.records import (
 
 #: A worker that misses its beats this long is stopped or stuck, whatever it works on.
 PULSE_SECONDS = 3.0
+#: A record is a hundred bytes: one that was begun and does not end never will.
+RECORD_SECONDS = 5.0
 #: Loading reads gigabytes from slow disks and compiles for devices: hours are a hang, minutes are not.
 LOAD_SECONDS = 900.0
 #: A worker that was told to end, or killed, is gone by then.
@@ -131,8 +133,12 @@ class WorkerEngine:
         if process is None or pulse is None:
             raise EngineError("this engine is not loaded")
         if process.poll() is not None:
-            raise WorkerDied(ending_of(process))
-        if self._beating and pulse.late(self._pulse_seconds):
+            raise self._lost or WorkerDied(ending_of(process))
+        try:
+            late = self._beating and pulse.late(self._pulse_seconds)
+        except ValueError:  # The page was unmapped meanwhile.
+            raise self._lost or WorkerDied("the engine was closed") from None
+        if late:
             raise WorkerHung(f"the engine's process stopped beating {self._pulse_seconds:.0f} s ago")
 
     def kill(self) -> None:
@@ -166,7 +172,7 @@ class WorkerEngine:
                 theirs.close()
         self._pulse = Pulse(page)
         for lane, (ours, _) in zip((self._main, self._side), pairs, strict=True):
-            lane.open(ours)
+            lane.open(ours, RECORD_SECONDS)
 
     def _alive(self, lane: Lane) -> Link[Request, Reply]:
         if self._lost is not None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gpuctl_serving.engines.protocol import EngineError, EngineFacts, EngineSpec
+from gpuctl_serving.engines.protocol import EngineError, EngineFacts, EngineSpec, OutOfMemory
 
 #: Longest message of an error that is carried over: a library may print a whole graph.
 _MOST_MESSAGE = 4000
@@ -84,6 +84,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     @classmethod
     def of(cls, failure: BaseException) -> "Failed":
         """The record of an exception."""
+        if isinstance(failure, MemoryError):
+            failure = OutOfMemory(str(failure) or "the process cannot have that much memory")
         kinds = [c.__name__ for c in type(failure).__mro__ if issubclass(c, EngineError)]
         text = str(failure) if kinds else f"{type(failure).__name__}: {failure}"
         reason = getattr(failure, "reason", None)
