@@ -1,6 +1,6 @@
 """One model's files, verified: what tokenises for it, and what proves an engine that runs it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpuctl_serving.engines.budget import before_loading
@@ -36,6 +36,23 @@ class LoadedModel:
         except ModelProblem as problem:
             raise LoadFailed(f"{problem}. Run `gpuctl models fetch`.") from problem
 
+    def _fitted(self, spec: EngineSpec) -> EngineSpec:
+        """The engine in the precision of the stored model. Raises LoadFailed where the two contradict."""
+        name, stored = self.manifest.id, self.manifest.dtype
+        if stored == "int8" and spec.device != "cpu":
+            raise LoadFailed(
+                f"{name} was fetched as int8, and int8 on a GPU is many times slower than float16: refused. "
+                "Fetch it without `dtype: int8`, or set GPUCTL_DEVICE=cpu"
+            )
+        if stored == "int8" and spec.name == "onnxruntime-cpu":
+            return replace(spec, dtype="int8")
+        if spec.dtype == "int8" and stored != "int8":
+            raise LoadFailed(
+                f"GPUCTL_DTYPE=int8, but {name} was fetched in float32. "
+                "Fetch it with `dtype: int8`, or set GPUCTL_DTYPE=auto"
+            )
+        return spec
+
     @property
     def key(self) -> str:
         """Names the model: rows are tokenised for exactly one."""
@@ -48,6 +65,7 @@ class LoadedModel:
 
     def part(self, spec: EngineSpec, batch_tokens: int) -> Part:
         """What a slot needs to run this model; `batch_tokens` 0 leaves them to measured memory."""
+        spec = self._fitted(spec)
         probe = self.manifest.probes.items[0]
 
         def verdict(rows: Rows) -> Verdict:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, FP32."""
+"""ONNX Runtime on the CPU, in float32 or on a quantised graph."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,9 @@ _INT64 = "tensor(int64)"
 class OnnxCpuEngine:
     """One session. Spinning is off: the cores are shared with tokenising, HTTP and neighbours."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, dtype: str = "float32") -> None:
+        """`dtype` is what the graph computes in: float32, or int8 where its weights were quantised."""
+        self._dtype = dtype
         self._threads = threads
         self._session: Any = None
         self._inputs: dict[str, type[np.generic]] = {}
@@ -60,7 +62,7 @@ class OnnxCpuEngine:
         return EngineFacts(
             device="cpu",
             name=f"onnxruntime {ort.__version__}",
-            dtype="float32",
+            dtype=self._dtype,
             providers=self.probe(),
             threads=self._threads,
         )

@@ -133,8 +133,12 @@ def _choose(settings: Wish, device: Device, machine: Machine) -> tuple[EngineNam
 def _no_gpu(machine: Machine) -> str | None:
     if machine.gpus:
         return None
-    because = machine.hidden or "no NVIDIA GPU is visible (no answer from NVML, no /dev/nvidia0)"
-    return f"cuda was asked for, but {because}"
+    if machine.hidden is not None:
+        return f"cuda was asked for, but {machine.hidden}. Unset it"
+    return (
+        "cuda was asked for, but no NVIDIA GPU is visible (no answer from NVML, no /dev/nvidia0). "
+        "Look at `nvidia-smi`, and whether the container was given the GPU"
+    )
 
 
 def _no_cuda_torch(machine: Machine) -> str | None:
@@ -195,7 +199,7 @@ def _make(spec: EngineSpec) -> Engine:
         case "onnxruntime-cpu":
             from gpuctl_serving.engines.onnx_cpu import OnnxCpuEngine
 
-            return OnnxCpuEngine(spec.threads)
+            return OnnxCpuEngine(spec.threads, spec.dtype)
         case "onnxruntime-cuda":
             from gpuctl_serving.engines.onnx_cuda import OnnxCudaEngine
 
