@@ -1,11 +1,14 @@
 """A service under load while its engines meet every fault at random, and what must hold of every answer."""
 
+import contextlib
 import http.client
+import os
 import random
+import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,29 +145,39 @@ class Clients:
 
 
 class Moods:
-    """Changes the fault of each engine now and then, by dice."""
+    """Changes the fault of each engine now and then, by dice; kills and stops its worker from outside too."""
 
-    def __init__(self, files: Sequence[Path], seed: int) -> None:
+    def __init__(self, files: Mapping[str, Path], seed: int) -> None:
+        """`files`: engine -> what its workers read their fault from."""
         self._files = files
         self._dice = random.Random(seed)  # noqa: S311 - not for secrets
         self.calm()
 
     def calm(self) -> None:
         """No fault any more."""
-        for file in self._files:
+        for file in self._files.values():
             _put(file, "")
 
-    def reign(self, seconds: float, every: tuple[float, float] = (0.5, 2.0)) -> None:
+    def reign(self, service: ServiceProcess, seconds: float, every: tuple[float, float] = (0.5, 2.0)) -> None:
         """All faults at random, the first engine's more often; each mood occurs before any comes again."""
         end = time.monotonic() + seconds
-        waiting: list[list[str]] = [[] for _ in self._files]
+        first, *_, last = [*self._files, *self._files]
+        waiting: dict[str, list[str]] = {engine: [] for engine in self._files}
         while (left := end - time.monotonic()) > 0:
-            which = 0 if self._dice.random() < 0.75 else len(self._files) - 1
-            if not waiting[which]:
-                waiting[which] = self._dice.sample(MOODS, len(MOODS))
-            _put(self._files[which], waiting[which].pop())
+            engine = first if self._dice.random() < 0.75 else last
+            if not waiting[engine]:
+                waiting[engine] = self._dice.sample(MOODS, len(MOODS))
+            _put(self._files[engine], waiting[engine].pop())
             time.sleep(min(left, self._dice.uniform(*every)))
+            if self._dice.random() < 0.3:
+                self._strike(service, engine)
         self.calm()
+
+    def _strike(self, service: ServiceProcess, engine: str) -> None:
+        number = self._dice.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP))
+        for pid in service.workers_of(engine):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def _put(file: Path, text: str) -> None:
@@ -241,18 +254,18 @@ class Soaked:
 def soak(model: Path, scratch: Path, *, seconds: float, seed: int, cpu_too: bool) -> Soaked:
     """A service whose stub GPU, and with `cpu_too` its CPU engine, meets every fault, then none any more."""
     code = faulty_package(scratch / "code", gpu=True, patience=PATIENCE)
-    files = [scratch / "cuda.fault", scratch / "cpu.fault"]
-    for file in files:
+    files = {"torch-cuda": scratch / "cuda.fault", "onnxruntime-cpu": scratch / "cpu.fault"}
+    for file in files.values():
         _put(file, "")
-    moods = Moods(files if cpu_too else files[:1], seed)
+    moods = Moods(files if cpu_too else {"torch-cuda": files["torch-cuda"]}, seed)
     right = Right(model, 300)
     with running(
         "embedder",
         model,
         scratch / "log",
         code=code,
-        FAULTY_CUDA=f"@{files[0]}",
-        FAULTY_ENGINE=f"@{files[1]}",
+        FAULTY_CUDA=f"@{files['torch-cuda']}",
+        FAULTY_ENGINE=f"@{files['onnxruntime-cpu']}",
         GPUCTL_DEADLINE_MS=str(DEADLINE_MS),
         GPUCTL_HANG_MS="1000",
         GPUCTL_THREADS="1",
@@ -263,7 +276,7 @@ def soak(model: Path, scratch: Path, *, seconds: float, seed: int, cpu_too: bool
         clients.start()
         time.sleep(min(3.0, seconds / 4))
         before = Held.by(service)
-        moods.reign(seconds)
+        moods.reign(service, seconds)
         time.sleep(0.5)
         tally = clients.stop()
         on_gpu(service)

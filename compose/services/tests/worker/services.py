@@ -1,5 +1,6 @@
 """Services as real processes, for tests of what is between a front and its workers."""
 
+import contextlib
 import http.client
 import os
 import socket
@@ -48,6 +49,15 @@ class ServiceProcess:
         found = []
         for file in Path(f"/proc/{self.pid}/task").glob("*/children"):
             found += [int(pid) for pid in file.read_text().split()]
+        return found
+
+    def workers_of(self, engine: str) -> list[int]:
+        """Pids of its living workers that run this engine."""
+        found = []
+        for pid in self.workers():
+            with contextlib.suppress(OSError):
+                if engine.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
         return found
 
     def ask(self, method: str, path: str, body: object = None, timeout: float = 30) -> Answered:
