@@ -145,6 +145,24 @@ export interface Item {
   metadata?: Readonly<Record<string, unknown>>;
 }
 
+/** One piece of long work. */
+export interface JobFacts {
+  job: string;
+  kind: string;
+  state: "done" | "failed" | "running" | "waiting";
+  phase: string;
+  done: number;
+  of: number;
+  seconds: number;
+  result: Readonly<Record<string, unknown>> | null;
+  error: string | null;
+}
+
+/** The latest jobs. */
+export interface Jobs {
+  jobs: readonly JobFacts[];
+}
+
 /** Id -> metadata of the items that are there. */
 export interface LookedUp {
   items: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
@@ -270,6 +288,19 @@ export interface Ready {
   reason: string | null;
 }
 
+/** `POST namespaces/rename`. */
+export interface Rename {
+  from: string;
+  to: string;
+  keep?: string | null;
+}
+
+/** How many items have the name now. */
+export interface Renamed {
+  items: number;
+  sequence: number;
+}
+
 /** Every dialect at once. Exactly one of `texts` and `documents` is given. */
 export interface RerankBody {
   query: string;
@@ -364,4 +395,9 @@ export interface Values {
   key: string;
   namespace?: string;
   prefix?: string;
+}
+
+/** Body of the routes without other fields. */
+export interface Wait {
+  wait?: boolean;
 }

@@ -58,8 +58,8 @@ def test_every_public_route_is_described_and_nothing_else_is(service: str, tmp_p
 def test_every_reference_leads_somewhere() -> None:
     for made in documents().values():
         for reference in references(made):
-            _, _, name = reference.rpartition("/")
-            assert name in made["components"]["schemas"]
+            _, _, part, name = reference.split("/")
+            assert name in made["components"][part]
 
 
 def conforms(operations: list[Operation], method: str, path: str, answer: Any) -> None:
@@ -122,7 +122,17 @@ def test_an_indexs_answers_are_what_its_document_says(tmp_path: Path) -> None:
         }
         for route, body in wanted.items():
             conforms(described("index"), "POST", f"{BASE}/{route}", index.post(route, body))
-        for path in ("/health", "/health/live", "/health/ready", "/info", f"{BASE}/stats"):
+        renamed = {"from": "default", "to": "other"}
+        conforms(
+            described("index"), "POST", f"{BASE}/namespaces/rename", index.post("namespaces/rename", renamed)
+        )
+        index.post("namespaces/rename", {"from": "other", "to": "default"})
+        for kind in ("snapshot", "compact", "rebuild", "verify"):
+            job = index.post(kind, {"wait": True})
+            conforms(described("index"), "POST", f"{BASE}/{kind}", job)
+            one = index.public.get(f"{BASE}/jobs/{job['job']}").json()
+            conforms(described("index"), "GET", f"{BASE}/jobs/{{job}}", one)
+        for path in ("/health", "/health/live", "/health/ready", "/info", f"{BASE}/stats", f"{BASE}/jobs"):
             conforms(described("index"), "GET", path, index.public.get(path).json())
         one = index.public.get(f"{BASE}/items/a").json()
         conforms(described("index"), "GET", f"{BASE}/items/{{id:path}}", one)

@@ -36,9 +36,18 @@ def document(title: str, description: str, operations: Sequence[Operation]) -> d
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": dict(sorted(components.items())),
+            "headers": {
+                name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()
+            },
+            "responses": _errors(operations, by_type[_identity(Error)]),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _errors(operations: Sequence[Operation], error: Schema) -> dict[str, Any]:
+    used = sorted({status for operation in operations for status in operation.errors})
+    return {str(status): {"description": MEANINGS[status], "content": _json(error)} for status in used}
 
 
 def _types(operations: Sequence[Operation]) -> list[Any]:
@@ -64,12 +73,11 @@ def _narrow(operation: Operation, components: dict[str, Schema]) -> None:
 
 
 def _operation(operation: Operation, by_type: Mapping[str, Schema]) -> dict[str, Any]:
-    error = by_type[_identity(Error)]
     responses = {"200": _success(operation, by_type)}
     for status in operation.also:
         responses[str(status)] = _success(operation, by_type) | {"description": MEANINGS[status]}
     for status in operation.errors:
-        responses[str(status)] = {"description": MEANINGS[status], "content": _json(error)}
+        responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
     found: dict[str, Any] = {
         "summary": operation.summary,
         "operationId": _name(operation),
@@ -81,15 +89,15 @@ def _operation(operation: Operation, by_type: Mapping[str, Schema]) -> dict[str,
         content = _json(by_type[_identity(operation.body)])
         if operation.example is not None:
             content["application/json"]["example"] = operation.example
-        found["requestBody"] = {"required": True, "content": content}
+        found["requestBody"] = {"required": operation.needs_body, "content": content}
     found["security"] = [{"key": []}, {}] if operation.keyed else []
     return found
 
 
 def _success(operation: Operation, by_type: Mapping[str, Schema]) -> dict[str, Any]:
-    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()}
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
     if operation.answer is None:
-        content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+        content: dict[str, Any] = {operation.media: {"schema": {"type": "string"}}}
     else:
         content = _json(by_type[_identity(operation.answer)])
     return {"description": operation.summary, "headers": headers, "content": content}

@@ -27,6 +27,7 @@ class Error(msgspec.Struct):
 
 
 MEANINGS = {
+    202: "It takes longer; ask for the job.",
     400: "There is nothing to work on, or the body is not JSON.",
     401: "No valid key.",
     404: "There is no such thing.",

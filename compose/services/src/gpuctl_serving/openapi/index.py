@@ -6,7 +6,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gpuctl_serving.index.ids import ItemId
-from gpuctl_serving.index.requests import Add, Delete, Get, Lookup, Search, Values
+from gpuctl_serving.index.maintenance import State
+from gpuctl_serving.index.maintenance_routes import Wait
+from gpuctl_serving.index.requests import Add, Delete, Get, Lookup, Rename, Search, Values
 from gpuctl_serving.openapi.common import Health, probes
 from gpuctl_serving.openapi.operation import BODY_ERRORS, ERRORS, Operation, Schema
 
@@ -80,6 +82,33 @@ class TextValues(msgspec.Struct):
     values: list[str]
 
 
+class Renamed(msgspec.Struct):
+    """How many items have the name now."""
+
+    items: int
+    sequence: int
+
+
+class JobFacts(msgspec.Struct):
+    """One piece of long work."""
+
+    job: str
+    kind: str
+    state: State
+    phase: str
+    done: int
+    of: int
+    seconds: float
+    result: dict[str, Any] | None
+    error: str | None
+
+
+class Jobs(msgspec.Struct):
+    """The latest jobs."""
+
+    jobs: list[JobFacts]
+
+
 class IndexInfo(msgspec.Struct):
     """What is served, by what."""
 
@@ -98,6 +127,13 @@ class IndexInfo(msgspec.Struct):
     aliases: list[str]
     warnings: list[str]
 
+
+_LONG_WORK = {
+    "snapshot": "Writes a snapshot now.",
+    "compact": "Gives back the space of what was deleted.",
+    "rebuild": "Makes this instance's memory again from the database.",
+    "verify": "Checks this instance and what is on disk.",
+}
 
 OPERATIONS = [
     *probes(Health),
@@ -154,6 +190,38 @@ OPERATIONS = [
         OneItem,
         (400, 401, 404, 422, 429, 500, 503),
         query={"namespace": _NAME | {"default": "default"}},
+    ),
+    Operation(
+        "POST",
+        f"{BASE}/namespaces/rename",
+        "Gives a namespace another name, and keeps what had it.",
+        Rename,
+        Renamed,
+        (*_WRITE_ERRORS, 404),
+        example={"from": "new", "to": "default", "keep": "old"},
+    ),
+    *(
+        Operation(
+            "POST",
+            f"{BASE}/{kind}",
+            summary,
+            Wait,
+            JobFacts,
+            (*BODY_ERRORS, 409),
+            also=(202,),
+            example={"wait": True},
+            needs_body=False,
+        )
+        for kind, summary in _LONG_WORK.items()
+    ),
+    Operation("GET", f"{BASE}/jobs", "The latest jobs.", None, Jobs, ERRORS),
+    Operation("GET", f"{BASE}/jobs/{{job}}", "One job.", None, JobFacts, (401, 404, 429, 503)),
+    Operation(
+        "GET",
+        f"{BASE}/backup",
+        "Everything, as a tar archive.",
+        errors=(*ERRORS, 409),
+        media="application/x-tar",
     ),
     Operation("GET", f"{BASE}/stats", "Sizes, types and state.", None, dict[str, Any], ERRORS),
 ]

@@ -21,7 +21,7 @@ class Operation:
     summary: str
     #: Type that msgspec decodes the body into; None for a request without one.
     body: Any = None
-    #: Type of the JSON answer; None for plain text.
+    #: Type of the JSON answer; None for `media`.
     answer: Any = None
     errors: tuple[int, ...] = BODY_ERRORS
     #: Field of the body -> the part of its schema that differs from its type: limits, or what is refused.
@@ -33,3 +33,7 @@ class Operation:
     #: Statuses with the same body as success: `/health` answers 503 with its facts.
     also: tuple[int, ...] = ()
     example: Any = None
+    #: What an answer that is no JSON is.
+    media: str = "text/plain"
+    #: False for a body that may be left out.
+    needs_body: bool = True
