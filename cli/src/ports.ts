@@ -299,6 +299,20 @@ export type Probes =
       items: readonly { query: string; document: string; logit: number }[];
     };
 
+/** How near a quantised model is to its original, as measured when it was fetched (compose/services, models/parity.py). */
+export interface Parity {
+  kind: "embedder" | "cross-encoder";
+  texts: number;
+  /** Share of the best that both agree on. */
+  overlap: number;
+  meanCosine?: number;
+  leastCosine?: number;
+  /** Cosine of a text's vector alone to the same text's in a batch. */
+  alone?: number;
+  tau?: number;
+  spread?: number;
+}
+
 export interface StoredModel {
   ref: ModelRef;
   kind: "embedder" | "cross-encoder";
@@ -307,6 +321,9 @@ export interface StoredModel {
   bytes: number;
   licence: string;
   probes: Probes;
+  /** Absent means float32. */
+  dtype?: "int8";
+  parity?: Parity;
 }
 
 export interface ModelStore {
@@ -329,6 +346,25 @@ export interface ModelLockFile {
   write(models: Readonly<Record<string, LockedModel>>): Promise<void>;
 }
 
+/** Something that names a model's directory, in words. */
+export interface ModelUse {
+  directory: string;
+  by: string;
+}
+
+/** Who on this machine uses models of the store, over all projects of this user. */
+export interface ModelUses {
+  /** Remembers that a project's lock pins a model. */
+  claim(directory: string, lock: string): Promise<void>;
+  /** Throws Failed when something cannot be understood: it might name anything. */
+  uses(): Promise<readonly ModelUse[]>;
+  /** Downloads that nobody continued for a day. */
+  abandoned(): Promise<readonly { directory: string; bytes: number }[]>;
+  /** When a model's directory was made, epoch milliseconds. */
+  changed(directory: string): Promise<number>;
+  remove(directory: string): Promise<void>;
+}
+
 /** The Python environment of this gpuctl's services. Making one downloads, so only `models fetch` asks for that. */
 export interface PythonRuntime {
   /** Path of its interpreter; null when there is no complete environment. */
@@ -342,6 +378,7 @@ export interface ModelTools {
   config: EnvironmentConfig;
   models: ModelStore;
   lock: ModelLockFile;
+  uses: ModelUses;
   python: PythonRuntime;
   /** Runs `gpuctl_serving.models`. */
   executor: Executor;

@@ -131,6 +131,8 @@ export async function createModelTools(config: EnvironmentConfig, request: Tools
     { PythonEnvironments },
     { packageLock, lockedHashes },
     { cachedWheel },
+    { DiskModelUses },
+    { stateHome },
   ] = await Promise.all([
     createTools(request),
     localStores(config, request),
@@ -138,6 +140,8 @@ export async function createModelTools(config: EnvironmentConfig, request: Tools
     import("./adapters/targets/process/python-environment.js"),
     import("./adapters/models/package-locks.js"),
     import("./adapters/code/place-wheel.js"),
+    import("./adapters/models/model-users.js"),
+    import("./adapters/state/directories.js"),
   ]);
   const { progress, signal, env } = request;
   const environments = new PythonEnvironments(directories.cache);
@@ -146,6 +150,7 @@ export async function createModelTools(config: EnvironmentConfig, request: Tools
     config,
     models,
     lock,
+    uses: new DiskModelUses({ store: directories.models, states: stateHome(env) }, () => clock.now().getTime()),
     python: new VenvRuntime({ environments, code, executor, clock, progress, signal, env }),
     executor,
     clock,

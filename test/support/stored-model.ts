@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { LockedModel } from "../../cli/src/ports.js";
+import type { LockedModel, Parity } from "../../cli/src/ports.js";
 
 const sha256 = (data: string): string => createHash("sha256").update(data).digest("hex");
 
@@ -12,6 +12,9 @@ export interface ModelSettings {
   origin?: "reference" | "self-recorded";
   pooling?: "mean" | "cls";
   maxTokens?: number;
+  prompts?: Readonly<Record<string, string>>;
+  dtype?: "int8";
+  parity?: Parity;
   /** Something that only this machine's answers have. */
   probe?: number;
   files?: Readonly<Record<string, string>>;
@@ -48,6 +51,8 @@ export function storeModel(store: string, settings: ModelSettings = {}): LockedM
     maxTokens,
     generation: `${id}@${revision}|${pooling}|normalized||4`,
     files,
+    prompts: settings.prompts ?? {},
+    ...(settings.dtype === undefined ? {} : { dtype: settings.dtype, parity: settings.parity }),
     probes: { kind: "embedder", origin, items: [{ text: "hello", tokens: 3, vector: [probe, 0, 0, 0] }] },
   });
   writeFileSync(join(directory, "manifest.json"), manifest);

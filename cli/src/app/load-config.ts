@@ -3,7 +3,8 @@ import { projectLayers, userLayers } from "../domain/config/file-layers.js";
 import type { Layer, Origin, Traced } from "../domain/config/layers.js";
 import { flagOverrides, overrideLayer, variableOverrides, type Override } from "../domain/config/override-layer.js";
 import { resolveEnvironment, type Resolution } from "../domain/config/resolve.js";
-import type { EnvironmentConfig } from "../domain/config/resolved.js";
+import { modelSource, type PresetChoice } from "../domain/config/presets.js";
+import type { EnvironmentConfig, ModelSource } from "../domain/config/resolved.js";
 import type { ProjectFile } from "../domain/config/schema.js";
 import { targetValues } from "../domain/config/target-values.js";
 import { dotted, lineAndColumn, type Path, type Problem, type SourceDocument } from "../domain/config/source.js";
@@ -57,7 +58,7 @@ export async function loadWithOrigins(request: LoadRequest): Promise<Resolution>
     projectFile: project.path,
     environment,
     target: own.target,
-    models: file.models ?? {},
+    models: Object.fromEntries(Object.entries(file.models ?? {}).map(([name, model]) => [name, modelSource(model)])),
     declared,
     layers,
   });
@@ -90,12 +91,21 @@ function identity(request: LoadRequest, document: SourceDocument, file: ProjectF
       value: file.environments[environment]?.target ?? null,
       origin: inFile(["environments", environment, "target"]),
     },
-    ...Object.entries(file.models ?? {}).map(([name, { source, ...rest }]): Traced => ({
+    ...Object.entries(file.models ?? {}).map(([name, model]): Traced => ({
       path: dotted(["models", name]),
-      value: [source, ...Object.values(rest)].join(" "),
+      value: modelWords(model),
       origin: inFile(["models", name], "key"),
     })),
   ];
+}
+
+/** `hub BAAI/bge-m3 <commit>`, `preset bge-m3 int8`: what the file says of a model, in its order. */
+function modelWords(model: PresetChoice | ModelSource): string {
+  const { source = "preset", ...rest } = model;
+  return [
+    source,
+    ...Object.values(rest).map((value) => (typeof value === "object" ? JSON.stringify(value) : String(value))),
+  ].join(" ");
 }
 
 /** Finds and reads the project file without judging it. Throws when there is none or when it cannot be read. */

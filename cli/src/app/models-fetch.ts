@@ -2,7 +2,7 @@ import { dirname, isAbsolute, join } from "node:path";
 import type { ModelSource } from "../domain/config/resolved.js";
 import { PreflightRefused, UsageError } from "../domain/errors.js";
 import type { LockedModel, ModelTools, StoredModel } from "../ports.js";
-import { type FetcherResult, runFetch } from "./models-run.js";
+import { type FetcherResult, newestCommit, runFetch } from "./models-run.js";
 
 export interface FetchRequest {
   /** Names in gpuctl.yaml's `models`; none means all. */
@@ -58,19 +58,40 @@ async function fetchOne(
   source: ModelSource,
   update: boolean,
 ): Promise<FetchedModel> {
-  const locked = await tools.lock.read();
-  const state = locked[name] === undefined ? "absent" : await presentState(tools, name, update);
-  if (typeof state === "object") return describe(state, name, "present");
+  const locked = (await tools.lock.read())[name];
+  const state = locked === undefined ? "absent" : await presentState(tools, name, update);
+  const spec = await specOf(tools, source, update ? undefined : locked);
+  if (typeof state === "object" && !(update && (await movedOn(tools, python, name, source, state)))) {
+    await tools.uses.claim(state.directory, tools.lock.file);
+    return describe(state, name, "present");
+  }
   const same = state === "absent" ? await alreadyStored(tools, name, source) : null;
   if (same !== null) {
     await pin(tools, name, { ...same.ref, selfRecorded: same.probes.origin === "self-recorded" }, update);
+    await tools.uses.claim(same.directory, tools.lock.file);
     return describe(same, name, "present");
   }
-  const fetched = await runFetch(tools, python, name, await specOf(tools, source));
+  const fetched = await runFetch(tools, python, name, spec);
   await pin(tools, name, fetched, update);
   const stored = await tools.models.resolve(name, tools.config);
+  await tools.uses.claim(stored.directory, tools.lock.file);
   return describe(stored, name, state === "damaged" ? "repaired" : "fetched");
 }
+
+/** Whether the hub has a newer commit of a model that gpuctl.yaml pins to none. */
+async function movedOn(
+  tools: ModelTools,
+  python: string,
+  name: string,
+  source: ModelSource,
+  { ref }: StoredModel,
+): Promise<boolean> {
+  if (source.source !== "hub" || source.revision !== undefined) return false;
+  return (await newestCommit(tools, python, name, await specOf(tools, source, undefined))) !== commitOf(ref.revision);
+}
+
+/** A revision is the commit, and a suffix when options make it another model. */
+const commitOf = (revision: string): string => revision.slice(0, 40);
 
 /** Another project may have fetched the very same thing: then only the lock is missing. */
 async function alreadyStored(tools: ModelTools, name: string, source: ModelSource): Promise<StoredModel | null> {
@@ -132,9 +153,12 @@ const sameFiles = (a: LockedModel, b: LockedModel): boolean =>
   Object.keys(a.files).length === Object.keys(b.files).length &&
   Object.entries(a.files).every(([file, hash]) => b.files[file] === hash);
 
-/** The source as the fetcher reads it; paths count from gpuctl.yaml. */
-async function specOf(tools: ModelTools, source: ModelSource): Promise<Record<string, unknown>> {
-  if (source.source === "hub") return { ...source };
+/** The source as the fetcher reads it; paths count from gpuctl.yaml, and a commit that the file leaves open is the lock's. */
+async function specOf(tools: ModelTools, source: ModelSource, locked: LockedModel | undefined): Promise<Record<string, unknown>> {
+  if (source.source === "hub") {
+    const pinned = locked?.id === source.id ? { revision: commitOf(locked.revision) } : {};
+    return { ...pinned, ...source };
+  }
   if (source.source === "package") return { ...source, lock: await tools.packageLock(source.package) };
   const counted = isAbsolute(source.path) || source.path.startsWith("~");
   return { ...source, path: counted ? source.path : join(dirname(tools.config.projectFile), source.path) };

@@ -10,6 +10,7 @@ export interface ListedModel {
   dimension: number | null;
   bytes: number;
   licence: string;
+  dtype: "float32" | "int8";
   probes: "reference" | "self-recorded";
   directory: string;
 }
@@ -51,6 +52,7 @@ function listed(model: StoredModel, name: string | null): ListedModel {
     dimension,
     bytes,
     licence,
+    dtype: model.dtype ?? "float32",
     probes: model.probes.origin,
     directory,
   };

@@ -15,9 +15,29 @@ export async function runFetch(
   name: string,
   spec: Readonly<Record<string, unknown>>,
 ): Promise<FetcherResult> {
+  return understand(await run(tools, python, name, ["fetch", "--store", tools.paths.store, "--spec", JSON.stringify(spec)]));
+}
+
+/** The commit that the hub's `main` of a model is at. */
+export async function newestCommit(
+  tools: ModelTools,
+  python: string,
+  name: string,
+  spec: Readonly<Record<string, unknown>>,
+): Promise<string> {
+  return String((await run(tools, python, name, ["resolve", "--spec", JSON.stringify(spec)]))["revision"]);
+}
+
+/** One command of the Python side; its result event. */
+async function run(
+  tools: ModelTools,
+  python: string,
+  name: string,
+  command: readonly string[],
+): Promise<Readonly<Record<string, unknown>>> {
   const { executor, signal, paths } = tools;
   const events = new FetcherEvents(name, tools.progress, tools.clock);
-  const argv = [python, "-m", "gpuctl_serving.models", "fetch", "--store", paths.store, "--spec", JSON.stringify(spec)] as const;
+  const argv = [python, "-m", "gpuctl_serving.models", ...command] as const;
   const result = await executor.run(
     { argv: [...argv], env: { PYTHONPATH: paths.wheel } },
     {
@@ -53,9 +73,9 @@ class FetcherEvents {
     else if (event["event"] === "error") this.#error = event;
   }
 
-  outcome(run: { code: number | null; signal: string | null; stderr: string }): FetcherResult {
+  outcome(run: { code: number | null; signal: string | null; stderr: string }): Readonly<Record<string, unknown>> {
     if (this.#error !== null) throw failure(this.#name, this.#error);
-    if (run.code === 0 && this.#result !== null) return understand(this.#result);
+    if (run.code === 0 && this.#result !== null) return this.#result;
     const said = run.stderr.trim().split("\n").slice(-3).join("\n");
     throw new Failed(`fetching the model ${this.#name} failed`, {
       because: said === "" ? `the fetcher ended with ${String(run.code ?? run.signal)} and said nothing` : said,

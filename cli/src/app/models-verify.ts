@@ -1,5 +1,5 @@
 import { Failed, UsageError } from "../domain/errors.js";
-import type { ModelTools } from "../ports.js";
+import type { ModelTools, Parity } from "../ports.js";
 
 export interface VerifiedModel {
   name: string;
@@ -7,6 +7,9 @@ export interface VerifiedModel {
   revision: string;
   files: number;
   bytes: number;
+  licence: string;
+  /** Of a quantised model: what was measured when it was fetched, against its original. */
+  parity: Parity | null;
 }
 
 /** Hashes every file of the models that gpuctl.yaml names, and throws Failed when one is not what was fetched. */
@@ -22,8 +25,8 @@ export async function modelsVerify(tools: ModelTools, names: readonly string[]):
     progress.emit({ kind: "amount", label: "verify", done, total: wanted.length, unit: "models" });
     const model = await models.resolve(name, config);
     problems.push(...(await models.verify(model, signal)).map((problem) => ({ model: name, ...problem })));
-    const { ref, bytes } = model;
-    verified.push({ name, id: ref.id, revision: ref.revision, files: Object.keys(ref.files).length, bytes });
+    const { ref, bytes, licence, parity = null } = model;
+    verified.push({ name, id: ref.id, revision: ref.revision, files: Object.keys(ref.files).length, bytes, licence, parity });
   }
   progress.emit({ kind: "amount", label: "verify", done: wanted.length, total: wanted.length, unit: "models" });
   if (problems.length > 0) throw damaged(problems);

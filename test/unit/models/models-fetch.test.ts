@@ -15,6 +15,7 @@ import { ScriptedExecutor } from "../../fakes/scripted-executor.js";
 import { SteppingClock } from "../../fakes/stepping-clock.js";
 import { projectConfig } from "../../support/project-config.js";
 import { type ModelSettings, storeModel } from "../../support/stored-model.js";
+import { ListedUses } from "../../support/model-uses.js";
 import { temporaryDirectories } from "../../support/temporary.js";
 
 const temporary = temporaryDirectories();
@@ -32,7 +33,12 @@ class Project {
   settings: ModelSettings = packaged;
   says: Partial<CommandResult> | null = null;
   pythonMade = false;
-  readonly executor = new ScriptedExecutor(() => this.says ?? { stdout: this.#fetch() });
+  readonly uses = new ListedUses();
+  /** What the hub's main is at, for `resolve`. */
+  newest = "";
+  readonly executor = new ScriptedExecutor(
+    ({ argv }) => this.says ?? { stdout: argv.includes("resolve") ? this.#resolve() : this.#fetch() },
+  );
 
   tools(source: ModelSource = { source: "package", package: "acme-tiny" }): ModelTools {
     const config = projectConfig(this.directory, { tiny: source });
@@ -42,6 +48,7 @@ class Project {
       config,
       lock,
       models,
+      uses: this.uses,
       python: {
         find: () => Promise.resolve("/venv/bin/python"),
         ensure: () => Promise.resolve({ python: "/venv/bin/python", made: this.pythonMade }),
@@ -54,6 +61,10 @@ class Project {
       packageLock: () => Promise.resolve("/locks/tiny.txt"),
       paths: { store: this.store, wheel: "/cache/x.whl" },
     };
+  }
+
+  #resolve(): string {
+    return JSON.stringify({ event: "result", id: this.settings.id, revision: this.newest });
   }
 
   #fetch(): string {
@@ -226,5 +237,72 @@ describe("models list and verify", () => {
       nextSteps: ["gpuctl models fetch tiny, which fetches and replaces what is damaged"],
     });
     await expect(modelsVerify(project.tools(), ["huge"])).rejects.toBeInstanceOf(UsageError);
+  });
+});
+
+describe("models fetch of a preset that pins no commit", () => {
+  const first = "a".repeat(40);
+  const later = "b".repeat(40);
+  const e5: ModelSource = { source: "hub", id: "acme/e5", prompts: { query: "query: ", passage: "passage: " } };
+  const at = (commit: string): ModelSettings => ({
+    id: "acme/e5",
+    revision: `${commit}-123456`,
+    source: { source: "hub", id: "acme/e5", revision: commit },
+    prompts: { passage: "passage: ", query: "query: " },
+  });
+  const specs = (project: Project): unknown[] =>
+    project.executor.commands.map(({ argv }) => JSON.parse(argv.at(-1) ?? "") as unknown);
+
+  it("takes what the hub has, and from then on what the lock pins", async () => {
+    const project = new Project();
+    project.settings = at(first);
+    await modelsFetch(project.tools(e5), all);
+    expect(await project.tools(e5).lock.read()).toMatchObject({ tiny: { revision: `${first}-123456` } });
+    rmSync(project.store, { recursive: true });
+    await modelsFetch(project.tools(e5), all);
+    expect(specs(project)).toEqual([e5, { ...e5, revision: first }]);
+  });
+
+  it("--update asks the hub, and fetches only when it has moved on", async () => {
+    const project = new Project();
+    project.settings = at(first);
+    project.newest = first;
+    await modelsFetch(project.tools(e5), all);
+    const update = { names: [], update: true };
+    expect(await modelsFetch(project.tools(e5), update)).toMatchObject({ models: [{ outcome: "present" }] });
+    expect(project.executor.commands.map(({ argv }) => argv[3])).toEqual(["fetch", "resolve"]);
+    project.newest = later;
+    project.settings = at(later);
+    expect(await modelsFetch(project.tools(e5), update)).toMatchObject({ models: [{ revision: `${later}-123456` }] });
+    expect(specs(project).at(-1)).toEqual(e5);
+  });
+
+  it("refuses other prompts or another dtype until the lock may follow", async () => {
+    const project = new Project();
+    project.settings = at(first);
+    await modelsFetch(project.tools(e5), all);
+    for (const changed of [{ prompts: { query: "Q: " } }, { dtype: "int8" as const }, { normalize: false }]) {
+      const refused = modelsFetch(project.tools({ ...e5, ...changed }), all);
+      await expect(refused).rejects.toThrow("was changed in gpuctl.yaml");
+    }
+  });
+
+  it("claims the model for the project's lock, so that no other project removes it", async () => {
+    const project = new Project();
+    await modelsFetch(project.tools(), all);
+    const lock = join(project.directory, "gpuctl.lock.json");
+    expect(project.uses.claimed).toEqual([{ directory: expect.stringContaining("acme--tiny") as string, lock }]);
+  });
+});
+
+describe("models verify of a quantised model", () => {
+  it("repeats what was measured against its original", async () => {
+    const project = new Project();
+    const parity = { kind: "embedder", texts: 228, overlap: 0.976, meanCosine: 0.99934, leastCosine: 0.99757, alone: 1 } as const;
+    project.settings = { ...packaged, dtype: "int8", parity };
+    const source: ModelSource = { source: "package", package: "acme-tiny", dtype: "int8" };
+    await modelsFetch(project.tools(source), all);
+    expect(await modelsVerify(project.tools(source), [])).toMatchObject([{ name: "tiny", licence: "MIT", parity }]);
+    expect(await modelsList(project.tools(source))).toMatchObject({ models: [{ dtype: "int8" }] });
   });
 });

@@ -1,6 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
-import type { EnvironmentConfig, ModelSource } from "../../domain/config/resolved.js";
+import { isDeepStrictEqual } from "node:util";
+import type { EnvironmentConfig, ModelDetails, ModelSource } from "../../domain/config/resolved.js";
 import { ConfigInvalid, PreflightRefused } from "../../domain/errors.js";
 import type { ModelRef } from "../../domain/release.js";
 import type { LockedModel, ModelLockFile, ModelStore, StoredModel } from "../../ports.js";
@@ -66,7 +67,7 @@ export class FileModelStore implements ModelStore {
   /** A stored model that fetching a source would give again; null when that can only be told by fetching. `hashes`: what its lock allows. */
   async matching(name: string, source: ModelSource, hashes: ReadonlySet<string>): Promise<StoredModel | null> {
     // Options make another revision, whose name only the fetcher knows.
-    if (source.pooling !== undefined || source.maxTokens !== undefined) return null;
+    if (optionNames.some((option) => source[option] !== undefined)) return null;
     for (const directory of await this.#directories()) {
       const read = await readManifest(directory);
       if (read.ok && isOutcome(source, read.manifest, hashes)) return stored(read.manifest, read.hash, directory, name);
@@ -126,7 +127,13 @@ function stored(manifest: Manifest, hash: string, directory: string, name: strin
   const files = Object.fromEntries(Object.entries(manifest.files).map(([file, entry]) => [file, entry.sha256]));
   const { id, revision, generation, kind, dimension, licence, probes } = manifest;
   const bytes = Object.values(manifest.files).reduce((sum, file) => sum + file.bytes, 0);
-  return { ref: { name, id, revision, manifest: hash, files, generation }, kind, dimension, directory, bytes, licence, probes };
+  const { dtype, parity } = manifest;
+  return {
+    ref: { name, id, revision, manifest: hash, files, generation },
+    ...{ kind, dimension, directory, bytes, licence, probes },
+    ...(dtype === undefined ? {} : { dtype }),
+    ...(parity === undefined ? {} : { parity }),
+  };
 }
 
 function refuse(what: string, because: string): PreflightRefused {
@@ -148,14 +155,29 @@ function differs(source: ModelSource, manifest: Manifest): string | null {
   const from = manifest.source;
   const was = String(from["source"]);
   if (was !== source.source) return `it was fetched from a ${was} source and gpuctl.yaml names a ${source.source} source`;
-  if (source.pooling !== undefined && source.pooling !== manifest.pooling) {
-    return `it was fetched with ${String(manifest.pooling)} pooling and gpuctl.yaml asks for ${source.pooling}`;
-  }
-  if (source.maxTokens !== undefined && source.maxTokens !== manifest.maxTokens) {
-    return `it was fetched with maxTokens ${manifest.maxTokens.toString()} and gpuctl.yaml asks for ${source.maxTokens.toString()}`;
+  const fetched: ModelDetails = { prompts: {}, ...manifest, dtype: manifest.dtype ?? "float32", pooling: poolingOf(manifest) };
+  const wanted: ModelDetails = { ...source, dtype: source.dtype ?? "float32" };
+  const changed = optionNames.find(
+    (option) => wanted[option] !== undefined && !isDeepStrictEqual(wanted[option], fetched[option]),
+  );
+  if (changed !== undefined && appliesTo(changed, manifest)) {
+    return `it was fetched with ${changed} ${shown(fetched[changed])} and gpuctl.yaml asks for ${shown(wanted[changed])}`;
   }
   return sourceDiffers(source, from);
 }
+
+/** What makes a revision of its own, and the licence, which is recorded. */
+const optionNames = ["pooling", "maxTokens", "normalize", "prefix", "prompts", "licence", "dtype"] as const;
+
+const poolingOf = ({ pooling }: Manifest): ModelDetails["pooling"] =>
+  pooling === "mean" || pooling === "cls" ? pooling : undefined;
+
+/** A cross-encoder has no vectors to pool, scale or prompt. */
+const appliesTo = (option: (typeof optionNames)[number], { kind }: Manifest): boolean =>
+  kind === "embedder" || option === "maxTokens" || option === "licence" || option === "dtype";
+
+const shown = (value: ModelDetails[keyof ModelDetails]): string =>
+  typeof value === "object" ? JSON.stringify(value) : String(value);
 
 function sourceDiffers(source: ModelSource, from: Readonly<Record<string, unknown>>): string | null {
   switch (source.source) {
@@ -166,9 +188,9 @@ function sourceDiffers(source: ModelSource, from: Readonly<Record<string, unknow
     }
     case "hub": {
       const fetched = `${String(from["id"])}@${String(from["revision"])}`;
-      return fetched === `${source.id}@${source.revision}`
-        ? null
-        : `it was ${fetched} and is now ${source.id}@${source.revision}`;
+      if (source.revision === undefined) return from["id"] === source.id ? null : `it was ${fetched} and is now ${source.id}`;
+      const wanted = `${source.id}@${source.revision}`;
+      return fetched === wanted ? null : `it was ${fetched} and is now ${wanted}`;
     }
     case "path":
       // A folder may move; its content is pinned by the revision, which `models fetch` computes.

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { sha256 } from "../../domain/canonical.js";
 import type { Sha256 } from "../../domain/names.js";
-import type { Probes } from "../../ports.js";
+import type { Parity, Probes } from "../../ports.js";
 
 /** manifest.json as docs/architecture.md describes it. */
 export interface Manifest {
@@ -13,11 +13,16 @@ export interface Manifest {
   source: Readonly<Record<string, unknown>>;
   licence: string;
   pooling: string | null;
+  normalize: boolean;
+  prefix: string;
   maxTokens: number;
   dimension: number | null;
   generation: string | null;
   files: Readonly<Record<string, { sha256: Sha256; bytes: number }>>;
   probes: Probes;
+  prompts?: Readonly<Record<string, string>>;
+  dtype?: "int8";
+  parity?: Parity;
 }
 
 export type ReadManifest = { ok: true; manifest: Manifest; hash: Sha256 } | { ok: false; because: string };

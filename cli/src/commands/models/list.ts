@@ -15,7 +15,7 @@ export default class ModelsList extends BaseCommand<typeof ModelsList> {
   }
 
   override render({ models, missing }: ModelList): string {
-    const rows = [["NAME", "MODEL", "REVISION", "KIND", "SIZE", "LICENCE", "PROBES"], ...models.map(row)];
+    const rows = [["NAME", "MODEL", "REVISION", "KIND", "DTYPE", "SIZE", "LICENCE", "PROBES"], ...models.map(row)];
     const widths = rows[0]?.map((_, column) => Math.max(...rows.map((cells) => cells[column]?.length ?? 0))) ?? [];
     const table = rows.map((cells) =>
       cells
@@ -28,7 +28,7 @@ export default class ModelsList extends BaseCommand<typeof ModelsList> {
   }
 }
 
-function row({ name, id, revision, kind, dimension, bytes, licence, probes }: ListedModel): string[] {
+function row({ name, id, revision, kind, dimension, dtype, bytes, licence, probes }: ListedModel): string[] {
   const what = dimension === null ? kind : `${kind} ${dimension.toString()}`;
-  return [name ?? "-", id, revision, what, `${(bytes / 1e6).toFixed(1)} MB`, licence, probes];
+  return [name ?? "-", id, revision, what, dtype, `${(bytes / 1e6).toFixed(1)} MB`, licence, probes];
 }

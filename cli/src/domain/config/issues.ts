@@ -44,7 +44,10 @@ function fromUnion(
 ): Problem[] {
   const value = valueAt(document.value, path);
   if (issue.errors.length === 0) {
-    const options = "options" in issue && Array.isArray(issue.options) ? issue.options.map(String) : [];
+    const options =
+      "options" in issue && Array.isArray(issue.options)
+        ? issue.options.filter((option) => option !== undefined && option !== null).map(String)
+        : [];
     return [wrongValue(options, issue.message, path, document)];
   }
   const deeper = issue.errors.filter(

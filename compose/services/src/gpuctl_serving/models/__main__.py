@@ -1,4 +1,4 @@
-"""`python -m gpuctl_serving.models fetch | list | verify`: JSON lines on stdout, exit 1 on a problem."""
+"""`python -m gpuctl_serving.models fetch | resolve | list | verify`: JSON lines on stdout, exit 1 on a problem."""
 
 import argparse
 import asyncio
@@ -12,9 +12,10 @@ import msgspec
 
 from gpuctl_serving.models.errors import ModelProblem
 from gpuctl_serving.models.fetch import fetch
+from gpuctl_serving.models.hub import resolve_commit
 from gpuctl_serving.models.manifest import MANIFEST, damage, read_manifest, sha256_file
 from gpuctl_serving.models.progress import Progress
-from gpuctl_serving.models.spec import parse_spec
+from gpuctl_serving.models.spec import HubSpec, parse_spec
 from gpuctl_serving.models.store import ModelStore, StoredModel
 
 
@@ -40,6 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     fetching = commands.add_parser("fetch", help="fetch one model into the store")
     fetching.add_argument("--spec", required=True, help="the model's source as JSON")
+    resolving = commands.add_parser("resolve", help="print the commit that a model of the hub is at")
+    resolving.add_argument("--spec", required=True, help="the model's source as JSON")
     listing = commands.add_parser("list", help="print every stored model")
     verifying = commands.add_parser("verify", help="hash every file of every stored model")
     verifying.add_argument("--directory", type=Path, help="only this model's directory")
@@ -51,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
 def _fetch(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     stored = asyncio.run(fetch(parse_spec(options.spec), ModelStore(options.store), progress))
     return _summary(stored)
+
+
+def _resolve(options: argparse.Namespace, _: Progress) -> dict[str, Any]:
+    spec = parse_spec(options.spec)
+    if not isinstance(spec, HubSpec):
+        raise ModelProblem("only a model of the hub has commits", f"the source is {type(spec).__name__}")
+    return {"id": spec.id, "revision": resolve_commit(spec)}
 
 
 def _list(options: argparse.Namespace, _: Progress) -> dict[str, Any]:
@@ -97,7 +107,7 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-_COMMANDS = {"fetch": _fetch, "list": _list, "verify": _verify}
+_COMMANDS = {"fetch": _fetch, "resolve": _resolve, "list": _list, "verify": _verify}
 
 if __name__ == "__main__":
     sys.exit(main())

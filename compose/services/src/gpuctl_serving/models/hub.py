@@ -73,6 +73,15 @@ def hub_snapshot(spec: HubSpec, store: Path, progress: Progress) -> Iterator[Sna
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def resolve_commit(spec: HubSpec) -> str:
+    """The commit that `spec` means now: its own, or what `main` is at."""
+    _check(spec)
+    env = HubEnvironment.of(os.environ)
+    if env.offline:
+        return _from_cache(spec, env).commit
+    return _info(spec, HubHttp(env.endpoint, env.token)).sha
+
+
 def _check(spec: HubSpec) -> None:
     if not _REPOSITORY.fullmatch(spec.id):
         raise ModelProblem(f"{spec.id!r} is not the name of a repository", "it is like BAAI/bge-m3")
