@@ -5,7 +5,7 @@ transitions.py says how an event changes the state; supervisor.py carries its ef
 """
 
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Literal, assert_never, get_args
 
 from gpuctl_serving.engines.protocol import Device
 
@@ -21,23 +21,13 @@ Reason = Literal[
     "worker-hung",
     "nvml-fault",
 ]
-REASONS: tuple[Reason, ...] = (
-    "provider-absent",
-    "load-failure",
-    "canary-mismatch",
-    "non-finite",
-    "device-error",
-    "out-of-memory",
-    "worker-died",
-    "worker-hung",
-    "nvml-fault",
-)
+REASONS: tuple[Reason, ...] = get_args(Reason)
 SlotName = Literal["primary", "fallback"]
 #: `loading` until something answers; `ready`: the primary answers; `degraded`: the fallback answers, or the
 #: primary is not on the device that was wished; `recovering`: the primary is coming back (the fallback may
 #: answer meanwhile); `failed`: nothing answers and a restart has failed (still tried, ever more rarely).
 Phase = Literal["loading", "ready", "degraded", "recovering", "failed"]
-PHASES: tuple[Phase, ...] = ("loading", "ready", "degraded", "recovering", "failed")
+PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from gpuctl_serving.engines.held import EngineFactory, Held, Part, Proof, reason_of
+from gpuctl_serving.engines.holdings import Holdings
 from gpuctl_serving.engines.protocol import DeviceLost
 from gpuctl_serving.engines.state import (
     Announce,
@@ -15,7 +16,6 @@ from gpuctl_serving.engines.state import (
     Effect,
     Event,
     Fault,
-    Loaded,
     Policy,
     Prove,
     Reason,
@@ -36,9 +36,6 @@ from gpuctl_serving.kit.logs import Log
 
 #: How often engines are looked at that nobody is asking anything.
 _LOOK_SECONDS = 1.0
-#: How long a new engine waits for its predecessor to give the device's memory back.
-_HANDOVER_SECONDS = 15.0
-_CLOSE_SECONDS = 5.0
 
 T = TypeVar("T")
 OnChange = Callable[[View, View], None]
@@ -68,7 +65,6 @@ class Supervisor:
     ) -> None:
         self._parts = parts
         self._gpu_fault = gpu_fault
-        self._factory = factory
         self._between = between
         self._on_change = on_change
         self._on_start = on_start
@@ -80,8 +76,7 @@ class Supervisor:
             shortfall,
         )
         self._changed = threading.Condition(threading.RLock())
-        self._held: dict[SlotName, Held] = {}
-        self._endings: dict[SlotName, threading.Thread] = {}
+        self._engines = Holdings(parts, factory, self._changed, self._wanted, self._hear)
         self._closed = False
 
     def start(self) -> View:
@@ -104,12 +99,11 @@ class Supervisor:
         """The engine that gets the batches."""
         with self._changed:
             name = self._state.serving
-            return None if name is None else self._held.get(name)
+            return None if name is None else self._engines.get(name)
 
     def held(self, name: SlotName) -> Held | None:
         """The engine a slot has now, up or not."""
-        with self._changed:
-            return self._held.get(name)
+        return self._engines.get(name)
 
     def slots(self) -> dict[SlotName, Slot]:
         """Every slot as it is now."""
@@ -128,7 +122,7 @@ class Supervisor:
         order: tuple[SlotName, ...] = ("fallback", "primary") if retry else ("primary", "fallback")
         with self._changed:
             for name in order:
-                slot, held = self._state.slot(name), self._held.get(name)
+                slot, held = self._state.slot(name), self._engines.get(name)
                 if slot is not None and held is not None and slot.up and held.part.model == model:
                     return held
         return None
@@ -186,13 +180,8 @@ class Supervisor:
         """Ends every engine; does not wait long for one that hangs."""
         with self._changed:
             self._closed = True
-            for name in [*self._held]:
-                self._end(name)
-            endings = [*self._endings.values()]
             self._changed.notify_all()
-        until = time.monotonic() + _CLOSE_SECONDS
-        for ending in endings:
-            ending.join(max(0.0, until - time.monotonic()))
+        self._engines.close()
 
     def _mind(self) -> None:
         """Lets time pass for the state machine; looks at engines that nobody asks anything."""
@@ -204,8 +193,7 @@ class Supervisor:
                 left = _LOOK_SECONDS if due is None else due - time.monotonic()
                 if left > 0:
                     self._changed.wait(min(left, _LOOK_SECONDS))
-                helds = [*self._held.values()]
-            for held in helds:
+            for held in self._engines.all():
                 self._look_at(held)
             self._hear(Tick(time.monotonic()))
 
@@ -228,18 +216,20 @@ class Supervisor:
             if effects:
                 self._changed.notify_all()
 
+    def _wanted(self, name: SlotName, run: int) -> bool:
+        """Whether an engine that is being made was not given up meanwhile."""
+        slot = self._state.slot(name)
+        return not self._closed and slot is not None and slot.run == run and isinstance(slot.status, Starting)
+
     def _carry_out(self, effect: Effect) -> None:
         match effect:
             case Start(slot, run):
                 self._on_start(slot, run)
-                threading.Thread(
-                    target=self._load, args=(slot, run), name=f"load-{slot}-{run}", daemon=True
-                ).start()
+                self._engines.start(slot, run)
             case Stop(slot, _):
-                self._end(slot)
+                self._engines.end(slot)
             case Prove(slot, _):
-                held = self._held.get(slot)
-                if held is not None:
+                if (held := self._engines.get(slot)) is not None:
                     self._ask_canary(held)
             case Announce(before, after):
                 _tell(before, after)
@@ -256,57 +246,6 @@ class Supervisor:
             self.prove(held)
         except DeviceLost as failure:
             log.warning("canary-failed", slot=held.slot, detail=str(failure))
-
-    def _load(self, slot: SlotName, run: int) -> None:
-        """On a thread of its own: it may take minutes, or never end."""
-        if (before := self._endings.get(slot)) is not None:
-            before.join(_HANDOVER_SECONDS)
-        part = self._parts[slot]
-        now = time.monotonic
-        try:
-            held = Held(slot, run, part, self._factory(part.spec))
-            if not self._adopt(held):
-                held.end()
-                return
-            started = now()
-            wrong = held.load()
-        except Exception as failure:  # Whatever a library raises while loading, this engine is not usable.
-            reason = reason_of(failure) if isinstance(failure, DeviceLost) else "load-failure"
-            self._hear(Fault(now(), slot, run, reason, str(failure) or type(failure).__name__))
-            return
-        facts = held.facts
-        if wrong is not None and facts is not None:
-            detail = f"the session runs on {', '.join(facts.providers)}, not on {part.spec.device}"
-            self._hear(Fault(now(), slot, run, wrong, detail))
-            return
-        if facts is not None:
-            ms = round((now() - started) * 1000)
-            log.info("engine-loaded", slot=slot, engine=facts.name, device=facts.device, ms=ms)
-        self._hear(Loaded(now(), slot, run))
-
-    def _adopt(self, held: Held) -> bool:
-        """Takes a new engine in, unless it was given up while it was being made."""
-        with self._changed:
-            slot = self._state.slot(held.slot)
-            if self._closed or slot is None or slot.run != held.run or not isinstance(slot.status, Starting):
-                return False
-            self._held[held.slot] = held
-            return True
-
-    def _end(self, name: SlotName) -> None:
-        held = self._held.pop(name, None)
-        if held is None:
-            return
-        ending = threading.Thread(target=_end_quietly, args=(held,), name=f"end-{name}", daemon=True)
-        self._endings[name] = ending
-        ending.start()
-
-
-def _end_quietly(held: Held) -> None:
-    try:
-        held.end()
-    except Exception:  # It is given up already: nothing more can be done about it than to say so.
-        log.error("engine-not-closed", slot=held.slot)
 
 
 def _tell(before: View, after: View) -> None:
