@@ -127,6 +127,25 @@ const indexOptions = z
       .enum(["auto", "Flat", "IVFFlat", "IVFPQ"])
       .optional()
       .describe("FAISS index type; auto chooses by size (default)."),
+    indexNlist: count(0, 16_384).optional().describe("Inverted lists; 0 chooses by size (default)."),
+    indexPqM: count(0, 96).optional().describe("Bytes of an IVFPQ code; 0 takes the most a GPU can search (default)."),
+    indexRecall: z
+      .number()
+      .min(0.01)
+      .max(1)
+      .optional()
+      .describe("Share of the true neighbours that searches of inverted lists look for (default 0.95)."),
+    indexReplicaFrom: count(1, 1_000_000_000)
+      .optional()
+      .describe("Smaller namespaces are searched by the CPU alone (default 10000)."),
+    indexReplicaWrites: count(1, 1_000_000_000)
+      .optional()
+      .describe("Changes after which the GPU's copy is made anew (default 10000)."),
+    indexReplicaSeconds: count(1, 86_400).optional().describe("Seconds after which it is, if anything changed (default 60)."),
+    indexReplicaTimeout: positiveDuration
+      .optional()
+      .describe("A GPU search that takes longer is answered by the CPU (default 1s)."),
+    indexGpuTempMib: count(0, 65_536).optional().describe("MiB FAISS may take on the card beside the index (default 256)."),
     ...sharedOptions,
   })
   .describe("Options of the index.");

@@ -77,6 +77,14 @@ const variableOf = {
   slow: "GPUCTL_SLOW_MS",
   dimension: "GPUCTL_INDEX_DIMENSION",
   indexType: "GPUCTL_INDEX_TYPE",
+  indexNlist: "GPUCTL_INDEX_NLIST",
+  indexPqM: "GPUCTL_INDEX_PQ_M",
+  indexRecall: "GPUCTL_INDEX_RECALL",
+  indexReplicaFrom: "GPUCTL_INDEX_REPLICA_FROM",
+  indexReplicaWrites: "GPUCTL_INDEX_REPLICA_WRITES",
+  indexReplicaSeconds: "GPUCTL_INDEX_REPLICA_SECONDS",
+  indexReplicaTimeout: "GPUCTL_INDEX_REPLICA_TIMEOUT_MS",
+  indexGpuTempMib: "GPUCTL_INDEX_GPU_TEMP_MIB",
 } as const;
 
 export type OptionName = keyof typeof variableOf;
@@ -104,7 +112,18 @@ const modelOnly: readonly OptionName[] = [
   "redisUrl",
   "redisTimeout",
 ];
-const indexOnly: readonly OptionName[] = ["dimension", "indexType"];
+const indexOnly: readonly OptionName[] = [
+  "dimension",
+  "indexType",
+  "indexNlist",
+  "indexPqM",
+  "indexRecall",
+  "indexReplicaFrom",
+  "indexReplicaWrites",
+  "indexReplicaSeconds",
+  "indexReplicaTimeout",
+  "indexGpuTempMib",
+];
 
 /** Options that a service has. */
 export function optionsOf(service: ServiceName): readonly OptionName[] {

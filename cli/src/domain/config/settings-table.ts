@@ -54,6 +54,7 @@ const textOptions: readonly OptionName[] = [
   "corsOrigins",
   "slow",
   "indexType",
+  "indexReplicaTimeout",
   "maxBodyBytes",
   "cacheBytes",
 ];
@@ -84,7 +85,7 @@ export const settingAt = (dottedPath: string): Setting | undefined =>
 
 /** A variable's text as the value it would be in the file. Text that is no number stays text, for the schema to refuse. */
 export function typed(setting: Setting, text: string): unknown {
-  if (setting.kind === "integer") return /^-?\d{1,15}$/.test(text) ? Number(text) : text;
+  if (setting.kind === "integer") return /^-?\d{1,15}(\.\d{1,6})?$/.test(text) ? Number(text) : text;
   if (setting.kind === "flag") return text === "true" || text === "1" ? true : text === "false" || text === "0" ? false : text;
   // A size may be a plain number of bytes in the file.
   return ["maxBodyBytes", "cacheBytes"].includes(String(setting.path.at(-1))) && /^\d{1,15}$/.test(text) ? Number(text) : text;

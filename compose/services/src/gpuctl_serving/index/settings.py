@@ -162,9 +162,9 @@ ALIASES = (
 
 #: Understood, but without an effect here, and why. Values are never repeated: one of them is a password.
 WITHOUT_EFFECT = {
-    "FAISS_GPU_ID": "this build searches on the CPU",
-    "CUDA_VISIBLE_DEVICES": "this build searches on the CPU",
-    "GPU_MEMORY_LIMIT": "this build searches on the CPU",
+    "FAISS_GPU_ID": "the card is chosen by `gpu` of the service",
+    "CUDA_VISIBLE_DEVICES": "the card is chosen by `gpu` of the service",
+    "GPU_MEMORY_LIMIT": "GPUCTL_INDEX_GPU_TEMP_MIB limits what FAISS takes beside the index",
     "VECTOR_STORE_BATCH_SIZE": "commits are grouped anyway, and a request may carry GPUCTL_MAX_ITEMS items",
     "REDIS_PASSWORD": "the index keeps everything in its own database and asks no Redis",
 }
