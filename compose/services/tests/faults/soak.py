@@ -24,7 +24,7 @@ from gpuctl_serving.models.manifest import read_manifest
 from gpuctl_serving.models.probing import unit
 from gpuctl_serving.models.tokenizer import ModelTokenizer
 
-DEADLINE_MS = 4000
+DEADLINE_MS = 10_000
 #: A service under test is given this much more than its deadline before a request counts as lost.
 _GRACE_SECONDS = 3.0
 

@@ -1,5 +1,6 @@
 """A worker never outlives its front, however the front ends; and it lives as long as the front does."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -67,6 +68,41 @@ def test_a_front_that_is_killed_takes_its_worker_along_idle_hanging_or_stopped(d
         assert ends(worker)
 
 
+def started_by(front_pid: int) -> list[int]:
+    """Pids of living workers that a front started, by their command lines."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f'"front":{front_pid},'.encode() in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return [pid for pid in found if alive(pid)]
+
+
+def test_no_instant_of_a_start_leaves_a_worker_without_its_front() -> None:
+    seen = 0
+    for instant in range(6):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.worker.front", "idle"],
+            cwd=SERVICES,
+            env={"PYTHONPATH": f"{SERVICES / 'src'}:{SERVICES}"},
+            stdout=subprocess.DEVNULL,
+        )
+        if instant % 2:
+            # As soon as there is one: between its fork and its first instruction of Python.
+            while not started_by(process.pid):
+                time.sleep(0.001)
+        else:
+            time.sleep(0.1 * instant)
+        seen += len(started_by(process.pid))
+        process.kill()
+        process.wait(10)
+        end = time.monotonic() + 5
+        while (left := started_by(process.pid)) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert left == []
+    assert seen >= 3
+
+
 def test_a_front_that_ends_takes_its_worker_along() -> None:
     with front("exit") as (process, worker):
         assert process.wait(10) == 0
@@ -83,6 +119,12 @@ def test_a_worker_lives_on_when_the_thread_that_loaded_it_ends() -> None:
 def test_a_signal_to_the_group_of_a_front_leaves_its_worker() -> None:
     with front("idle") as (_, worker):
         assert os.getpgid(worker) == worker
+
+
+def test_the_kernel_ends_a_worker_before_its_front_when_memory_runs_out() -> None:
+    with front("idle") as (process, worker):
+        adjusted = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (process.pid, worker)]
+        assert adjusted[0] < adjusted[1]
 
 
 def test_a_worker_whose_front_died_before_it_could_tie_itself_ends_at_once() -> None:

@@ -15,7 +15,12 @@ import numpy as np
 from gpuctl_serving.engines.protocol import Engine, EngineError, EngineSpec
 from gpuctl_serving.engines.worker.arena import Arena, WriterArena
 from gpuctl_serving.engines.worker.batches import read_batch
-from gpuctl_serving.engines.worker.lifeline import end_without, ignore_group_signals, tie_to
+from gpuctl_serving.engines.worker.lifeline import (
+    be_the_first_to_go,
+    end_without,
+    ignore_group_signals,
+    tie_to,
+)
 from gpuctl_serving.engines.worker.link import Link, LinkClosed
 from gpuctl_serving.engines.worker.pulse import Pulse, keep_beating
 from gpuctl_serving.engines.worker.records import (
@@ -123,6 +128,7 @@ def serve(argument: str, make: MakeEngine) -> None:
     start = msgspec.json.decode(argument, type=Start)
     ignore_group_signals()
     tie_to(start.front)
+    be_the_first_to_go()
     configure_logging(start.service, start.log_level, process="engine")
     pulse = Pulse(start.pulse)
     keep_beating(pulse, lambda: end_without(start.front))

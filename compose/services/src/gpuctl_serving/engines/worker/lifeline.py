@@ -1,11 +1,15 @@
 """A worker never outlives its front, and nothing but its front ends it."""
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_OOM_STEP = 300
 #: Status of a worker whose front is gone; nobody is left to read it.
 ORPHANED = 70
 
@@ -32,3 +36,10 @@ def ignore_group_signals() -> None:
     """A signal to the whole group asks the front to drain; it needs its engine for that."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+
+
+def be_the_first_to_go() -> None:
+    """When the machine runs out of memory the kernel ends this process, started again, and not the front."""
+    with contextlib.suppress(OSError, ValueError):
+        score = int(_OOM_SCORE.read_text())
+        _OOM_SCORE.write_text(str(min(1000, score + _OOM_STEP)))
