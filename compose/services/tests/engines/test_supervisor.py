@@ -252,6 +252,41 @@ def test_a_fault_of_the_gpu_that_nvml_sees_moves_to_the_cpu_until_it_is_gone() -
     assert (site.metric("gpuctl_fallback_total", **labels) or 0) >= 1
 
 
+def test_a_text_whose_asker_left_before_its_engine_died_is_answered_for_the_next_one() -> None:
+    async def work(site: Site) -> None:
+        engine = site.last("cpu")
+        engine.go.clear()
+        gone = asyncio.ensure_future(site.run(row(7, 1)))
+        await asyncio.to_thread(engine.running.wait, 5)
+        gone.cancel()
+        await asyncio.sleep(0.01)
+        engine.kill()
+        await site.until("ready")
+        assert (await site.run(row(7, 1))).rows.tolist() == [[8, 2]]
+
+    drive(work, primary="cpu", alone=True, deadline=1000)
+
+
+def test_a_request_that_kills_every_engine_leaves_both_to_come_back() -> None:
+    def make(spec: EngineSpec) -> Engine:
+        engine = Mortal(spec.device)
+        engine.poison = 666
+        return engine
+
+    async def work(site: Site) -> None:
+        await settled(site)
+        asked = [asyncio.ensure_future(site.run(row(n, 1))) for n in (1, 2, 666, 3)]
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        failed = [o for o in outcomes if isinstance(o, BaseException)]
+        assert [type(failure) for failure in failed] == [ServiceError]
+        assert isinstance(outcomes[2], ServiceError)
+        await site.until("ready")
+        await settled(site)
+        assert (await site.run(row(9))).device == "cuda"
+
+    drive(work, make=make)
+
+
 def test_a_poisonous_request_fails_alone_and_its_neighbours_are_answered() -> None:
     async def work(site: Site) -> None:
         first = site.last("cpu")

@@ -60,9 +60,9 @@ def row_key(model: str, tokens: Tokens) -> bytes:
 
 
 def by_request(rows: list[Row]) -> list[list[Row]]:
-    """The rows of each request apart, in order; rows that nobody waits for any more are left out."""
+    """The rows of each request apart, in order; those that nobody waits for any more are one group."""
     groups: dict[int, list[Row]] = {}
     for row in rows:
-        if row.waiters:
-            groups.setdefault(id(row.waiters[0][0]), []).append(row)
+        waiters = row.waiters  # Another thread may replace the list meanwhile.
+        groups.setdefault(id(waiters[0][0]) if waiters else 0, []).append(row)
     return [*groups.values()]
