@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from gpuctl_serving.engines.budget import MIB
 from gpuctl_serving.engines.device_faults import classify
 from gpuctl_serving.engines.protocol import (
     DeviceLost,
@@ -42,8 +43,9 @@ class OnnxCudaEngine:
         # Finds the CUDA libraries that were installed as Python packages; absent in builds without CUDA.
         with contextlib.suppress(AttributeError):
             ort.preload_dlls()
+        limit = _arena_limit(self._spec.memory_mib)
         try:
-            session = ort.InferenceSession(str(model), self._options(), providers=[(_CUDA, _arena())])
+            session = ort.InferenceSession(str(model), self._options(), providers=[(_CUDA, _arena(limit))])
         except Exception as failure:  # One class per status code, without a base.
             raise EngineBroken(f"ONNX Runtime cannot load {model.name}: {failure}") from failure
         if session.get_providers()[0] != _CUDA:
@@ -57,6 +59,7 @@ class OnnxCudaEngine:
             dtype=self._spec.dtype,
             providers=self.probe(),
             threads=self._spec.threads,
+            total_bytes=limit,
         )
 
     def infer(self, batch: TokenBatch) -> Rows:
@@ -105,7 +108,7 @@ class OnnxCudaEngine:
                 return EngineError(str(failure))
 
 
-def _arena() -> dict[str, str]:
+def _arena(limit: int) -> dict[str, str]:
     """Grows by what is asked, not by doubling, up to a limit: else it takes the whole card and fragments."""
     options = {
         "arena_extend_strategy": "kSameAsRequested",
@@ -113,9 +116,13 @@ def _arena() -> dict[str, str]:
         # TF32 would round float32 to ten bits, and the canary is held to float32.
         "use_tf32": "0",
     }
-    if (total := _card_bytes()) > 0:
-        options["gpu_mem_limit"] = str(int(total * _ARENA_SHARE))
-    return options
+    return {**options, "gpu_mem_limit": str(limit)} if limit else options
+
+
+def _arena_limit(memory_mib: int) -> int:
+    """Bytes; 0 where neither a limit was set nor the card's size is known."""
+    share = int(_card_bytes() * _ARENA_SHARE)
+    return min(filter(None, (share, memory_mib * MIB)), default=0)
 
 
 def _card_bytes() -> int:
@@ -123,7 +130,11 @@ def _card_bytes() -> int:
         import pynvml
 
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
-    except Exception:  # Without NVML there is no limit to set; the runtime's own default is none.
+    except Exception:  # Without a driver each platform raises its own error.
         return 0
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).total)
+    except pynvml.NVMLError:
+        return 0
+    finally:
+        pynvml.nvmlShutdown()

@@ -17,7 +17,7 @@ class TorchEncoder:
 
     def __init__(self, weights: EncoderWeights, attention: Attention, device: Any, dtype: Any) -> None:
         self._attention = attention
-        self.device = device
+        self._target = device
         self._dtype = dtype
         self._word = self._place(weights.word)
         self._position = self._place(weights.position)
@@ -37,6 +37,11 @@ class TorchEncoder:
             return self._head(first)
         return first if self._head == "cls" else self._mean(hidden, batch)
 
+    @property
+    def device(self) -> Any:
+        """Where the weights are: asked of them, not remembered."""
+        return self._word.device
+
     def place_dense(self, dense: Dense) -> tuple[Tensor, Tensor]:
         """Weight as (out, in), the way `linear` takes it, and bias."""
         return self._place(dense.weight).t(), self._place(dense.bias)
@@ -51,7 +56,7 @@ class TorchEncoder:
     def _place(self, array: Array) -> Tensor:
         # A copy: maps are read-only, and their file may be gone before the engine is. Rounded here and not
         # on the device, which would need room for both.
-        return torch.from_numpy(np.array(array)).to(self._dtype).to(self.device)
+        return torch.from_numpy(np.array(array)).to(self._dtype).to(self._target)
 
     def _embed(self, batch: TokenBatch) -> Tensor:
         numbers = [batch.flat, ragged.positions_of(batch.lengths)]

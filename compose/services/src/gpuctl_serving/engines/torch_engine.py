@@ -91,7 +91,10 @@ class TorchEngine:
         """See Engine: the device that holds the weights now, and how attention is computed."""
         if self._encoder is None or self._attention is None:
             raise DeviceLost("the engine is closed")
-        return (self.describe(self._encoder.device), f"attention={self._attention.name}")
+        found = self._encoder.device
+        if found.type != self.device:
+            raise DeviceLost(f"the weights are on {found}, not on {self.device}")
+        return (self.describe(found), f"attention={self._attention.name}")
 
     def memory(self) -> int:
         """See Engine."""
