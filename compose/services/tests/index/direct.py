@@ -17,9 +17,13 @@ from gpuctl_serving.index.store import NewItem, Store
 from gpuctl_serving.index.vectors import Vectors, unit
 
 
-def open_core(directory: Path, *, name: str = "direct", generation: str = "g", dimension: int = 3) -> Core:
-    """A loaded core of one generation."""
-    settings = IndexSettings(index_dir=directory, index_generation=generation, index_dimension=dimension)
+def open_core(
+    directory: Path, *, name: str = "direct", generation: str = "g", dimension: int = 3, **more: Any
+) -> Core:
+    """A loaded core of one generation; `more` are settings."""
+    settings = IndexSettings(
+        index_dir=directory, index_generation=generation, index_dimension=dimension, **more
+    )
     return Core.open(settings, Holder(name, os.getpid()), lambda: True)
 
 

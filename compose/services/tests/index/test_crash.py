@@ -12,7 +12,7 @@ import numpy as np
 from tests.index import direct
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = 20
+KILLS = 15
 
 
 class Expected:
@@ -49,32 +49,67 @@ class Expected:
             direct.close(core)
 
 
-def run(directory: Path, number: int, *, kill_after: float | None = None, dies_at: int = 0) -> list[str]:
-    """What one child had acknowledged when it was killed."""
-    env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.index.writing_child", str(directory), str(number), str(dies_at)]
-    with subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"ready\n"
+class Children:
+    """Children that write to one index, one after another."""
+
+    def __init__(self, directory: Path) -> None:
+        env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"}
+        self._nursery = subprocess.Popen(
+            [sys.executable, "-m", "tests.index.writing_child", str(directory)],
+            env=env,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> "Children":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._nursery.communicate()
+
+    def run(self, number: int, *, kill_after: float | None = None, dies_at: int = 0) -> list[str]:
+        """What one child had acknowledged when it was killed."""
+        assert self._nursery.stdin is not None and self._nursery.stdout is not None
+        self._nursery.stdin.write(f"{number} {dies_at}\n")
+        self._nursery.stdin.flush()
+        ready, pid = self._nursery.stdout.readline().split()
+        assert ready == "ready"
         if kill_after is not None:
             time.sleep(kill_after)
-            os.kill(child.pid, signal.SIGKILL)
-        said = child.stdout.read().decode()
-        assert child.wait() == -signal.SIGKILL
-    return said.splitlines()
+            os.kill(int(pid), signal.SIGKILL)
+        said: list[str] = []
+        for line in self._nursery.stdout:
+            if line.startswith("gone"):
+                assert int(line.split()[1]) == signal.SIGKILL, line
+                return said
+            said.append(line)
+        raise AssertionError("the children's parent is gone")
 
 
-def test_twenty_kills_at_random_instants_lose_no_acknowledged_write(tmp_path: Path) -> None:
-    chance = np.random.default_rng(20261)
+def kill_at_random(directory: Path, kills: int, seed: int) -> Expected:
+    """Starts and kills that often; what was said, checked at the end, and again without the database."""
+    chance = np.random.default_rng(seed)
     expected = Expected()
-    for number in range(KILLS):
-        expected.hear(run(tmp_path, number, kill_after=float(chance.uniform(0.0, 0.2))))
-    assert expected.said > KILLS
-    expected.check(tmp_path)
+    with Children(directory) as children:
+        for number in range(kills):
+            expected.hear(children.run(number, kill_after=float(chance.uniform(0.0, 0.25))))
+    expected.check(directory)
+    for file in directory.glob("index.db*"):
+        file.unlink()
+    expected.check(directory)
+    return expected
+
+
+def test_kills_at_random_instants_lose_no_acknowledged_write(tmp_path: Path) -> None:
+    assert kill_at_random(tmp_path, KILLS, 20261).said > KILLS
+    assert list((tmp_path / "snapshots").iterdir())
 
 
 def test_nothing_is_acknowledged_before_its_commit(tmp_path: Path) -> None:
     expected = Expected()
-    for number, dies_at in enumerate((1, 2, 3, 20)):
-        expected.hear(run(tmp_path, number, dies_at=dies_at))
+    with Children(tmp_path) as children:
+        for number, dies_at in enumerate((1, 2, 3, 20)):
+            expected.hear(children.run(number, dies_at=dies_at))
     expected.check(tmp_path)

@@ -1,4 +1,7 @@
-"""A process that writes until it is killed, and says after each acknowledgement what was acknowledged."""
+"""Processes that write until they are killed, and say after each acknowledgement what was acknowledged.
+
+Each is forked from one that only loaded the libraries, so that hundreds of kills take minutes.
+"""
 
 import itertools
 import os
@@ -9,6 +12,7 @@ import time
 from pathlib import Path
 
 from gpuctl_serving.index.core import Core
+from gpuctl_serving.index.maintenance import Maintenance
 from tests.index import direct
 
 WRITERS = 3
@@ -46,21 +50,36 @@ def die_before_commit(core: Core, number: int) -> None:
     core.live.store.connection.set_trace_callback(look)
 
 
-def main(directory: Path, round_number: int, dies_at: int) -> None:
+def keep_snapshotting(core: Core) -> None:
+    """One snapshot after another: the log is trimmed while it is written."""
+    keeper = Maintenance(core)
+    while True:
+        keeper.snapshot(lambda phase, done, of: None)
+        time.sleep(0.05)
+
+
+def child(directory: Path, round_number: int, dies_at: int) -> None:
     """Never returns by itself; `dies_at` 0 means that it is killed from outside."""
-    core = direct.open_core(directory)
+    core = direct.open_core(directory, index_segment_mb=1)
     assert core.is_writer
-    say("ready")
+    say(f"ready {os.getpid()}")
     if dies_at:
         die_before_commit(core, dies_at)
-    threads = [
-        threading.Thread(target=keep_writing, args=(core, writer, round_number)) for writer in range(WRITERS)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for writer in range(WRITERS):
+        threading.Thread(target=keep_writing, args=(core, writer, round_number)).start()
+    keep_snapshotting(core)
+
+
+def main(directory: Path) -> None:
+    """Forks a child for each line `<round> <dies_at>` and says when it is gone."""
+    for line in sys.stdin:
+        round_number, dies_at = map(int, line.split())
+        pid = os.fork()
+        if pid == 0:
+            child(directory, round_number, dies_at)
+        _, status = os.waitpid(pid, 0)
+        say(f"gone {status}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]))

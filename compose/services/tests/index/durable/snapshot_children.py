@@ -1,4 +1,4 @@
-"""Forks one process after another that writes, makes a snapshot, and dies at the n-th call that changes a file.
+"""Forks processes that write, make a snapshot, and die at the n-th call that changes a file.
 
 Forked, not started anew: the libraries are loaded once, so that every n can be tried in seconds.
 """

@@ -1,4 +1,4 @@
-"""One flipped bit, or one cut, in any file: what is answered afterwards is right, or a start refuses and says why."""
+"""One flipped bit, or one cut, in any file: answers are right afterwards, or a start refuses and says why."""
 
 from collections.abc import Iterator
 from pathlib import Path
