@@ -31,8 +31,8 @@ def test_similarity_with_the_routes_address(embedder: Service) -> None:
 
 
 def test_a_refusal_is_an_http_error_with_our_sentence(embedder: Service, guarded_embedder: Service) -> None:
-    with pytest.raises(HfHubHTTPError, match="no prompt 'query'"):
-        InferenceClient(model=embedder.url).feature_extraction("a", prompt_name="query")
+    with pytest.raises(HfHubHTTPError, match="no prompt 'riddle'"):
+        InferenceClient(model=embedder.url).feature_extraction("a", prompt_name="riddle")
     assert InferenceClient(model=guarded_embedder.url, token=KEY).feature_extraction("a") is not None
     with pytest.raises(HfHubHTTPError, match="401"):
         InferenceClient(model=guarded_embedder.url, token="wrong").feature_extraction("a")
