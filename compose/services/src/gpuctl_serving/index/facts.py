@@ -16,7 +16,9 @@ from gpuctl_serving.index.ann.replica.keeper import ReplicaKeeper
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.durable import scan
+from gpuctl_serving.index.reader import Snapshot
 from gpuctl_serving.index.schema import DATABASE
+from gpuctl_serving.index.store import Generation
 from gpuctl_serving.index.vectors import Vectors
 
 _LOOKS = 3
@@ -46,7 +48,7 @@ def stats(core: Core, on: str) -> dict[str, Any]:
         generations = snapshot.generations()
         counts, names = snapshot.counts(), snapshot.namespaces()
         own = next((one for one in generations if one.key == live.key), None)
-        lacking = snapshot.lacking(own.gen) if own else (0, sum(counts.values()))
+        lacking = _lacking(core, snapshot, own, sum(counts.values()))
         sequence, database = snapshot.sequence(), snapshot.database_bytes()
     catalog = live.catalog
     wal = Path(core.settings.index_dir / f"{DATABASE}-wal")
@@ -138,6 +140,17 @@ def _indexes(core: Core, names: dict[int, str]) -> dict[str, Any]:
         said["reason"] = core.promoter.reason(catalog, index)
         found[names.get(ns, str(ns))] = said
     return found
+
+
+def _lacking(core: Core, snapshot: Snapshot, own: Generation | None, items: int) -> tuple[int, int]:
+    """(items to embed, items without a text) that searches cannot find."""
+    if own is None:
+        return 0, items
+    # Counting them reads every row; when memory has all of them, there are none.
+    catalog = core.live.catalog
+    if catalog is not None and len(catalog) == items:
+        return 0, 0
+    return snapshot.lacking(own.gen)
 
 
 def private_index(core: Core) -> dict[str, Any]:

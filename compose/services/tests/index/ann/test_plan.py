@@ -24,7 +24,8 @@ AUTO = Policy()
     [
         (0, FLAT),
         (9_999, FLAT),
-        (10_000, Plan("IVFFlat", 256)),
+        (10_000, Plan("IVFFlat", 128)),
+        (25_000, Plan("IVFFlat", 512)),
         (99_999, Plan("IVFFlat", 1024)),
         (100_000, Plan("IVFPQ", 1024, 48)),
         (1_000_000, Plan("IVFPQ", 2048, 48)),
@@ -80,14 +81,14 @@ def test_too_few_are_refused_with_the_numbers() -> None:
         shortage(Plan("IVFPQ", 64, 8), 9_000) or ""
     )
     assert rebuild(Policy("IVFPQ"), FLAT, 9_983, 384) is None
-    assert rebuild(Policy("IVFPQ"), FLAT, 9_984, 384) == Plan("IVFPQ", 256, 48)
+    assert rebuild(Policy("IVFPQ"), FLAT, 9_984, 384) == Plan("IVFPQ", 128, 48)
     assert rebuild(Policy("IVFFlat", nlist=100), FLAT, 3_899, 384) is None
     assert rebuild(Policy("IVFFlat", nlist=100), FLAT, 3_900, 384) == Plan("IVFFlat", 100)
 
 
 def test_an_index_that_shrinks_a_little_is_left_and_one_that_shrank_a_lot_is_rebuilt() -> None:
-    assert rebuild(AUTO, Plan("IVFFlat", 256), 9_000, 384) is None
-    assert rebuild(AUTO, Plan("IVFFlat", 256), 4_000, 384) == FLAT
+    assert rebuild(AUTO, Plan("IVFFlat", 128), 9_000, 384) is None
+    assert rebuild(AUTO, Plan("IVFFlat", 128), 4_000, 384) == FLAT
     assert rebuild(AUTO, Plan("IVFPQ", 1024, 48), 60_000, 384) is None
     assert rebuild(AUTO, Plan("IVFPQ", 1024, 48), 40_000, 384) == Plan("IVFFlat", 512)
 

@@ -14,6 +14,8 @@ PQ_FROM = 100_000
 #: FAISS calls a k-means with fewer points a centroid too poor to use.
 POINTS_PER_CENTROID = 39
 PQ_CENTROIDS = 256
+#: Vectors kept out of training where they can be spared: their neighbours measure the recall.
+HELD_OUT = 200
 SMALLEST_NLIST = 8
 LARGEST_NLIST = 16_384
 #: Retrain when the right number of lists has become so many times what it is.
@@ -84,8 +86,9 @@ def wanted(policy: Policy, count: int, dimension: int) -> Plan:
 
 
 def lists_for(count: int) -> int:
-    """A power of two near 4 sqrt(count), with enough vectors to train: 256 from 10,000 on, then 1024."""
-    most = min(4 * math.sqrt(max(count, 1)), count / POINTS_PER_CENTROID, LARGEST_NLIST)
+    """A power of two near 4 sqrt(count), with enough vectors to train and measure it: 128 at 10,000."""
+    trainable = (count - HELD_OUT) / POINTS_PER_CENTROID
+    most = min(4 * math.sqrt(max(count, 1)), trainable, LARGEST_NLIST)
     return max(SMALLEST_NLIST, 1 << int(math.log2(max(most, 1))))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from gpuctl_serving.index.ann.heap import give_back
 from gpuctl_serving.index.ann.near import VectorIndex
 from gpuctl_serving.index.ann.plan import (
     FLAT,
@@ -91,7 +92,10 @@ class Promoter(threading.Thread):
         if sys.platform == "linux":
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while not self._stop_asked.wait(_LOOK):
+            done = self.counts["done"]
             self.look()
+            if self.counts["done"] > done:
+                give_back()
 
     def ask(self, namespaces: Collection[int]) -> None:
         """Makes these again from the stored vectors, of the type they have or should have, soon."""
@@ -139,7 +143,8 @@ class Promoter(threading.Thread):
                 self._build(catalog, ns, plan, len(index))
             finally:
                 catalog.end_rebuild(ns)
-            self._succeeded(Promotion(ns, index.plan, plan, len(index), time.monotonic() - began))
+            before, count = index.plan, len(index)
+            self._succeeded(Promotion(ns, before, plan, count, time.monotonic() - began))
         except Abandoned:
             self._count("abandoned")
             log.info("promotion-abandoned", namespace=ns, to=plan.kind)

@@ -11,6 +11,7 @@ from gpuctl_serving.index.ann.ivf import IvfIndex
 from gpuctl_serving.index.ann.library import faiss
 from gpuctl_serving.index.ann.near import Items, Truth
 from gpuctl_serving.index.ann.plan import (
+    HELD_OUT,
     POINTS_PER_CENTROID,
     PQ_CENTROIDS,
     Plan,
@@ -27,8 +28,8 @@ _ROUNDS = 10
 _PQ_ROUNDS = 16
 #: Rows between two looks at whether to stop: some tens of milliseconds.
 _SLICE = 1024
-#: Vectors kept out of training, whose neighbours measure the recall.
-HELD_OUT = 200
+#: With fewer than this to measure with, vectors that were trained with have to do.
+_FEWEST_HELD_OUT = 50
 _SEED = 20
 
 
@@ -121,8 +122,7 @@ def take_sample(truth: Truth, ns: int, plan: Plan, count: int, pace: Pace) -> Sa
     order = random.permutation(len(every))
     spare = min(spare, max(0, len(every) - plan.needs))
     held, training = order[:spare], order[spare : spare + most]
-    if not len(held):
-        # None to spare: measured with vectors that were trained with, which is better than not at all.
+    if len(held) < _FEWEST_HELD_OUT:
         held = training[:HELD_OUT]
     return Sample(rows[training], every[held], rows[held])
 
