@@ -206,8 +206,10 @@ def test_every_phase_is_reached() -> None:
         made.pass_time(1)
         if fallback:
             made.break_("fallback")
-        for slot, run in sorted(made.loading):
-            made.hear(Fault(made.now, slot, run, "load-failure", "x"))
+        for _ in range(POLICY.give_up):
+            for slot, run in sorted(made.loading):
+                made.hear(Fault(made.now, slot, run, "load-failure", "x"))
+            made.pass_time(POLICY.backoff_cap)
         made.recover(100)
         seen.update(made.phases)
     assert seen == set(PHASES)
@@ -232,6 +234,19 @@ def test_a_cpu_primary_restarts_at_once_and_is_recovering_meanwhile() -> None:
     assert view(made.state).phase == "recovering"
     made.recover(2)
     assert made.phases == ["loading", "ready", "recovering", "ready"]
+
+
+def test_a_restart_that_fails_once_or_twice_is_still_recovering_and_requests_go_on_waiting() -> None:
+    made = world(fallback=False, primary="cpu")
+    made.recover(2)
+    made.break_("primary")
+    for _ in range(POLICY.give_up):
+        assert view(made.state).phase == "recovering"
+        made.break_("primary")
+        made.pass_time(8)
+    assert view(made.state).phase == "failed"
+    made.recover(2)
+    assert made.phases == ["loading", "ready", "recovering", "failed", "ready"]
 
 
 def test_a_returning_primary_needs_several_canaries_over_some_time_while_the_fallback_answers() -> None:

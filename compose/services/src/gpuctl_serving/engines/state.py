@@ -25,7 +25,7 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 SlotName = Literal["primary", "fallback"]
 #: `loading` until something answers; `ready`: the primary answers; `degraded`: the fallback answers, or the
 #: primary is not on the device that was wished; `recovering`: the primary is coming back (the fallback may
-#: answer meanwhile); `failed`: nothing answers and a restart has failed (still tried, ever more rarely).
+#: answer meanwhile); `failed`: nothing answers and restarts have failed (still tried, ever more rarely).
 Phase = Literal["loading", "ready", "degraded", "recovering", "failed"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
@@ -47,6 +47,8 @@ class Policy:
     backoff: float = 1.0
     backoff_cap: float = 300.0
     stable: float = 300.0
+    #: Starts in a row that may fail before requests are refused instead of waiting.
+    give_up: int = 3
     #: Bad batches of an engine whose canary is right, within `stumble_window`, until the fallback takes over.
     stumbles: int = 3
     stumble_window: float = 60.0
@@ -269,9 +271,10 @@ def view(state: State) -> View:
 
 
 def _dark(state: State) -> Phase:
-    """The phase while nothing answers. It has failed when no engine is on its first try any more."""
+    """The phase while nothing answers. What has served may fail to start once or twice; requests wait."""
     slots = [slot for slot in (state.primary, state.fallback) if slot is not None]
-    if all(slot.bad_starts for slot in slots):
+    bad_starts = state.policy.give_up if state.served else 1
+    if all(slot.bad_starts >= bad_starts for slot in slots):
         return "failed"
     return "recovering" if state.served else "loading"
 

@@ -129,7 +129,7 @@ def _lose(step: _Step, name: SlotName, slot: Slot, reason: Reason, detail: str) 
     # With another engine to answer there is no hurry; without one the first restart is at once.
     alone = name == "fallback" or step.state.fallback is None
     hurry = losses == 0 and alone and isinstance(status, Up)
-    until = step.now if hurry else step.now + backoff(policy, losses)
+    until = step.now if hurry else step.now + backoff(policy, max(0, losses - 1) if alone else losses)
     bad_starts = slot.bad_starts + (0 if isinstance(status, Up) else 1)
     step.effects.append(Stop(name, slot.run))
     step.put(
