@@ -133,7 +133,8 @@ class Rows:
         """Gives a namespace another name, which must be free."""
         # A replay may not know the namespace yet: the record that filled it already names it so.
         self._do(
-            "INSERT INTO namespaces (ns, name) VALUES (?, ?) ON CONFLICT (ns) DO UPDATE SET name = excluded.name",
+            "INSERT INTO namespaces (ns, name) VALUES (?, ?) "
+            "ON CONFLICT (ns) DO UPDATE SET name = excluded.name",
             (op.ns, op.name),
         )
         self._do("INSERT INTO log (sequence, op) VALUES (?, 'rename')", (sequence,))

@@ -1,4 +1,4 @@
-"""`python -m gpuctl_serving.models fetch | resolve | list | verify`: JSON lines on stdout, exit 1 on a problem."""
+"""`python -m gpuctl_serving.models fetch | resolve | list | verify`: JSON lines out, exit 1 on a problem."""
 
 import argparse
 import asyncio
