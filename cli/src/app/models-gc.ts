@@ -43,7 +43,7 @@ export async function modelsGc(tools: ModelTools, request: { confirm: boolean })
   return { removed: request.confirm, unused, kept, bytes: unused.reduce((sum, { bytes }) => sum + bytes, 0) };
 }
 
-async function usersOf({ uses, lock, config, models }: ModelTools): Promise<Map<string, string[]>> {
+async function usersOf({ uses, lock, models }: ModelTools): Promise<Map<string, string[]>> {
   const named = new Map<string, string[]>();
   const add = (directory: string, by: string): void => {
     named.set(directory, [...new Set([...(named.get(directory) ?? []), by])]);
@@ -53,7 +53,7 @@ async function usersOf({ uses, lock, config, models }: ModelTools): Promise<Map<
   const pinned = Object.values(await lock.read());
   for (const model of await models.list()) {
     const { id, revision } = model.ref;
-    if (pinned.some((one) => one.id === id && one.revision === revision)) add(model.directory, `${config.project}: ${lock.file}`);
+    if (pinned.some((one) => one.id === id && one.revision === revision)) add(model.directory, lock.file);
   }
   return named;
 }

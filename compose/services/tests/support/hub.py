@@ -71,8 +71,12 @@ class FakeHub:
         content = self.files[name]
         if self.names_only:
             return {"rfilename": name}
-        entry: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": git_blob(content)}
-        if name.endswith(_LARGE):
+        entry: dict[str, Any] = {"rfilename": name, "size": len(content)}
+        if not name.endswith(_LARGE):
+            entry["blobId"] = git_blob(content)
+        else:
+            # Of the pointer that git holds in place of the content.
+            entry["blobId"] = "0" * 40
             sha256 = hashlib.sha256(content).hexdigest()
             entry["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}
         return entry
