@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gpu_check.raw import random_batch
+from gpu_check.shapes import Shape, build
 
 from gpuctl_serving.engines.onnx_cpu import OnnxCpuEngine
 from gpuctl_serving.engines.protocol import Engine, EngineError, EngineSpec, Rows, TokenBatch, Tokens
@@ -15,6 +17,7 @@ from gpuctl_serving.engines.select import make_engine
 from gpuctl_serving.engines.torch_attention import PADDED, Attention, choose_attention
 from gpuctl_serving.engines.torch_cpu import TorchCpuEngine
 from gpuctl_serving.models.probing import unit
+from gpuctl_serving.models.store import ModelStore
 from gpuctl_serving.models.tokenizer import ModelTokenizer
 
 Keep = Callable[[str, Any], None]
@@ -144,3 +147,24 @@ def test_cuda_that_pytorch_cannot_use_is_refused_with_its_reason(minilm: Path) -
         return
     with pytest.raises(EngineError, match="finds no usable CUDA device: "):
         make_engine(EngineSpec("torch-cuda", "cuda", "float16", 2)).load(minilm / "model.onnx")
+
+
+@pytest.mark.parametrize("scores", [False, True])
+def test_twenty_four_layers_in_float16_stay_within_the_canary_s_tolerance(
+    tmp_path: Path, golden: Path, figures: Keep, scores: bool
+) -> None:
+    deep = Shape("deep", 256, 24, 16, 8192, 512, scores)
+    model = build(deep, ModelStore(tmp_path / "store"), tmp_path, golden) / "model.onnx"
+    full, rounded = single(), half()
+    full.load(model)
+    rounded.load(model)
+    batch = random_batch(6, 64)
+    wanted, got = full.infer(batch), rounded.infer(batch)
+    if scores:
+        error = float(np.abs(wanted - got).max())
+        figures("torch-float16-24-layers-logits", {"pairs": len(got), "logit error max": error})
+        assert error < 3e-2
+        return
+    cosine = float((unit(wanted) * unit(got)).sum(axis=1).min())
+    figures("torch-float16-24-layers-vectors", {"texts": len(got), "cosine min": cosine})
+    assert cosine >= 0.9999
