@@ -146,6 +146,19 @@ const indexOptions = z
       .optional()
       .describe("A GPU search that takes longer is answered by the CPU (default 1s)."),
     indexGpuTempMib: count(0, 65_536).optional().describe("MiB FAISS may take on the card beside the index (default 256)."),
+    indexFsync: z
+      .enum(["always", "interval"])
+      .optional()
+      .describe("When the log is forced to disk: before each acknowledgement (default), or at most indexFsyncMs later."),
+    indexFsyncMs: count(1, 60_000).optional().describe("What a power cut may take with indexFsync: interval (default 100)."),
+    indexSegmentMb: count(1, 1024).optional().describe("MiB after which a segment of the log ends (default 32)."),
+    indexSnapshotSeconds: count(0, 31_536_000)
+      .optional()
+      .describe("Seconds between snapshots if anything changed (default 3600; 0 never)."),
+    indexSnapshotWrites: count(0, 1_000_000_000)
+      .optional()
+      .describe("Changes after which a snapshot is made (default 100000; 0 never)."),
+    indexSnapshotsKept: count(1, 100).optional().describe("Snapshots that are kept (default 2)."),
     ...sharedOptions,
   })
   .describe("Options of the index.");

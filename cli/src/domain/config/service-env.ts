@@ -85,6 +85,12 @@ const variableOf = {
   indexReplicaSeconds: "GPUCTL_INDEX_REPLICA_SECONDS",
   indexReplicaTimeout: "GPUCTL_INDEX_REPLICA_TIMEOUT_MS",
   indexGpuTempMib: "GPUCTL_INDEX_GPU_TEMP_MIB",
+  indexFsync: "GPUCTL_INDEX_FSYNC",
+  indexFsyncMs: "GPUCTL_INDEX_FSYNC_MS",
+  indexSegmentMb: "GPUCTL_INDEX_SEGMENT_MB",
+  indexSnapshotSeconds: "GPUCTL_INDEX_SNAPSHOT_SECONDS",
+  indexSnapshotWrites: "GPUCTL_INDEX_SNAPSHOT_WRITES",
+  indexSnapshotsKept: "GPUCTL_INDEX_SNAPSHOTS_KEPT",
 } as const;
 
 export type OptionName = keyof typeof variableOf;
@@ -123,6 +129,12 @@ const indexOnly: readonly OptionName[] = [
   "indexReplicaSeconds",
   "indexReplicaTimeout",
   "indexGpuTempMib",
+  "indexFsync",
+  "indexFsyncMs",
+  "indexSegmentMb",
+  "indexSnapshotSeconds",
+  "indexSnapshotWrites",
+  "indexSnapshotsKept",
 ];
 
 /** Options that a service has. */
