@@ -66,7 +66,8 @@ class Echo(ServiceBase):
         raise unavailable("Busy with something else.", 7)
 
     async def costly(self, request: Request) -> Response:
-        """Says that it cost as many tokens as it was told."""
+        """Takes 2 ms and says that it cost as many tokens as the text has characters."""
+        await asyncio.sleep(0.002)
         tokens = len((await read_json(request, Echoed)).text)
         timings(request).update(tokenize=1.0, queue=2.0, inference=3.0)
         return json_response({}, headers={"x-compute-tokens": str(tokens)})
