@@ -11,7 +11,7 @@ from tests.faults.soak import soak
 def test_a_gpu_with_every_fault_costs_no_client_an_answer_while_the_cpu_is_well(
     tiny: dict[str, Path], tmp_path: Path
 ) -> None:
-    soaked = soak(tiny["tiny-xlmr-embedder"], tmp_path, seconds=5.0, seed=4, cpu_too=False)
+    soaked = soak(tiny["tiny-xlmr-embedder"], tmp_path, seconds=4.0, seed=4, cpu_too=False)
     soaked.check()
     assert set(soaked.tally.statuses) == {200}
     assert min(soaked.tally.devices["cuda"], soaked.tally.devices["cpu"]) > 0
@@ -22,6 +22,6 @@ def test_a_gpu_with_every_fault_costs_no_client_an_answer_while_the_cpu_is_well(
 def test_faults_of_both_engines_lose_no_request_and_answer_none_wrongly(
     tiny: dict[str, Path], tmp_path: Path
 ) -> None:
-    soaked = soak(tiny["tiny-xlmr-embedder"], tmp_path, seconds=5.0, seed=5, cpu_too=True)
+    soaked = soak(tiny["tiny-xlmr-embedder"], tmp_path, seconds=4.0, seed=5, cpu_too=True)
     soaked.check()
     assert soaked.tally.statuses[200] > 100
