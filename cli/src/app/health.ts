@@ -13,6 +13,8 @@ export interface ServiceHealth {
   status: string;
   device: string | null;
   model: string | null;
+  /** Whether a smaller model answers in place of the one that was deployed. */
+  fallback: boolean;
   reason: string | null;
   elapsedMs: number;
 }
@@ -53,12 +55,13 @@ async function askHealth(ctx: Context, service: ServiceName, address: string): P
       status,
       device: text("device"),
       model: text("model"),
+      fallback: body["fallback"] === true,
       reason: text("reason"),
       elapsedMs: elapsed(),
     };
   } catch (thrown) {
     const said = thrown instanceof GpuctlError ? thrown.because : undefined;
     const reason = said ?? (thrown instanceof Error ? thrown.message : String(thrown));
-    return { service, address, status: "unreachable", device: null, model: null, reason, elapsedMs: elapsed() };
+    return { service, address, status: "unreachable", device: null, model: null, fallback: false, reason, elapsedMs: elapsed() };
   }
 }

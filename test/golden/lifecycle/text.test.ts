@@ -87,8 +87,25 @@ test("status of nothing", async () => {
 
 test("health", async () => {
   const services = [
-    { service: "embedder", status: "healthy", device: "cpu", model: "models/small", reason: null, elapsedMs: 4 },
-    { service: "index", status: "unreachable", device: null, model: null, reason: "connection refused", elapsedMs: 1 },
+    { service: "embedder", status: "healthy", device: "cpu", model: "models/small", fallback: false, reason: null, elapsedMs: 4 },
+    {
+      service: "reranker",
+      status: "degraded",
+      device: "cpu",
+      model: "models/small",
+      fallback: true,
+      reason: "the engine's process died: it was killed by SIGKILL",
+      elapsedMs: 5,
+    },
+    {
+      service: "index",
+      status: "unreachable",
+      device: null,
+      model: null,
+      fallback: false,
+      reason: "connection refused",
+      elapsedMs: 1,
+    },
   ] as const;
   const report = { environment: "local", healthy: false, services: services.map((one) => ({ ...one, address: "http://127.0.0.1:8001" })) };
   await expect(healthText(report)).toMatchFileSnapshot(golden("health"));

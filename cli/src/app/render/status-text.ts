@@ -50,8 +50,11 @@ function stateOf(row: ServiceStatus): readonly string[] {
 }
 
 function placeOf(row: ServiceStatus): readonly string[] {
-  return [row.service, row.address, modelName(row.model) + (row.fallback ? " (fallback)" : ""), row.instance ?? "-"];
+  return [row.service, row.address, answeringModel(row), row.instance ?? "-"];
 }
+
+const answeringModel = ({ model, fallback }: { model: string | null; fallback: boolean }): string =>
+  modelName(model) + (fallback ? " (fallback)" : "");
 
 /** The model without its owner, revision and whatever else tells vector spaces apart: `--json` and the release have them. */
 function modelName(model: string | null): string {
@@ -74,11 +77,11 @@ function processText(process: InstanceProcess | null): string {
 
 /** What the services say about themselves, for people. */
 export function healthText(report: HealthReport): string {
-  const rows = report.services.map(({ service, status, device, model, address, elapsedMs, reason }) => [
+  const rows = report.services.map(({ service, status, device, model, fallback, address, elapsedMs, reason }) => [
     service,
     status,
     device ?? "-",
-    modelName(model),
+    answeringModel({ model, fallback }),
     address,
     `${elapsedMs} ms`,
     reason ?? "",
