@@ -4,7 +4,6 @@
 device library imported.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -12,7 +11,6 @@ from gpuctl_serving.engines import presence
 from gpuctl_serving.engines.presence import Machine
 from gpuctl_serving.engines.protocol import Device, Engine, EngineBroken, EngineSpec
 from gpuctl_serving.engines.threads import thread_count
-from gpuctl_serving.engines.worker.proxy import WorkerEngine
 from gpuctl_serving.kit.settings import SettingsError
 
 EngineName = Literal["onnxruntime-cpu", "torch-cuda", "torch-mps", "torch-cpu", "onnxruntime-cuda"]
@@ -217,27 +215,3 @@ def _make(spec: EngineSpec) -> Engine:
 
             return TorchCpuEngine(spec)
     raise EngineBroken(f"there is no engine named {spec.name}")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An engine to try, and why it is not on the device that was wished."""
-
-    device: Device
-    create: Callable[[int], Engine]
-    #: Full sentence when the wish is not met; None when it is.
-    reason: str | None
-
-
-def choose_engine(wished: str) -> Choice:
-    """The CPU engine in a worker, for callers that do not run a plan yet."""
-    reason = None
-    if wished in {"cuda", "mps"}:
-        reason = f"{wished} was asked for, but this build has an engine for the CPU only"
-    return Choice(
-        "cpu",
-        lambda threads: WorkerEngine(
-            EngineSpec("onnxruntime-cpu", "cpu", "float32", threads), hang_seconds=60
-        ),
-        reason,
-    )
