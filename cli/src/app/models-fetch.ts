@@ -1,5 +1,6 @@
 import { dirname, isAbsolute, join } from "node:path";
 import type { ModelSource } from "../domain/config/resolved.js";
+import { isGraph } from "../domain/model-files.js";
 import { PreflightRefused, UsageError } from "../domain/errors.js";
 import type { LockedModel, ModelTools, StoredModel } from "../ports.js";
 import { type FetcherResult, newestCommit, runFetch } from "./models-run.js";
@@ -67,7 +68,12 @@ async function fetchOne(
   }
   const same = state === "absent" ? await alreadyStored(tools, name, source) : null;
   if (same !== null) {
-    await pin(tools, name, { ...same.ref, selfRecorded: same.probes.origin === "self-recorded" }, update);
+    await pin(
+      tools,
+      name,
+      { ...same.ref, selfRecorded: same.probes.origin === "self-recorded", int8: same.dtype === "int8" },
+      update,
+    );
     await tools.uses.claim(same.directory, tools.lock.file);
     return describe(same, name, "present");
   }
@@ -104,15 +110,15 @@ async function alreadyStored(tools: ModelTools, name: string, source: ModelSourc
 async function pin(
   tools: ModelTools,
   name: string,
-  { id, revision, manifest, files, selfRecorded }: FetcherResult,
+  { id, revision, manifest, files, selfRecorded, int8 }: FetcherResult,
   update: boolean,
 ): Promise<void> {
   const found: LockedModel = { id, revision, manifest, files };
   const locked = await tools.lock.read();
   const before = locked[name];
-  if (!update) refuseOther(name, before, found);
-  // A committed lock does not change because another machine recorded its own answers to the probes.
-  if (before !== undefined && selfRecorded && sameFiles(before, found)) return;
+  if (!update) refuseOther(name, before, found, int8);
+  // A committed lock does not change because another machine recorded its own answers to the probes, or calibrated on its own.
+  if (before !== undefined && selfRecorded && sameFiles(before, found, int8)) return;
   await tools.lock.write({ ...locked, [name]: found });
 }
 
@@ -134,8 +140,8 @@ async function presentState(
 }
 
 /** The lock wins over whatever a source serves today, unless the user said otherwise. */
-function refuseOther(name: string, locked: LockedModel | undefined, fetched: LockedModel): void {
-  if (locked === undefined || sameFiles(locked, fetched)) return;
+function refuseOther(name: string, locked: LockedModel | undefined, fetched: LockedModel, int8: boolean): void {
+  if (locked === undefined || sameFiles(locked, fetched, int8)) return;
   const because =
     locked.revision === fetched.revision
       ? `revision ${fetched.revision} now has other files than the lock pins`
@@ -147,11 +153,12 @@ function refuseOther(name: string, locked: LockedModel | undefined, fetched: Loc
   });
 }
 
-const sameFiles = (a: LockedModel, b: LockedModel): boolean =>
+/** An int8 graph is made on each machine, of the weights that the revision names: its own hash says nothing. */
+const sameFiles = (a: LockedModel, b: LockedModel, int8: boolean): boolean =>
   a.id === b.id &&
   a.revision === b.revision &&
   Object.keys(a.files).length === Object.keys(b.files).length &&
-  Object.entries(a.files).every(([file, hash]) => b.files[file] === hash);
+  Object.entries(a.files).every(([file, hash]) => b.files[file] === hash || (int8 && isGraph(file)));
 
 /** The source as the fetcher reads it; paths count from gpuctl.yaml, and a commit that the file leaves open is the lock's. */
 async function specOf(tools: ModelTools, source: ModelSource, locked: LockedModel | undefined): Promise<Record<string, unknown>> {

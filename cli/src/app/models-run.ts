@@ -3,7 +3,7 @@ import { ms } from "../domain/units.js";
 import type { Clock, LockedModel, ModelTools, Progress } from "../ports.js";
 
 /** What the fetcher says about a model it put into the store. */
-export type FetcherResult = LockedModel & { selfRecorded: boolean };
+export type FetcherResult = LockedModel & { selfRecorded: boolean; int8: boolean };
 
 /** A large model over a slow line takes hours; a line that carries nothing is the fetcher's to notice. */
 const deadline = ms(12 * 3600_000);
@@ -124,13 +124,14 @@ function failure(name: string, error: Readonly<Record<string, unknown>>): Failed
 }
 
 function understand(result: Readonly<Record<string, unknown>>): FetcherResult {
-  const { id, revision, manifest, files, probes } = result as unknown as {
+  const { id, revision, manifest, files, probes, dtype } = result as unknown as {
     id: string;
     revision: string;
     manifest: string;
     files: Record<string, { sha256: string }>;
     probes: { origin: string };
+    dtype?: string;
   };
   const hashes = Object.fromEntries(Object.entries(files).map(([file, { sha256 }]) => [file, sha256]));
-  return { id, revision, manifest, files: hashes, selfRecorded: probes.origin === "self-recorded" };
+  return { id, revision, manifest, files: hashes, selfRecorded: probes.origin === "self-recorded", int8: dtype === "int8" };
 }

@@ -71,10 +71,11 @@ class Project {
     const { id, revision, manifest, files } = storeModel(this.store, this.settings);
     const entries = Object.fromEntries(Object.entries(files).map(([file, sha256]) => [file, { sha256, bytes: 1 }]));
     const probes = { origin: this.settings.origin ?? "reference" };
+    const { dtype = "float32" } = this.settings;
     return [
       JSON.stringify({ event: "progress", label: "download", done: 10, total: 40, unit: "bytes" }),
       "not JSON",
-      JSON.stringify({ event: "result", id, revision, manifest, files: entries, probes }),
+      JSON.stringify({ event: "result", id, revision, manifest, files: entries, probes, dtype }),
     ].join("\n");
   }
 }
@@ -292,6 +293,37 @@ describe("models fetch of a preset that pins no commit", () => {
     await modelsFetch(project.tools(), all);
     const lock = join(project.directory, "gpuctl.lock.json");
     expect(project.uses.claimed).toEqual([{ directory: expect.stringContaining("acme--tiny") as string, lock }]);
+  });
+});
+
+describe("models fetch of a quantised model on another machine", () => {
+  const source: ModelSource = { source: "package", package: "acme-tiny", dtype: "int8" };
+  const parity = { kind: "embedder", texts: 228, overlap: 0.976, meanCosine: 0.99934, leastCosine: 0.99757, alone: 1 } as const;
+  const made = (graph: string, tokenizer = "{}"): ModelSettings => ({
+    ...packaged,
+    ...{ dtype: "int8", parity, origin: "self-recorded" },
+    files: { "model.onnx": graph, "tokenizer.json": tokenizer, "config.json": "{}" },
+  });
+
+  it("keeps the committed lock though its own calibration gave other bytes, and the deploy finds the model", async () => {
+    const project = new Project();
+    project.settings = made("here");
+    await modelsFetch(project.tools(source), all);
+    const committed = await project.tools(source).lock.read();
+    rmSync(project.store, { recursive: true });
+    project.settings = made("there");
+    expect(await modelsFetch(project.tools(source), all)).toMatchObject({ models: [{ outcome: "fetched" }] });
+    expect(await project.tools(source).lock.read()).toEqual(committed);
+    expect(await modelsVerify(project.tools(source), [])).toHaveLength(1);
+  });
+
+  it("refuses another tokenizer all the same", async () => {
+    const project = new Project();
+    project.settings = made("here");
+    await modelsFetch(project.tools(source), all);
+    rmSync(project.store, { recursive: true });
+    project.settings = made("there", "other");
+    await expect(modelsFetch(project.tools(source), all)).rejects.toThrow("is not the one that the lock pins");
   });
 });
 

@@ -2,6 +2,7 @@ import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { EnvironmentConfig, ModelDetails, ModelSource } from "../../domain/config/resolved.js";
+import { isGraph } from "../../domain/model-files.js";
 import { ConfigInvalid, PreflightRefused } from "../../domain/errors.js";
 import type { ModelRef } from "../../domain/release.js";
 import type { LockedModel, ModelLockFile, ModelStore, StoredModel } from "../../ports.js";
@@ -140,13 +141,17 @@ function refuse(what: string, because: string): PreflightRefused {
   return new PreflightRefused(what, { because, nextSteps: ["gpuctl models fetch"] });
 }
 
-/** Answers recorded by this machine's CPU differ in the last digit from another's, so there the files alone decide. */
+/**
+ * Answers recorded by this machine's CPU differ in the last digit from another's, so there the files alone decide. So do the
+ * ranges that an int8 copy was made with: its graph is this machine's own, and its revision says of which weights it is.
+ */
 function isPinned({ manifest, hash }: { manifest: Manifest; hash: string }, locked: LockedModel): boolean {
   if (hash === locked.manifest) return true;
   const names = Object.keys(manifest.files);
+  const derived = (name: string): boolean => manifest.dtype === "int8" && isGraph(name);
   const sameFiles =
     names.length === Object.keys(locked.files).length &&
-    names.every((name) => manifest.files[name]?.sha256 === locked.files[name]);
+    names.every((name) => derived(name) || manifest.files[name]?.sha256 === locked.files[name]);
   return manifest.probes.origin === "self-recorded" && sameFiles;
 }
 
