@@ -130,6 +130,7 @@ def test_a_named_origin_may_ask_and_read_even_errors(serve: Serve) -> None:
     assert asked.headers["access-control-allow-origin"] == "http://localhost:3000"
     assert asked.headers["access-control-allow-methods"] == "GET, POST"
     assert "authorization" in asked.headers["access-control-allow-headers"]
+    assert 'gpuctl_requests_total{code="204",route="/echo"} 1.0' in running.public.get("/metrics").text
     for content, status in ((b'{"text":"a"}', 200), (b"{", 400)):
         answer = running.public.post("/echo", content=content, headers={"origin": "https://app.example"})
         assert answer.status_code == status

@@ -10,7 +10,7 @@ from gpuctl_serving.index.core import Core
 from gpuctl_serving.kit.metrics import Metrics, seconds_histogram
 
 #: Statuses only the index answers with.
-_CODES = ("409", "507")
+_CODES = ("202", "409", "507")
 
 
 class IndexMetrics(Metrics):
