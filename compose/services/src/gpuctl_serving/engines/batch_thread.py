@@ -248,6 +248,7 @@ class BatchThread:
         metrics.inference_seconds.labels(held.part.spec.device).observe(seconds)
         metrics.batch_size.observe(len(batch))
         metrics.batch_tokens.observe(padded)
+        metrics.computed_tokens.inc(real)
         metrics.padding_ratio.observe(padded / real)
 
     def _adapt(self, held: Held) -> None:

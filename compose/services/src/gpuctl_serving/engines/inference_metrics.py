@@ -31,6 +31,9 @@ class InferenceMetrics:
         self.batch_tokens = Histogram(
             "gpuctl_batch_tokens", "Padded tokens a batch.", buckets=tokens, registry=registry
         )
+        self.computed_tokens = Counter(
+            "gpuctl_computed_tokens", "Tokens that ran, padding left out.", registry=registry
+        )
         ratios = (1.0, 1.05, 1.1, 1.25, 1.5, 2, 3, 5)
         self.padding_ratio = Histogram(
             "gpuctl_padding_ratio",

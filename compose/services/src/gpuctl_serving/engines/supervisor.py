@@ -75,6 +75,8 @@ class Supervisor:
             policy or Policy(),
             shortfall,
         )
+        #: The last state that was put into words.
+        self._told = (self._state, view(self._state))
         self._changed = threading.Condition(threading.RLock())
         self._engines = Holdings(parts, factory, self._changed, self._wanted, self._hear)
         self._closed = False
@@ -91,8 +93,13 @@ class Supervisor:
 
     @property
     def view(self) -> View:
-        """What the world is told now."""
-        return view(self._state)
+        """What the world is told now. Asked several times a request, and made once a state."""
+        state, told = self._told
+        if state is not self._state:
+            state = self._state
+            told = view(state)
+            self._told = (state, told)
+        return told
 
     @property
     def serving(self) -> Held | None:
