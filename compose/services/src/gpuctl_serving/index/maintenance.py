@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gpuctl_serving.index import upkeep
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.durable import manifest as manifests
 from gpuctl_serving.index.durable.manifest import Manifest
@@ -123,6 +124,13 @@ class Maintenance(threading.Thread):
             "bytes": sum(one.bytes for one in made.files.values()),
         }
 
+    def verify(self, progress: Progress) -> dict[str, Any]:
+        """Looks for damage and says what it finds; for `start_job`."""
+        found = upkeep.verify(self._core, progress)
+        for finding in found["findings"]:
+            self._core.place.report.say("index-damaged", f"{finding}. Restart the index: a start mends it.")
+        return found
+
     def source(self) -> Source:
         """What snapshots and backups are made of."""
         core = self._core
@@ -166,6 +174,8 @@ class Maintenance(threading.Thread):
 
     def run(self) -> None:
         """Serves jobs and makes snapshots by the clock until stopped."""
+        if self._core.place.report.wants_verify:
+            self.start_job("verify", self.verify)
         while not self._stopping:
             try:
                 job = self._queue.get(timeout=_LOOK)

@@ -60,7 +60,7 @@ class MaintenanceRoutes:
 
     async def verify(self, request: Request) -> Response:
         """`POST verify`: of this instance and of what is on disk."""
-        return await self._here(request, "verify", partial(upkeep.verify, self._core))
+        return await self._here(request, "verify", self._maintenance.verify)
 
     async def jobs(self, _: Request) -> Response:
         """`GET jobs`."""

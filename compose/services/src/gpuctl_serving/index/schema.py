@@ -284,8 +284,11 @@ def scalars(metadata: dict[str, object]) -> list[tuple[str, str]]:
     return sorted(found)
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def posting(value: object) -> str:
     """One text for equal values: 1 and 1.0 are equal, 1 and true and "1" are not."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return json.dumps(value, ensure_ascii=False)
+    return _encode(value)

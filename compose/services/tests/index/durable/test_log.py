@@ -1,6 +1,8 @@
 """The append log and what a start makes of it."""
 
+import os
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from gpuctl_serving.index.schema import DATABASE
 from gpuctl_serving.kit.errors import LoadFailed, ServiceError
 from tests.index import direct
 from tests.index.durable import damage
+from tests.index.instances import wait_until
 
 
 def newest(directory: Path) -> scan.History:
@@ -220,3 +223,60 @@ def test_a_log_that_cannot_be_synced_stops_the_writer_with_a_clear_word(
         journal.check()
     direct.close(core)
     assert direct.open_core(tmp_path).place.report.did in ("nothing", "replayed")
+
+
+def test_with_an_interval_the_disk_is_asked_seldom_and_soon_after_the_last_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[float] = []
+    real = os.fdatasync
+
+    def counted(handle: int) -> None:
+        synced.append(time.monotonic())
+        real(handle)
+
+    monkeypatch.setattr("os.fdatasync", counted)
+    core = direct.open_core(tmp_path, index_fsync="interval", index_fsync_ms=50)
+    damage.write(core, 30)
+    written = core.live.commits
+    wait_until(lambda: core.live.journal is not None and not core.live.journal.waits_for_sync, "it is synced")
+    assert 0 < len(synced) < written
+    before = damage.content(core)
+    direct.close(core)
+    assert damage.content_of(tmp_path) == before
+
+
+def test_what_a_power_cut_left_of_unsynced_records_is_cut_and_kept_aside(
+    tmp_path: Path,
+) -> None:
+    core = direct.open_core(tmp_path / "i", index_fsync="interval")
+    damage.write(core, 10)
+    old = damage.copied(tmp_path / "i", tmp_path / "old")
+    damage.write(core, 10, 10)
+    direct.close(core)
+    segment = damage.segments(tmp_path / "i")[-1]
+    hole = damage.segments(old)[-1].stat().st_size
+    damage.flip(segment, [(hole + 200) * 8])
+    for file in damage.database_files(tmp_path / "i"):
+        file.unlink()
+    for file in damage.database_files(old):
+        file.rename(tmp_path / "i" / file.name)
+    core = direct.open_core(tmp_path / "i")
+    assert damage.content(core)["documents"].keys() == {f"n{n}" for n in range(10) if n % 5}
+    assert core.place.report.moved_aside and "cut off the log" in core.place.report.said[0]
+    direct.close(core)
+
+
+@pytest.mark.parametrize("size", [0, 20, 64])
+def test_a_segment_whose_making_was_interrupted_does_not_break_the_log(tmp_path: Path, size: int) -> None:
+    damage.fill(tmp_path, 10)
+    (tmp_path / "log" / "00000002.log").write_bytes(bytes(size))
+    core = direct.open_core(tmp_path)
+    assert core.place.report.did == "nothing" and core.live.journal is not None
+    core.worker.call(core.live.journal._rotate).result(5)
+    damage.write(core, 10, 10)
+    before = damage.content(core)
+    direct.close(core)
+    for file in damage.database_files(tmp_path):
+        file.unlink()
+    assert damage.content_of(tmp_path) == before

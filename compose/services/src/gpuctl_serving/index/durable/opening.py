@@ -86,6 +86,7 @@ def _open(place: Place) -> Opened:
 
 def _verify(place: Place, connection: sqlite3.Connection, *, at_start: bool) -> None:
     if place.database.stat().st_size > VERIFY_BYTES:
+        place.report.wants_verify = True
         return
     tail = Rows(connection).tail()
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()

@@ -53,13 +53,15 @@ def join(place: Place, connection: sqlite3.Connection, newest: int | None = None
 
     Raises TooOld when the database cannot be brought forward, LoadFailed when nobody can tell.
     """
-    if not is_sealed(connection):
+    unsealed = not is_sealed(connection)
+    if unsealed:
         add_seals(connection)
         place.report.did = "adopted"
     tail, sequence = Rows(connection).tail(), _sequence(connection)
     segments = scan.scan_all(place.directory, newest)
     if newest is not None and not (tail and _names(segments, tail.line)):
         segments = scan.scan_all(place.directory)
+    _clear_stillborn(segments)
     found = scan.history(segments, sequence)
     if found is not None and (tail is None or tail.line != found.line) and found.last < found.first:
         # The making of a new line was interrupted before the database knew of it.
@@ -67,13 +69,19 @@ def join(place: Place, connection: sqlite3.Connection, newest: int | None = None
             one.path.unlink()
         return join(place, connection)
     if tail is None:
-        return _first_line(place, connection, found, sequence)
+        return _first_line(place, connection, found, sequence, unsealed=unsealed)
     if tail.sequence != sequence:
         _foreign(place, connection, tail, sequence)
         return _open(place, begin_line(place, connection, sequence))
     if found is None or tail.line != found.line:
         return _other_line(place, connection, tail, segments, found)
     return _same_line(place, connection, tail, found)
+
+
+def _clear_stillborn(segments: list[scan.Segment]) -> None:
+    """Removes last segments whose making a kill interrupted: left there, they would break the chain later."""
+    while segments and segments[-1].header is None and segments[-1].size <= HEADER_BYTES:
+        segments.pop().path.unlink()
 
 
 def _names(segments: list[scan.Segment], line: Line) -> bool:
@@ -86,7 +94,12 @@ def _sequence(connection: sqlite3.Connection) -> int:
 
 
 def _first_line(
-    place: Place, connection: sqlite3.Connection, found: scan.History | None, sequence: int
+    place: Place,
+    connection: sqlite3.Connection,
+    found: scan.History | None,
+    sequence: int,
+    *,
+    unsealed: bool,
 ) -> AppendLog:
     if found is not None:
         raise _strangers(place)
@@ -96,7 +109,7 @@ def _first_line(
         )
     else:
         place.report.did = "created"
-    return _open(place, begin_line(place, connection, sequence))
+    return _open(place, begin_line(place, connection, sequence, unsealed=unsealed))
 
 
 def _strangers(place: Place) -> LoadFailed:
@@ -206,7 +219,9 @@ def mend(place: Place, found: scan.History) -> None:
     )
 
 
-def begin_line(place: Place, connection: sqlite3.Connection, sequence: int) -> tuple[Path, int, Position]:
+def begin_line(
+    place: Place, connection: sqlite3.Connection, sequence: int, *, unsealed: bool = False
+) -> tuple[Path, int, Position]:
     """Begins a new line of the log at the database's state. The segment is there before it is named."""
     at = Position(os.urandom(16), sequence, 0)
     path = make_segment(place.directory, at, place.policy)
@@ -216,7 +231,8 @@ def begin_line(place: Place, connection: sqlite3.Connection, sequence: int) -> t
     try:
         rows = Rows(connection)
         connection.execute("DELETE FROM tail")
-        rows.sums = sums(connection)
+        # At a takeover from a release without checksums there is no time to read everything.
+        rows.sums = (0, 0) if unsealed else sums(connection)
         rows.write_tail(at.line, sequence, 0)
         connection.execute("COMMIT")
     except BaseException:

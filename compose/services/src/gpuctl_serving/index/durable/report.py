@@ -21,6 +21,8 @@ class Report:
     said: list[str] = field(default_factory=list)
     #: The log does not reach back to the beginning or to a snapshot: one should be made soon.
     wants_snapshot: bool = False
+    #: The database is too large to be read row by row before it serves; that is done beside it.
+    wants_verify: bool = False
 
     def say(self, event: str, sentence: str, **fields: Any) -> None:
         """Something a person should know: in the log now, in the statistics from now on."""
