@@ -312,6 +312,7 @@ export interface RerankBody {
   return_text?: boolean | null;
   return_documents?: boolean | null;
   top_n?: number | null;
+  max_tokens_per_doc?: number | null;
   model?: string | null;
 }
 

@@ -76,6 +76,20 @@ def test_documents_with_content_and_metadata_come_back_as_they_were_given(bi_enc
     assert by_index[3] == {"text": TEXTS[2], "own": 1}
 
 
+def test_coheres_limit_of_tokens_reads_no_more_of_a_document(bi_encoder: Running) -> None:
+    long, short = "one two three four five six", "one two three"
+    by_limit = rerank(bi_encoder, "/v2/rerank", query="three", documents=[long], max_tokens_per_doc=3)
+    whole = rerank(bi_encoder, "/v2/rerank", query="three", documents=[short, long])
+    scores = {result["index"]: result["score"] for result in whole["results"]}
+    (found,) = by_limit["results"]
+    assert abs(found["score"] - scores[0]) < 1e-5 < abs(found["score"] - scores[1])
+    assert found["document"] == {"text": long}
+    refused = bi_encoder.public.post(
+        "/v2/rerank", json={"query": "q", "documents": ["a"], "max_tokens_per_doc": 0}
+    )
+    assert (refused.status_code, refused.json()["param"]) == (422, "max_tokens_per_doc")
+
+
 def test_the_default_reranker_says_that_it_is_a_bi_encoder(bi_encoder: Running) -> None:
     info = bi_encoder.public.get("/info").json()
     assert (info["scoring"], info["model_type"]) == ("bi-encoder", {"embedding": {"pooling": "mean"}})

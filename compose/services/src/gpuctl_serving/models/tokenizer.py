@@ -64,6 +64,15 @@ class ModelTokenizer:
         encoded = self._whole().encode_batch(list(texts), add_special_tokens=special)
         return [_pieces(one, text) for one, text in zip(encoded, texts, strict=True)]
 
+    def shortened(self, texts: Sequence[str], most: int) -> list[str]:
+        """Each text up to its first `most` tokens."""
+        cut = [text[: most * _CHARACTERS_A_TOKEN] for text in texts]
+        encoded = self._whole().encode_batch(cut, add_special_tokens=False)
+        return [
+            text[: one.offsets[most - 1][1]] if len(one.ids) > most else text
+            for one, text in zip(encoded, cut, strict=True)
+        ]
+
     def _query(self, query: str, direction: Direction) -> str:
         """The part of a query that can reach the model: it is tokenised again with every document.
 

@@ -79,6 +79,7 @@ _DOCUMENT: Schema = {
 }
 _NARROW: dict[str, Schema] = {
     "query": {"type": "string", "pattern": r"\S"},
+    "max_tokens_per_doc": {"anyOf": [{"type": "integer", "minimum": 1}, _NULL], "default": None},
     "top_n": {"anyOf": [{"type": "integer", "minimum": 1}, _NULL], "default": None},
     "documents": {"anyOf": [{"type": "array", "items": _DOCUMENT, "minItems": 1}, _NULL], "default": None},
     "texts": {"anyOf": [{"type": "array", "items": _TEXT, "minItems": 1}, _NULL], "default": None},

@@ -24,6 +24,8 @@ class RerankBody(msgspec.Struct):
     return_text: bool | None = None
     return_documents: bool | None = None
     top_n: int | None = None
+    #: Cohere's: no more of a document is read.
+    max_tokens_per_doc: int | None = None
     model: str | None = None
 
 
@@ -51,6 +53,10 @@ def candidates(body: RerankBody) -> Candidates:
         raise empty("`query` is empty. Send the question the documents are ranked by.", "query")
     if body.top_n is not None and body.top_n < 1:
         raise invalid(f"`top_n` is {body.top_n}; it is at least 1.", "top_n")
+    if body.max_tokens_per_doc is not None and body.max_tokens_per_doc < 1:
+        raise invalid(
+            f"`max_tokens_per_doc` is {body.max_tokens_per_doc}; it is at least 1.", "max_tokens_per_doc"
+        )
     if body.texts is not None:
         return Candidates("texts", body.texts)
     return Candidates("documents", [_text(n, item) for n, item in enumerate(body.documents or [])])

@@ -1,5 +1,6 @@
 """The reranker: a query and texts in, scores out, in the three dialects the field speaks."""
 
+import asyncio
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -76,7 +77,10 @@ class Reranker(CachedService):
         body = await read_json(request, RerankBody)
         found = candidates(body)
         self.check_items(len(found.texts), found.param)
-        ranked = await self._ranked(request, body, found.texts, direction_of(body.truncation_direction))
+        texts = found.texts
+        if (most := body.max_tokens_per_doc) is not None and most < self.served.max_tokens:
+            texts = await asyncio.to_thread(self.served.tokenizer.shortened, texts, most)
+        ranked = await self._ranked(request, body, texts, direction_of(body.truncation_direction))
         headers = headers_of(ranked.answer, request) | self._marks(ranked)
         order = ranking(ranked.scores)
         if body.texts is not None:
