@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from gpuctl_serving.index import upkeep
-from gpuctl_serving.index.durable import snapshot
+from gpuctl_serving.index.durable import retention, snapshot
 from gpuctl_serving.index.durable.log import Policy
 from gpuctl_serving.index.durable.opening import open_writer
 from gpuctl_serving.index.durable.rebuild import rebuild
@@ -95,7 +95,7 @@ def _verify(options: argparse.Namespace) -> dict[str, Any]:
     check_not_restoring(options.index_dir)
     findings: list[str] = []
     rows = upkeep.verify_database(options.index_dir, findings)
-    findings += snapshot.verify(options.index_dir)
+    findings += retention.verify(options.index_dir)
     return {"ok": not findings, "findings": findings, **rows}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.core import Core
-from gpuctl_serving.index.durable import snapshot
+from gpuctl_serving.index.durable import retention, snapshot
 from gpuctl_serving.index.durable.sealing import verify_rows
 from gpuctl_serving.index.messages import Elsewhere, Write
 from gpuctl_serving.index.schema import DATABASE, connect
@@ -99,7 +99,7 @@ def verify(core: Core, progress: Progress) -> dict[str, Any]:
     progress("comparing rows with their checksums", 0, 3)
     rows = verify_database(core.settings.index_dir, findings)
     progress("reading the log and the snapshots", 1, 3)
-    findings += snapshot.verify(core.settings.index_dir)
+    findings += retention.verify(core.settings.index_dir)
     progress("comparing the index in memory", 2, 3)
     memory = _memory(core, findings)
     return {"ok": not findings, "findings": findings, **rows, **memory}
