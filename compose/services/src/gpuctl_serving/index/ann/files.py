@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from gpuctl_serving.index.ann.flat import FlatIndex
-from gpuctl_serving.index.ann.ivf import IvfIndex
+from gpuctl_serving.index.ann.ivf import REFINES, IvfIndex
 from gpuctl_serving.index.ann.library import faiss
 from gpuctl_serving.index.ann.near import Truth, VectorIndex
 from gpuctl_serving.index.ann.plan import Plan
@@ -29,6 +29,7 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True):
     count: int
     trained_with: int = 0
     recall: list[tuple[int, float]] = []
+    refine: int = REFINES[0]
 
 
 class Contents(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,6 +48,7 @@ def save(directory: Path, dimension: int, indexes: Mapping[int, VectorIndex]) ->
         one = Saved(ns, index.plan, len(index))
         if isinstance(index, IvfIndex):
             one.trained_with, one.recall = index.trained_with, list(index.recall.points)
+            one.refine = index.refine
         saved.append(one)
     (directory / LIST).write_bytes(msgspec.json.encode(Contents(_FORMAT, dimension, saved)))
     return [*names, LIST]
@@ -92,7 +94,9 @@ def _read(directory: Path, dimension: int, saved: Saved, truth: Truth) -> Vector
             f"{name} has {raw.ntotal} vectors of {raw.d} dimensions; {saved.count} of {dimension} are wanted"
         )
     if saved.plan.kind != "Flat":
-        return IvfIndex.of(raw, saved.plan, truth, saved.trained_with, RecallTable(tuple(saved.recall)))
+        ivf = IvfIndex.of(raw, saved.plan, truth, saved.trained_with, RecallTable(tuple(saved.recall)))
+        ivf.refine = saved.refine
+        return ivf
     items = np.fromfile(directory / f"ns-{saved.ns}.items", dtype="<i8")
     index = FlatIndex.of(raw, items)
     _check_lengths(name, index)

@@ -18,8 +18,8 @@ from gpuctl_serving.index.vectors import Vectors
 _GATHERED_FLAT = 8192
 #: Their true vectors come from the database, so fewer.
 _GATHERED_PQ = 1024
-#: Candidates by their codes for each result; their true vectors decide.
-_REFINE = 10
+#: Candidates by their codes for each result; their true vectors decide. More where codes tell little.
+REFINES = (10, 20, 40)
 _FEWEST_CANDIDATES = 64
 #: Candidates beyond k where the lists hold true vectors: room for ties.
 _MARGIN = 8
@@ -41,6 +41,7 @@ class IvfIndex:
     def __init__(self, raw: Any, plan: Plan, truth: Truth, trained_with: int) -> None:
         self.plan, self.trained_with = plan, trained_with
         self.recall = RecallTable()
+        self.refine = REFINES[0]
         self._index, self._truth = raw, truth
         #: Which items are here: FAISS's own table cannot be asked without an exception for each that is not.
         self._present = NumberMap()
@@ -111,7 +112,7 @@ class IvfIndex:
 
     def facts(self) -> dict[str, Any]:
         """See VectorIndex."""
-        code = {"m": self.plan.m} if self.plan.kind == "IVFPQ" else {}
+        code = {"m": self.plan.m, "refine": self.refine} if self.plan.kind == "IVFPQ" else {}
         return {
             "type": self.plan.kind,
             "trained": True,
@@ -157,7 +158,7 @@ class IvfIndex:
         """How many to fetch by lists and codes for `k` results by true vectors."""
         if self.plan.kind == "IVFFlat":
             return min(k + _MARGIN, GPU_MAX_K)
-        return min(max(_REFINE * k, _FEWEST_CANDIDATES), GPU_MAX_K)
+        return min(max(self.refine * k, _FEWEST_CANDIDATES), GPU_MAX_K)
 
     def measured(self, queries: Vectors, nprobe: int) -> Items:
         """Candidates of a recall measurement, which looks for ten neighbours beside the query itself."""
