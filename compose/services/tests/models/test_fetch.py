@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -301,3 +302,19 @@ def test_a_full_disk_is_named_and_leaves_nothing(
     with pytest.raises(ModelProblem, match="the disk is full"):
         run(source, store, pooling="cls")
     assert entries(store) == []
+
+
+def test_two_fetches_at_once_end_with_one_model(source: Path, tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "store")
+    found: list[Path] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(run(source, store, pooling="cls"))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == 4
+    assert len(set(found)) == 1
+    assert damage(found[0], read_manifest(found[0])) == []
+    assert entries(store)[0] == "local--my-model"

@@ -67,7 +67,7 @@ def hub_snapshot(spec: HubSpec, store: Path, progress: Progress) -> Iterator[Sna
     http = HubHttp(env.endpoint, env.token)
     info = _info(spec, http)
     folder = store / DOWNLOADS / spec.id.replace("/", "--") / info.sha
-    with _only_one(folder):
+    with _only_one(folder, progress):
         _bring(spec, info, http, env, folder, progress)
         yield Snapshot(folder, info.sha)
         shutil.rmtree(folder, ignore_errors=True)
@@ -191,12 +191,16 @@ def _from_cache(spec: HubSpec, env: HubEnvironment) -> Snapshot:
 
 
 @contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
+def _only_one(folder: Path, progress: Progress) -> Iterator[None]:
     """Holds the folder's lock: a second fetch of the same commit waits, and then finds the files."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder.with_name(folder.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.amount("wait for another fetch of the same", 0, None, "models")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         folder.mkdir(parents=True, exist_ok=True)
         yield
     finally:

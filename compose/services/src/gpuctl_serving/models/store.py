@@ -1,5 +1,6 @@
 """The model store: one directory per model and revision, there complete by one rename, or not at all."""
 
+import errno
 import fcntl
 import os
 import re
@@ -59,10 +60,8 @@ class ModelStore:
     def staging(self) -> Iterator[Path]:
         """A private folder on the store's file system, removed at the end whatever happens."""
         base = self.root / _STAGING
-        folder = _own_folder(base)
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        folder, lock = _own_folder(base)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -84,18 +83,29 @@ class ModelStore:
             aside = prepared.parent / f"{prepared.name}-replaced"
             target.rename(aside)
             (prepared.parent / "why-replaced").write_text(wrong)
-        prepared.rename(target)
+        try:
+            prepared.rename(target)
+        except OSError as failure:
+            if failure.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+            # Another fetch of the same model was a moment faster.
+            return self.install(prepared, manifest)
         _sync(target.parent)
         return StoredModel(target, manifest)
 
 
-def _own_folder(base: Path) -> Path:
-    """A new folder in `base`, which another fetch may remove at its end, empty as it is for a moment."""
+def _own_folder(base: Path) -> tuple[Path, int]:
+    """A new folder in `base`, locked. Another fetch may sweep it up before that, or remove `base`."""
     while True:
         base.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             _sweep(base)
-            return Path(tempfile.mkdtemp(dir=base))
+            folder = Path(tempfile.mkdtemp(dir=base))
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, lock
+            os.close(lock)
 
 
 def _what_is_wrong(directory: Path) -> str:
