@@ -1,6 +1,6 @@
 """The speed that was promised, beside the bare session and beside the peers: medians of interleaved rounds.
 
-Each test runs one program of test/bench/speed, which can also be run alone. A quiet machine is part of the test.
+Each test runs one program of test/bench/speed, which can also be run alone. It needs a quiet machine.
 """
 
 import json
