@@ -7,7 +7,10 @@ import { BaseCommand } from "../../base-command.js";
 export default class IndexBackup extends BaseCommand<typeof IndexBackup> {
   static override summary = "Copy the index into a directory, while it serves.";
   static override description = "With hashes of every file and the identity of the model its vectors belong to.";
-  static override examples = ["<%= config.bin %> index backup --to backups/monday"];
+  static override examples = [
+    "<%= config.bin %> index backup --to backups/monday",
+    "<%= config.bin %> index backup -e staging --to /mnt/index",
+  ];
   static override flags = {
     to: Flags.string({ description: "A directory that does not exist yet.", required: true, helpValue: "DIR" }),
   };

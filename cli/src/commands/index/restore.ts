@@ -9,7 +9,10 @@ export default class IndexRestore extends BaseCommand<typeof IndexRestore> {
   static override summary = "Replace the index by a backup; what was there is moved aside.";
   static override description = `The index stops, the backup is checked and put in place, and the index starts again: with the backup, or, when it is
 refused, with what it held before. A backup of another embedding model is refused unless --other-model says otherwise.`;
-  static override examples = ["<%= config.bin %> index restore --from backups/monday --confirm local"];
+  static override examples = [
+    "<%= config.bin %> index restore --from backups/monday --confirm local",
+    "<%= config.bin %> index restore --from index.tar --confirm staging --lock-wait 30s",
+  ];
   static override flags = {
     from: Flags.string({ description: "A backup's directory or .tar file.", required: true, helpValue: "PATH" }),
     confirm: Flags.string({ description: "Name of the environment, to confirm.", helpValue: "NAME" }),

@@ -6,7 +6,7 @@ export default class IndexVerify extends BaseCommand<typeof IndexVerify> {
   static override summary = "Read the whole index and compare hashes, checksums, counts and what searches find.";
   static override description =
     "The running index does it while it serves; without one the files are read directly. Exit 1 names everything that is wrong.";
-  static override examples = ["<%= config.bin %> index verify"];
+  static override examples = ["<%= config.bin %> index verify", "<%= config.bin %> index verify --json"];
 
   async execute(): Promise<IndexFacts> {
     const [{ indexVerify }, { createIndexTools }] = await Promise.all([
