@@ -1,10 +1,13 @@
 """The first level: bounded by entries and by bytes, forgetting what is old or unused."""
 
+import tracemalloc
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuctl_serving.caches.entry import Entry
+from gpuctl_serving.caches.entry import Entry, decode, encode
 from gpuctl_serving.caches.memory import Bounds, Eviction, MemoryCache
 
 
@@ -46,6 +49,28 @@ def test_bytes_are_a_limit_of_their_own_and_a_value_larger_than_all_of_it_is_not
     assert (len(memory), memory.bytes, evicted) == (2, 2 * cost, ["bytes"])
     memory.put(b"huge", entry(1, 100_000))
     assert len(memory) == 2
+
+
+@pytest.mark.parametrize("width", [1, 384])
+@pytest.mark.parametrize("from_redis", [False, True])
+def test_the_bytes_that_are_counted_are_no_fewer_than_those_that_are_taken(
+    width: int, from_redis: bool
+) -> None:
+    memory, _, _ = cache(entries=10**6, size=2 * 1024 * 1024, ttl=60)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(6000):
+            key, kept = number.to_bytes(20, "little"), entry(1, width)
+            if from_redis:
+                decoded = decode(key, encode(key, kept), width)
+                assert decoded is not None
+                kept = decoded
+            memory.put(key, kept)
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken <= memory.bytes <= 2 * 1024 * 1024
 
 
 def test_a_new_value_of_a_key_replaces_the_old_one_and_its_size() -> None:

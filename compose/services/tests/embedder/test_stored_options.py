@@ -11,6 +11,7 @@ import pytest
 from tests.support.running import Running, run_service
 
 from gpuctl_serving.embedder.service import create_service
+from gpuctl_serving.kit.header_text import from_header
 from gpuctl_serving.models.fetch import fetch
 from gpuctl_serving.models.progress import Progress
 from gpuctl_serving.models.spec import PathSpec
@@ -65,3 +66,13 @@ def test_a_model_without_prompts_takes_a_query_as_it_is(tiny: dict[str, Path]) -
         assert np.allclose(
             vectors(running, ["a text"], prompt_name="query"), vectors(running, ["a text"]), atol=1e-6
         )
+
+
+def test_a_line_feed_in_a_models_prompt_ends_no_header(golden: Path, tmp_path: Path) -> None:
+    with service(stored(golden, tmp_path, prefix="Instruct: 100%\r\nx-evil: 1\nQuery: ")) as running:
+        answer = running.public.post("/embed", json={"inputs": "a text"})
+        assert answer.status_code == 200
+        assert "x-evil" not in answer.headers
+        said = running.public.get("/info").json()["generation"]
+        assert "\r\nx-evil: 1\n" in said
+        assert from_header(answer.headers["x-gpuctl-generation"]) == said

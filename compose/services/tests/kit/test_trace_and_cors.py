@@ -140,6 +140,21 @@ def test_a_named_origin_may_ask_and_read_even_errors(serve: Serve) -> None:
         assert "access-control-allow-credentials" not in answer.headers
 
 
+def test_a_page_may_send_the_headers_its_client_adds_and_nothing_else_is_repeated(serve: Serve) -> None:
+    running = serve(Echo(cors_origins=parse_origins("https://app.example")))
+
+    def allowed(wanted: str) -> str:
+        asked = {"origin": "https://app.example", "access-control-request-method": "POST"}
+        answer = running.public.options("/echo", headers={**asked, "access-control-request-headers": wanted})
+        assert answer.status_code == 204
+        return answer.headers["access-control-allow-headers"]
+
+    stainless = "authorization, content-type, x-stainless-lang, x-stainless-retry-count"
+    assert allowed(stainless) == stainless
+    for odd in ("x: y", "a" * 3000, "<x>", ""):
+        assert allowed(odd).startswith("authorization, content-type, traceparent")
+
+
 def test_a_stranger_may_not_and_no_cache_mixes_the_two_up(serve: Serve) -> None:
     running = serve(Echo(cors_origins=parse_origins("https://app.example")))
     for origin in ("https://app.example.evil", "http://app.example", "https://app.example:8443", "null"):

@@ -161,7 +161,7 @@ class Answering:
         def landed(at: int, row: Rows, engine: EngineSpec) -> None:
             # A copy: a view would keep the whole batch in memory.
             tokens = sequences[at]
-            entry = Entry(np.array(row, np.float32).reshape(-1), len(tokens), tokens.truncated)
+            entry = Entry(np.asarray(row, np.float32).flatten(), len(tokens), tokens.truncated)
             inquiry.known[keys[at]] = Landed(entry, engine)
             self._flights.land(keys[at], inquiry.known[keys[at]])
             self._keep(inquiry, keys[at], positions[at], inquiry.known[keys[at]])

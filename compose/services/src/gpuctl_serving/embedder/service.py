@@ -20,6 +20,7 @@ from gpuctl_serving.engines.protocol import Rows
 from gpuctl_serving.kit.app import Endpoint, create_base_app, json_response, public_paths
 from gpuctl_serving.kit.body import read_json
 from gpuctl_serving.kit.errors import LoadFailed, invalid
+from gpuctl_serving.kit.header_text import to_header
 from gpuctl_serving.kit.metrics import Metrics
 from gpuctl_serving.kit.settings import Notes
 from gpuctl_serving.models.probing import unit
@@ -93,7 +94,7 @@ class Embedder(CachedService):
     def _space(self) -> dict[str, str]:
         """Says whose vectors these are: an index that asks during a switch must not mix two models."""
         generation = self.served.manifest and self.served.manifest.generation
-        return {"x-gpuctl-generation": generation.encode().decode("latin-1")} if generation else {}
+        return {"x-gpuctl-generation": to_header(generation)} if generation else {}
 
     async def _compute(
         self, request: Request, texts: list[str], *, truncate: bool, direction: Direction

@@ -11,6 +11,7 @@ import orjson
 from gpuctl_serving.index.http_client import Answer, ExchangeFailed, Unreachable, exchange
 from gpuctl_serving.index.vectors import Vectors, unit
 from gpuctl_serving.kit.errors import ServiceError, invalid, unavailable
+from gpuctl_serving.kit.header_text import from_header
 from gpuctl_serving.kit.trace import outgoing_headers
 
 #: Texts asked for at once.
@@ -98,7 +99,7 @@ def _vectors(address: str, answer: Answer, count: int, space: tuple[str, int]) -
     if answer.status != 200:
         raise _refused(address, answer)
     generation, dimension = space
-    said = answer.headers.get(GENERATION_HEADER, "").encode("latin-1").decode("utf-8", "replace")
+    said = from_header(answer.headers.get(GENERATION_HEADER, ""))
     if said and generation and not generation.startswith("dim:") and said != generation:
         raise OtherSpace(
             f"The embedder at {address} serves generation {said!r}, but this index serves {generation!r}. "

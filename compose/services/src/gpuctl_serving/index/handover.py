@@ -10,6 +10,7 @@ from starlette.responses import Response
 from gpuctl_serving.index.http_client import ExchangeFailed, Unreachable, exchange
 from gpuctl_serving.index.messages import Elsewhere
 from gpuctl_serving.kit.errors import unavailable
+from gpuctl_serving.kit.header_text import from_header, to_header
 from gpuctl_serving.kit.logs import request_id
 
 HOPS = "x-gpuctl-forwarded"
@@ -36,7 +37,7 @@ class Origin:
         generation = request.headers.get(GENERATION, "") if private else ""
         return cls(
             min(int(hops), _MOST_HOPS) if hops.isdecimal() and len(hops) < 3 else 0,
-            generation.encode("latin-1").decode("utf-8", "replace"),
+            from_header(generation),
         )
 
 
@@ -60,7 +61,7 @@ async def forward(
         "content-type": "application/json",
         "x-request-id": request_id.get(),
         HOPS: str(origin.hops + 1),
-        GENERATION: sent.encode().decode("latin-1"),
+        GENERATION: to_header(sent),
     }
     if key := request.headers.get("authorization"):
         headers["authorization"] = key

@@ -1,18 +1,27 @@
 """Cross-origin requests from browsers: no headers for them unless GPUCTL_CORS_ORIGINS names the origin."""
 
+import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 Headers = list[tuple[bytes, bytes]]
 
 ANY = "*"
-_ALLOWED_HEADERS = b"authorization, content-type, traceparent, tracestate, x-request-id"
+#: Named when a preflight names none.
+_USUAL_HEADERS = b"authorization, content-type, traceparent, tracestate, x-request-id"
+#: Names of headers and what separates them; nothing else of a request is ever repeated in an answer.
+_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,2048}")
 _EXPOSED_HEADERS = b", ".join(
     (
         b"retry-after",
         b"server-timing",
         b"x-compute-tokens",
+        b"x-gpuctl-cache",
         b"x-gpuctl-device",
+        b"x-gpuctl-device-reason",
+        b"x-gpuctl-fallback",
+        b"x-gpuctl-generation",
+        b"x-gpuctl-ranked",
         b"x-gpuctl-truncated",
         b"x-request-id",
     )
@@ -56,13 +65,20 @@ class Cors:
             (b"access-control-expose-headers", _EXPOSED_HEADERS),
         ]
 
-    def preflight(self, origin: str, methods: Iterable[str]) -> Headers | None:
-        """What the 204 to a preflight has beside `headers`; None when this origin may not ask."""
+    def preflight(self, origin: str, methods: Iterable[str], wanted: str) -> Headers | None:
+        """What the 204 to a preflight has beside `headers`; None when this origin may not ask.
+
+        A page that may ask may send any header (`wanted`): OpenAI's client sends a dozen of its own, and
+        a header protects nothing here but the key, which the page must know.
+        """
         if not self._allowed(origin):
             return None
         return [
             (b"access-control-allow-methods", ", ".join(sorted(methods)).encode()),
-            (b"access-control-allow-headers", _ALLOWED_HEADERS),
+            (
+                b"access-control-allow-headers",
+                wanted.encode() if _NAMES.fullmatch(wanted) else _USUAL_HEADERS,
+            ),
             (b"access-control-max-age", _REMEMBERED_SECONDS),
         ]
 

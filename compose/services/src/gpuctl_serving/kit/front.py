@@ -119,8 +119,9 @@ class Front:
             return False
         if is_private(scope["path"]):
             return False
-        methods = {route.method for route in self._endpoints.values()}
-        headers = self._cors.preflight(header(scope, b"origin"), methods)
+        methods = {each.method for each in self._listed if not is_private(each.path)}
+        origin, wanted = header(scope, b"origin"), header(scope, b"access-control-request-headers")
+        headers = self._cors.preflight(origin, methods, wanted)
         if headers is None:
             return False
         await answer.plain(204, headers)
