@@ -1,4 +1,4 @@
-"""The benchmark of index types: recall counts what is as near, and a winner is named only when it is clear."""
+"""The benchmark of index types: recall counts what is as near, and a winner is named only if it is clear."""
 
 import json
 import os

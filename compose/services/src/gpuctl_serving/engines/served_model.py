@@ -212,7 +212,9 @@ class ServedModel:
         deadline: float | None = None,
         on_row: OnRow | None = None,
     ) -> Computed:
-        """Tokenises, in a thread unless it is little; queues, waits. `characters` of each text are for admission before it.
+        """Tokenises (in a thread unless it is little), queues, waits.
+
+        `characters` of each text are for admission before that.
 
         `model` is the one `tokenize` is for; `deadline` is on the loop's clock; `on_row` is told of each row
         as soon as it is there. Raises ModelChanged when another model answers by then.
