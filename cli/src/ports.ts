@@ -491,6 +491,8 @@ export interface LoadSamples {
   devices: Readonly<Record<string, number>>;
   /** Texts or documents of the measured answers that came out of a cache of the service, as `x-gpuctl-cache` says. */
   fromCache: number;
+  /** Documents of the measured answers that were not ranked, as `x-gpuctl-ranked` says. */
+  unranked: number;
   /** How late a timer of the generator fired, every few milliseconds of the window. */
   hiccups: Float64Array;
   /** Share of the window in which the generator's event loop was busy, 0 to 1. */

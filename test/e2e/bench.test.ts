@@ -140,6 +140,13 @@ describe("faults are counted and make the verdict INVALID", () => {
     expect(reasonsOf(await measure(polite, { rate: "100", duration: "1" }))).not.toContain("cache");
   });
 
+  it("a substitute that ranks the first documents of a request only", async () => {
+    const { url } = await stub({ delayMs: 1, ranked: "3/8" });
+    const report = await measure(url, { rate: "100", duration: "1" }, "rerank");
+    expect(report.reasons).toEqual([expect.stringMatching(/^500 documents were not ranked, because a substitute answers/)]);
+    expect(report.checks.askedAgain).toBe(0);
+  });
+
   it("a service that answers on cpu although cuda was wished", async () => {
     const { url } = await stub({ delayMs: 1, devices: ["cpu"] });
     const { targets, embedder } = urlTargets(url, "embed");

@@ -101,6 +101,7 @@ function respond(request, response, text) {
     "content-length": body.length,
   };
   const asked = request.headers["cache-control"] ?? "";
+  if (options.ranked !== undefined) headers["x-gpuctl-ranked"] = options.ranked;
   if (options.cache === "stubborn" || (options.cache === "polite" && asked !== "no-store")) headers["x-gpuctl-cache"] = "1/4";
   const finish = () => {
     response.writeHead(status, headers);

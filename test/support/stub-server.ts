@@ -28,6 +28,8 @@ export interface StubOptions {
   dimension?: number;
   /** Says that one item of each answer came out of a cache: always, or unless the client asked for none of that. */
   cache?: "stubborn" | "polite";
+  /** `x-gpuctl-ranked` of every answer, such as 3/8: a substitute that ranks the first documents only. */
+  ranked?: string;
 }
 
 /** The stub service, running as a process of its own. */

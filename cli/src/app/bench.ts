@@ -160,6 +160,7 @@ function evidenceOf(
     littleError: figures.littleError,
     devices: figures.devices,
     fromCache: samples.fromCache,
+    unranked: samples.unranked,
     deviceWished: target.deviceWished,
     checksFailed: [...warmUpFailed, ...checks.failed],
     checked: checks.answers,

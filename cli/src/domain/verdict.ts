@@ -29,6 +29,8 @@ export interface Evidence {
   deviceWished: "cuda" | "mps" | "cpu" | "auto";
   /** Texts or documents that the service answered from a cache. */
   fromCache: number;
+  /** Documents that a substitute left unranked. */
+  unranked: number;
   /** Sentences of the response checks that failed. */
   checksFailed: readonly string[];
   checked: number;
@@ -54,12 +56,16 @@ export function decide(evidence: Evidence): Verdict {
     ...outcomeReasons(evidence),
     ...deviceReasons(evidence),
     ...cacheReasons(evidence),
+    ...substituteReasons(evidence),
     ...evidence.checksFailed,
     ...(evidence.checked === 0 && evidence.ok > 0 ? ["no answer was checked"] : []),
   ];
   const valid = relaxed ? "VALID (shared host)" : "VALID";
   return { verdict: reasons.length > 0 ? "INVALID" : valid, reasons, sendLagLimitMs: limit };
 }
+
+const refusedForLoad =
+  "429 means that the service sheds load: offer less (--rate, --concurrency), or raise its rateLimit (for each key) or maxQueueTokens";
 
 /** A request sent late measures the generator. Where both sides share cores, some of it cannot be avoided. */
 export function sendLagLimit(p50: number, relaxed: boolean): number {
@@ -114,6 +120,7 @@ function outcomeReasons(evidence: Evidence): string[] {
     reasons.push(
       `${String(failed)} of ${String(evidence.scheduled)} requests failed: ${failures.map(([what, n]) => `${what} x${String(n)}`).join(", ")}`,
     );
+  if ((evidence.failed["http 429"] ?? 0) > 0) reasons.push(refusedForLoad);
   if (evidence.timeouts > 0) reasons.push(`${String(evidence.timeouts)} of ${String(evidence.scheduled)} requests timed out`);
   if (evidence.dropped > 0)
     reasons.push(
@@ -137,6 +144,14 @@ function deviceReasons(evidence: Evidence): string[] {
 function cacheReasons(evidence: Evidence): string[] {
   if (evidence.fromCache === 0) return [];
   return [`${String(evidence.fromCache)} answers came out of the service's cache: the figures say nothing of the model`];
+}
+
+/** A substitute ranks the first documents only: its figures are those of smaller requests than were asked. */
+function substituteReasons(evidence: Evidence): string[] {
+  if (evidence.unranked === 0) return [];
+  return [
+    `${String(evidence.unranked)} documents were not ranked, because a substitute answers and ranks the first ones only: gpuctl health says why; a smaller --batch measures the substitute`,
+  ];
 }
 
 const ms = (value: number): string => `${value.toFixed(1)} ms`;

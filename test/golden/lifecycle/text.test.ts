@@ -81,6 +81,16 @@ test("status after a reboot", async () => {
   await expect(statusText(await status(environment.cli().ctx))).toMatchFileSnapshot(golden("status-reboot"));
 });
 
+test("status of a service that stands in for its GPU sends to its log, not to repair", async () => {
+  const report = await status((await upgraded()).cli().ctx);
+  const [first, ...others] = report.services;
+  const degraded = { ...first!, status: "degraded" as const, reason: "the GPU is gone" };
+  const text = statusText({ ...report, services: [degraded, ...others], problems: ["embedder says degraded"], healthy: false });
+  expect(text).toMatch(/Next: gpuctl logs embedder shows what happened/);
+  expect(text).not.toContain("repair");
+  expect(statusText({ ...report, services: [degraded], problems: ["embedder says degraded", "index does not run"], healthy: false })).toContain("gpuctl repair");
+});
+
 test("status of nothing", async () => {
   await expect(statusText(await status(new Environment().cli().ctx))).toMatchFileSnapshot(golden("status-nothing"));
 });

@@ -25,6 +25,7 @@ const good: Evidence = {
   devices: { cuda: 1000 },
   deviceWished: "cuda",
   fromCache: 0,
+  unranked: 0,
   checksFailed: [],
   checked: 200,
 };
@@ -90,6 +91,16 @@ describe("the verdict", () => {
 
   it("does not take what a cache remembers for the speed of a model", () => {
     expect(reasons({ fromCache: 12 })).toBe("12 answers came out of the service's cache: the figures say nothing of the model");
+  });
+
+  it("says what a substitute left out, and what to do about it", () => {
+    expect(reasons({ unranked: 945 })).toMatch(/^945 documents were not ranked, .*substitute.*gpuctl health.*--batch/);
+  });
+
+  it("says what to change where a service sheds load", () => {
+    const text = reasons({ ok: 600, failed: { "http 429": 400 } });
+    expect(text).toContain("400 of 1000 requests failed: http 429 x400");
+    expect(text).toMatch(/offer less \(--rate, --concurrency\), or raise its rateLimit .* or maxQueueTokens/);
   });
 });
 

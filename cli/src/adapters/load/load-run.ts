@@ -23,6 +23,7 @@ export class LoadRun {
   readonly #hiccups: HiccupMeter;
   readonly #devices: Record<string, number> = {};
   #fromCache = 0;
+  #unranked = 0;
   readonly #warmUp = { requests: 0, failed: 0 };
   readonly #completed = { requests: 0, items: 0, tokens: 0, bytes: 0 };
   #measured = 0;
@@ -99,6 +100,7 @@ export class LoadRun {
       completedInWindow: this.#completed,
       devices: this.#devices,
       fromCache: this.#fromCache,
+      unranked: this.#unranked,
       hiccups: this.#hiccups.between(this.from, this.#to),
       loopBusy: performance.eventLoopUtilization(this.#loopAtStart).utilization,
       kept: this.#kept.all(),
@@ -148,7 +150,9 @@ export class LoadRun {
     this.#measured += 1;
     if (ok) {
       this.#noteDevice(ending.headers["x-gpuctl-device"]);
-      this.#fromCache += hitsOf(ending.headers["x-gpuctl-cache"]);
+      this.#fromCache += shareOf(ending.headers["x-gpuctl-cache"]).part;
+      const ranked = shareOf(ending.headers["x-gpuctl-ranked"]);
+      this.#unranked += ranked.all - ranked.part;
     }
     if (ending.body !== null) this.#kept.put(exchange.ordinal, ending.body);
     const { due, dispatched, sent, items } = exchange;
@@ -192,8 +196,8 @@ export class LoadRun {
   }
 }
 
-/** The hits in `hits/all`; 0 where the service says nothing. */
-function hitsOf(header: string | string[] | undefined): number {
-  const hits = typeof header === "string" ? /^(\d{1,9})\/\d{1,9}$/.exec(header)?.[1] : undefined;
-  return hits === undefined ? 0 : Number(hits);
+/** Both numbers of `part/all`; zeros where the service says nothing. */
+function shareOf(header: string | string[] | undefined): { part: number; all: number } {
+  const found = typeof header === "string" ? /^(\d{1,9})\/(\d{1,9})$/.exec(header) : null;
+  return { part: Number(found?.[1] ?? 0), all: Number(found?.[2] ?? 0) };
 }

@@ -54,11 +54,13 @@ function happened(recovery: Fields): string[] {
   });
 }
 
-/** `name  value` lines of a small result. */
+/** `name  value` lines of a small result, its keys as words: `sweptVectors` is `swept vectors`. */
 export function factsText(facts: IndexFacts): string {
-  const lines = Object.entries(facts).flatMap(([name, value]) => {
-    if (typeof value === "number") return [[name, count(value)] as const];
-    return typeof value === "string" || typeof value === "boolean" ? [[name, String(value)] as const] : [];
+  const lines = Object.entries(facts).flatMap(([key, value]) => {
+    const name = key.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+    if (typeof value === "number") return [[name, key.startsWith("bytes") ? size(value) : count(value)] as const];
+    if (typeof value === "boolean") return [[name, value ? "yes" : "no"] as const];
+    return typeof value === "string" ? [[name, value] as const] : [];
   });
   const width = Math.max(0, ...lines.map(([name]) => name.length));
   return lines.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join("\n");

@@ -1,3 +1,4 @@
+import type { ServiceName } from "../../domain/names.js";
 import type { InstanceProcess } from "../../ports.js";
 import type { HealthReport } from "../health.js";
 import type { ServiceStatus, StatusReport } from "../status.js";
@@ -24,12 +25,22 @@ export function statusText(report: StatusReport): string {
   );
 }
 
-function nextStep({ healthy, release, lease, destroyed }: StatusReport): string {
+function nextStep(report: StatusReport): string {
+  const { healthy, release, lease, destroyed } = report;
   if (healthy) return "Everything is as the release says.";
   if (lease?.state === "live") return `Next: wait for ${lease.command} to end; it is at work.`;
   if (destroyed !== null) return "Next: gpuctl deploy starts it again.";
   if (release === null) return "Next: gpuctl deploy";
+  const standIn = onlyDegraded(report);
+  if (standIn !== null)
+    return `Next: gpuctl logs ${standIn} shows what happened. It returns to its device by itself once that is right.`;
   return "Next: gpuctl repair puts right what has drifted; gpuctl logs shows why.";
+}
+
+/** A service that answers, though not as it should, when nothing else is wrong: repair has nothing to do for it. */
+function onlyDegraded({ services, drift, problems }: StatusReport): ServiceName | null {
+  const degraded = services.filter(({ status }) => status === "degraded");
+  return drift.length === 0 && degraded.length === problems.length ? (degraded[0]?.service ?? null) : null;
 }
 
 function leaseText({ lease }: StatusReport): string {

@@ -18,6 +18,7 @@ export default class IndexVerify extends BaseCommand<typeof IndexVerify> {
   }
 
   override render(result: IndexFacts): string {
-    return `${factsText(result)}\nNothing is wrong.`;
+    const { ok: _, ...facts } = result;
+    return `${factsText(facts)}\nNothing is wrong.`;
   }
 }
