@@ -1,6 +1,7 @@
 """A worker whose engine does what the first id of a batch says. Run by tests in place of the real worker."""
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ from gpuctl_serving.engines.protocol import (
 )
 from gpuctl_serving.engines.worker.__main__ import serve
 
-MEMORY, LOST, RAISE, EXIT, HANG, STOP, NAN, WIDE, CUBE, CRASH, HUGE = range(1001, 1012)
+MEMORY, LOST, RAISE, EXIT, HANG, STOP, NAN, WIDE, CUBE, CRASH, HUGE, NO_FILES = range(1001, 1013)
 
 
 class ExoticLoss(DeviceLost):
@@ -70,6 +71,8 @@ class ObedientEngine:
                 os.abort()
             case 1011:
                 raise MemoryError
+            case 1012:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
         return rows
 
     @staticmethod

@@ -178,6 +178,19 @@ def test_nonsense_from_a_worker_is_a_death_and_never_an_answer(
     assert gone(pid)
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_worker_that_cannot_take_larger_memory_dies_and_never_reads_the_batch_before(
+    loaded: WorkerEngine, beside: bool
+) -> None:
+    infer = loaded.infer_beside if beside else loaded.infer
+    infer(batch([1]))
+    infer(batch([child.NO_FILES]))
+    with pytest.raises(WorkerDied, match="status 71"):
+        infer(batch([2] * 400_000))
+    with pytest.raises(WorkerDied):
+        infer(batch([3]))
+
+
 def liar_file() -> str:
     return str(Path(child.__file__).with_name("liar.py"))
 

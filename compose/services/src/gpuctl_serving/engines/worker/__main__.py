@@ -41,6 +41,9 @@ from gpuctl_serving.kit.logs import Log, configure_logging
 
 MakeEngine = Callable[[EngineSpec], Engine]
 
+#: Status of a worker whose link broke or whose memory could not be mapped.
+BROKEN = 71
+
 log = Log(__name__)
 
 
@@ -123,6 +126,16 @@ def _link(descriptor: int) -> Link[Reply, Request]:
     return Link(socket.socket(fileno=descriptor), Request)
 
 
+def run_or_end(worker: Worker) -> None:
+    """A lane that cannot go on ends the process: its front would wait for an answer that never comes."""
+    try:
+        worker.run()
+    except Exception as broken:
+        log.error("worker-broken", detail=str(broken))
+        sys.stdout.flush()
+        os._exit(BROKEN)
+
+
 def serve(argument: str, make: MakeEngine) -> None:
     """Runs the worker that the front described in `argument`, with engines from `make`."""
     start = msgspec.json.decode(argument, type=Start)
@@ -134,8 +147,8 @@ def serve(argument: str, make: MakeEngine) -> None:
     keep_beating(pulse, lambda: end_without(start.front))
     desk = Desk(start.spec, make)
     side, main = (Worker(_link(number), desk) for number in (start.side, start.socket))
-    threading.Thread(target=side.run, name="side", daemon=True).start()
-    main.run()
+    threading.Thread(target=run_or_end, args=(side,), name="side", daemon=True).start()
+    run_or_end(main)
     sys.stdout.flush()
     # Device libraries have exit handlers that may hang; the kernel gives everything back.
     os._exit(0)

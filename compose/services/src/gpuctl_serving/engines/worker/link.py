@@ -76,10 +76,13 @@ class Link(Generic[Sent, Received]):
         data = b""
         while len(data) < count:
             try:
-                part, fds, _, _ = socket.recv_fds(self._socket, count - len(data), 4)
+                part, fds, flags, _ = socket.recv_fds(self._socket, count - len(data), 4)
             except ConnectionError as gone:
                 raise LinkClosed from gone
             descriptors += fds
+            if flags & socket.MSG_CTRUNC:
+                # Without it we would go on reading the region before it: another batch's numbers.
+                raise LinkBroken("a descriptor was lost on its way: this process has too many open files")
             if not part:
                 raise LinkClosed
             data += part

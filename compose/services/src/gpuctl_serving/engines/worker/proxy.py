@@ -109,7 +109,7 @@ class WorkerEngine:
             self._alive(lane)
             arena = lane.outgoing.reserve(bytes_of(batch))
             request = write_batch(arena, batch)
-            answer = self._ask(lane, request, Answer, self._hang_seconds, lane.outgoing.take_unsent())
+            answer = self._ask(lane, request, Answer, self._hang_seconds)
             try:
                 return lane.rows(answer.shape)
             except ValueError as wrong:
@@ -181,13 +181,11 @@ class WorkerEngine:
             raise DeviceLost("this engine is not loaded")
         return lane.link
 
-    def _ask(
-        self, lane: Lane, request: Request, wanted: type[R], seconds: float, descriptor: int | None = None
-    ) -> R:
+    def _ask(self, lane: Lane, request: Request, wanted: type[R], seconds: float) -> R:
         """One request and its answer. Any doubt about the worker ends it for good."""
         link = self._alive(lane)
         try:
-            link.send(request, descriptor)
+            link.send(request, lane.outgoing.take_unsent())
             self._wait(link, seconds)
             reply, region = link.receive()
             if region is not None:

@@ -1,6 +1,7 @@
 """What crosses between the front and its engine, beside the numbers: small typed records."""
 
 from collections.abc import Iterator
+from errno import ENOMEM
 
 import msgspec
 
@@ -84,7 +85,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     @classmethod
     def of(cls, failure: BaseException) -> "Failed":
         """The record of an exception."""
-        if isinstance(failure, MemoryError):
+        if isinstance(failure, MemoryError) or (isinstance(failure, OSError) and failure.errno == ENOMEM):
             failure = OutOfMemory(str(failure) or "the process cannot have that much memory")
         kinds = [c.__name__ for c in type(failure).__mro__ if issubclass(c, EngineError)]
         text = str(failure) if kinds else f"{type(failure).__name__}: {failure}"
