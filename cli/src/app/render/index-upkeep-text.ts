@@ -54,9 +54,10 @@ function happened(recovery: Fields): string[] {
   });
 }
 
-/** `name  value` lines of a small result, its keys as words: `sweptVectors` is `swept vectors`. */
+/** `name  value` lines of a small result, its keys as words; that it went well needs none, for else there is an error. */
 export function factsText(facts: IndexFacts): string {
   const lines = Object.entries(facts).flatMap(([key, value]) => {
+    if (key === "ok") return [];
     const name = key.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
     if (typeof value === "number") return [[name, key.startsWith("bytes") ? size(value) : count(value)] as const];
     if (typeof value === "boolean") return [[name, value ? "yes" : "no"] as const];

@@ -18,7 +18,6 @@ export default class IndexVerify extends BaseCommand<typeof IndexVerify> {
   }
 
   override render(result: IndexFacts): string {
-    const { ok: _, ...facts } = result;
-    return `${factsText(facts)}\nNothing is wrong.`;
+    return `${factsText(result)}\nNothing is wrong.`;
   }
 }
