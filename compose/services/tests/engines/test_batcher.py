@@ -175,6 +175,25 @@ def test_a_slow_engine_gets_small_batches_so_that_nobody_waits_long() -> None:
     assert max(later) <= 1000
 
 
+def test_the_time_in_the_queue_leaves_out_the_batches_of_the_request_itself() -> None:
+    class Slow(SummingEngine):
+        def answer(self, batch: TokenBatch) -> Rows:
+            time.sleep(0.05)
+            return super().answer(batch)
+
+    engine = Slow()
+
+    async def work(batcher: Batcher) -> None:
+        began = time.perf_counter()
+        ran = await run(batcher, rows(60, 40))
+        took = (time.perf_counter() - began) * 1000
+        assert len(engine.batches) >= 3
+        assert ran.inference_ms >= 50 * len(engine.batches)
+        assert ran.queue_ms + ran.inference_ms <= took
+
+    drive(engine, work, batch=800)
+
+
 def test_a_text_that_alone_is_too_much_fails_alone() -> None:
     async def work(batcher: Batcher) -> None:
         with pytest.raises(ServiceError) as failed:

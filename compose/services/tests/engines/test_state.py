@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpuctl_serving.engines.deadlines import next_deadline
 from gpuctl_serving.engines.state import (
     PHASES,
     Announce,
@@ -27,7 +28,6 @@ from gpuctl_serving.engines.state import (
     View,
     Waiting,
     initial,
-    next_deadline,
     view,
 )
 from gpuctl_serving.engines.transitions import backoff, reduce
@@ -44,6 +44,8 @@ POLICY = Policy(
     stable=120,
 )
 LAZY = replace(POLICY, eager_fallback=False)
+#: Does not wait for a first load to be given up; has a short cap for what is alone.
+EARLY = replace(POLICY, late_start=20, alone_cap=8)
 
 
 @dataclass
@@ -185,7 +187,7 @@ def play(made: World, script: list[tuple[str, int, float]]) -> None:
                 pass
 
 
-@given(st.booleans(), st.sampled_from([POLICY, LAZY]), moves)
+@given(st.booleans(), st.sampled_from([POLICY, LAZY, EARLY]), moves)
 @settings(max_examples=300, deadline=None)
 def test_whatever_happens_no_rule_is_broken_and_it_converges_once_the_faults_stop(
     fallback: bool, policy: Policy, script: list[tuple[str, int, float]]
@@ -307,6 +309,33 @@ def test_a_start_that_hangs_is_given_up_and_the_fallback_answers() -> None:
     made.canary("fallback", 1)
     assert made.told is not None
     assert (made.told.phase, made.told.device, made.told.reason) == ("degraded", "cpu", "worker-hung")
+
+
+def test_a_first_load_that_takes_long_has_the_fallback_answer_meanwhile_and_is_not_given_up() -> None:
+    made = world(policy=EARLY)
+    made.pass_time(19.9)
+    assert made.alive == {("primary", 1)}
+    made.pass_time(0.1)
+    assert made.alive == {("primary", 1), ("fallback", 1)}
+    made.loaded("fallback", 1)
+    made.canary("fallback", 1)
+    told = view(made.state)
+    assert (told.phase, told.device, told.reason) == ("recovering", "cpu", "worker-hung")
+    assert told.detail == "it has not loaded for 20 s"
+    made.loaded("primary", 1)
+    made.recover(10)
+    assert (view(made.state).phase, made.state.primary.run) == ("ready", 1)
+
+
+def test_an_engine_that_nothing_stands_in_for_is_never_kept_waiting_for_long() -> None:
+    made = world(fallback=False, policy=EARLY)
+    made.recover(2)
+    for _ in range(12):
+        made.break_("primary")
+        waits = made.state.primary.status
+        assert not isinstance(waits, Waiting) or waits.until - made.now <= EARLY.alone_cap
+        made.recover(EARLY.alone_cap + 1)
+        assert made.state.serving == "primary"
 
 
 def test_a_canary_that_never_comes_back_demotes() -> None:

@@ -153,8 +153,10 @@ class Batcher:
             if job.left:
                 self._queue.drop(job)
         device: Device = next(iter(job.devices)) if len(job.devices) == 1 else "cpu"
-        self._metrics.queue_seconds.labels(device).observe(job.queue_ms / 1000)
-        return Ran(rows, job.queue_ms, job.inference_ms, device, job.shared_tokens)
+        # Until its last rows left the queue, without the batches of its own that ran meanwhile.
+        queue_ms = max(0.0, job.queue_ms - (job.inference_ms - job.last_ms))
+        self._metrics.queue_seconds.labels(device).observe(queue_ms / 1000)
+        return Ran(rows, queue_ms, job.inference_ms, device, job.shared_tokens)
 
     def close(self) -> None:
         """Fails what waits and ends the engines. From any thread."""
@@ -209,6 +211,7 @@ def _hand_out(shares: Sequence[tuple[Job, int, int]], outcome: Outcome) -> None:
         return
     for job in jobs:
         job.inference_ms += outcome.elapsed_ms
+        job.last_ms = outcome.elapsed_ms
         job.devices.add(engine.device)
         if job.answer is None:
             job.answer = np.empty((job.size, *answer.shape[1:]), np.float32)

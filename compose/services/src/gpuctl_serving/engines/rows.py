@@ -45,6 +45,8 @@ class Job:
     left: int = 0
     queue_ms: float = 0.0
     inference_ms: float = 0.0
+    #: Of its last batch alone.
+    last_ms: float = 0.0
     #: Where its rows were computed.
     devices: set[Device] = field(default_factory=set)
     #: Told of each row as soon as it is there, on the job's loop.

@@ -5,7 +5,7 @@ transitions.py says how an event changes the state; supervisor.py carries its ef
 """
 
 from dataclasses import dataclass
-from typing import Literal, assert_never, get_args
+from typing import Literal, get_args
 
 from gpuctl_serving.engines.protocol import Device
 
@@ -43,9 +43,13 @@ class Policy:
     #: An engine that has not loaded, or not answered its canary, by then hangs.
     start_limit: float = 300.0
     prove_limit: float = 120.0
+    #: A first engine that has not loaded by then gets the fallback started beside it.
+    late_start: float = 120.0
     #: Wait before the second, third ... start; kept while it flaps, forgotten after `stable` seconds up.
     backoff: float = 1.0
     backoff_cap: float = 300.0
+    #: The cap of an engine that nothing stands in for: requests can wait as long as that.
+    alone_cap: float = 15.0
     stable: float = 300.0
     #: Starts in a row that may fail before requests are refused instead of waiting.
     give_up: int = 3
@@ -247,12 +251,6 @@ def initial(primary: Device, fallback: Device | None, policy: Policy, shortfall:
     return State(policy, Slot(primary), None if fallback is None else Slot(fallback), shortfall)
 
 
-def next_deadline(state: State) -> float | None:
-    """When `reduce` wants a Tick at the latest."""
-    times = [_deadline(slot.status) for slot in (state.primary, state.fallback) if slot is not None]
-    return min((at for at in times if at is not None), default=None)
-
-
 def view(state: State) -> View:
     """What the world is told of a state."""
     serving, primary = state.serving, state.primary
@@ -277,17 +275,3 @@ def _dark(state: State) -> Phase:
     if all(slot.bad_starts >= bad_starts for slot in slots):
         return "failed"
     return "recovering" if state.served else "loading"
-
-
-def _deadline(status: Status) -> float | None:
-    match status:
-        case Idle():
-            return None
-        case Starting(limit):
-            return limit
-        case Proving(due=due, limit=limit) | Up(due=due, limit=limit):
-            return due if limit is None else limit
-        case Waiting(until):
-            return until
-        case _ as never:
-            assert_never(never)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TypeVar
 
+from gpuctl_serving.engines.deadlines import next_deadline
 from gpuctl_serving.engines.held import EngineFactory, Held, Part, Proof, reason_of
 from gpuctl_serving.engines.holdings import Holdings
 from gpuctl_serving.engines.protocol import DeviceLost
@@ -28,7 +29,6 @@ from gpuctl_serving.engines.state import (
     Tick,
     View,
     initial,
-    next_deadline,
     view,
 )
 from gpuctl_serving.engines.transitions import reduce

@@ -1,11 +1,12 @@
 """How an event changes the state of a model's engines, and what is to be done: a pure function.
 
-`reduce` knows no clock, no thread and no engine. Whoever runs it calls it again at `next_deadline`.
+`reduce` knows no clock, no thread and no engine. Whoever runs it calls it again at `deadlines.next_deadline`.
 """
 
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
+from gpuctl_serving.engines.deadlines import late_at
 from gpuctl_serving.engines.state import (
     Announce,
     Began,
@@ -72,9 +73,10 @@ def reduce(state: State, event: Event) -> tuple[State, list[Effect]]:
     return step.state, step.effects
 
 
-def backoff(policy: Policy, losses: int) -> float:
-    """Seconds before the start that follows this many losses."""
-    return float(min(policy.backoff_cap, policy.backoff * 2.0 ** min(losses, 30)))
+def backoff(policy: Policy, losses: int, *, alone: bool = False) -> float:
+    """Seconds before the start that follows this many losses; fewer for one that nothing stands in for."""
+    cap = min(policy.backoff_cap, policy.alone_cap) if alone else policy.backoff_cap
+    return float(min(cap, policy.backoff * 2.0 ** min(losses, 30)))
 
 
 def _start(step: _Step, name: SlotName, slot: Slot) -> None:
@@ -129,7 +131,8 @@ def _lose(step: _Step, name: SlotName, slot: Slot, reason: Reason, detail: str) 
     # With another engine to answer there is no hurry; without one the first restart is at once.
     alone = name == "fallback" or step.state.fallback is None
     hurry = losses == 0 and alone and isinstance(status, Up)
-    until = step.now if hurry else step.now + backoff(policy, max(0, losses - 1) if alone else losses)
+    wait = backoff(policy, max(0, losses - 1), alone=True) if alone else backoff(policy, losses)
+    until = step.now if hurry else step.now + wait
     bad_starts = slot.bad_starts + (0 if isinstance(status, Up) else 1)
     step.effects.append(Stop(name, slot.run))
     step.put(
@@ -195,7 +198,11 @@ def _mind_fallback(step: _Step) -> None:
     long_up = isinstance(primary.status, Up) and step.now - primary.status.since >= policy.stable
     if isinstance(fallback.status, Idle):
         lost = not primary.up and primary.losses > 0
-        if lost or (policy.eager_fallback and primary.up):
+        late = (at := late_at(step.state)) is not None and at <= step.now
+        if late and not lost:
+            detail = f"it has not loaded for {policy.late_start:.0f} s"
+            step.put("primary", replace(primary, reason="worker-hung", detail=detail))
+        if lost or late or (policy.eager_fallback and primary.up):
             _start(step, "fallback", fallback)
     elif long_up and not policy.eager_fallback:
         if not isinstance(fallback.status, Waiting):
