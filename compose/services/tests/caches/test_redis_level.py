@@ -1,6 +1,7 @@
 """The second level against a server that misbehaves: nobody waits, nobody gets a wrong value."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 
@@ -11,6 +12,7 @@ from gpuctl_serving.caches.breaker import Breaker, Patience
 from gpuctl_serving.caches.metrics import CacheMetrics
 from gpuctl_serving.caches.redis_level import RedisLevel
 from gpuctl_serving.caches.settings import RedisPlace
+from gpuctl_serving.kit.logs import request_id
 from tests.caches.resp_stub import Mood, RespStub
 
 KEYS = [bytes([n]) * 20 for n in range(4)]
@@ -146,6 +148,30 @@ def test_a_password_is_never_logged(capfd: pytest.CaptureFixture[str]) -> None:
     drive(work)
     out, err = capfd.readouterr()
     assert "hunter2secret" not in out + err
+
+
+def test_its_log_lines_do_not_carry_the_id_of_the_request_that_came_first(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen: list[str] = []
+
+    async def work(world: World) -> None:
+        before = request_id.set("the-first")
+        await world.until_connected()
+        request_id.reset(before)
+
+    class Recorder(logging.Handler):
+        def emit(self, _: logging.LogRecord) -> None:
+            seen.append(request_id.get())
+
+    recorder, logger = Recorder(), logging.getLogger("gpuctl_serving.caches.redis_level")
+    caplog.set_level(logging.INFO)
+    logger.addHandler(recorder)
+    try:
+        drive(work)
+    finally:
+        logger.removeHandler(recorder)
+    assert seen == [""]
 
 
 def test_writes_that_nobody_takes_do_not_pile_up() -> None:

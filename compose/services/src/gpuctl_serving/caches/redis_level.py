@@ -7,6 +7,7 @@ the requests' backs; meanwhile nobody waits.
 
 import asyncio
 import contextlib
+import contextvars
 import time
 from collections import deque
 from collections.abc import Awaitable, Sequence
@@ -91,7 +92,12 @@ class RedisLevel:
     def wake(self) -> None:
         """Connects, unless it has; does not wait."""
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._serve(), name="redis-cache")
+            self._task = asyncio.get_running_loop().create_task(
+                # Its log lines are nobody's: not those of the request that came first.
+                self._serve(),
+                name="redis-cache",
+                context=contextvars.Context(),
+            )
 
     def _available(self) -> bool:
         self.wake()

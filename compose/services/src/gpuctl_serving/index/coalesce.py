@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -46,7 +47,8 @@ class Coalescer:
         self._waiting.setdefault((asked, rows.shape[1]), []).append(one)
         self._queries += len(rows)
         if len(self._running) < self._most:
-            task = asyncio.get_running_loop().create_task(self._serve())
+            # It works for many requests: its log lines carry no single one's id.
+            task = asyncio.get_running_loop().create_task(self._serve(), context=contextvars.Context())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         return await one.outcome
