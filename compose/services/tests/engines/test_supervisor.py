@@ -234,6 +234,30 @@ def test_an_idle_engine_that_dies_is_noticed_and_replaced() -> None:
     assert site.phases == ["ready", "recovering", "ready"]
 
 
+def test_when_no_thread_is_to_be_had_a_restart_is_late_and_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, refused = threading.Thread.start, list[str]()
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name in {"end-primary", "load-primary-2", "load-primary-3"}:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    async def work(site: Site) -> None:
+        lost = site.last("cpu")
+        monkeypatch.setattr(threading.Thread, "start", start)
+        lost.kill()
+        ran = await site.run(row(7, 1))
+        assert ran.rows[0, 0] == 8
+        assert refused == ["end-primary", "load-primary-2", "load-primary-3"]
+        assert len(site.fleet.made) == 2
+
+    site = drive(work, primary="cpu", alone=True)
+    assert site.phases == ["ready", "recovering", "ready"]
+
+
 def test_a_fault_of_the_gpu_that_nvml_sees_moves_to_the_cpu_until_it_is_gone() -> None:
     faults: list[str] = []
 

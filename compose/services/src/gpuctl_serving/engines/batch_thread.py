@@ -161,7 +161,8 @@ class BatchThread:
         while not self._closed:
             if (held := self._supervisor.engine_for(model, retry=retry)) is not None:
                 return held
-            if self._supervisor.serving is not None:
+            # Asked of the engine itself: one with their model may have come up since the line above.
+            if (other := self._supervisor.serving) is not None and other.part.model != model:
                 self._fail(rows, ModelChanged())
                 return None
             if self._supervisor.view.phase == "failed":

@@ -45,7 +45,10 @@ class Holdings:
     def start(self, name: SlotName, run: int) -> None:
         """Makes and loads an engine; `hear` is told how that went."""
         thread = threading.Thread(target=self._load, args=(name, run), name=f"load-{name}-{run}", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as full:  # No thread is to be had: too many processes, or no memory.
+            self._hear(Fault(time.monotonic(), name, run, "load-failure", str(full)))
 
     def end(self, name: SlotName) -> None:
         """Ends the engine of a slot, whatever it is doing; does not wait."""
@@ -53,8 +56,12 @@ class Holdings:
         if held is None:
             return
         ending = threading.Thread(target=_end_quietly, args=(held,), name=f"end-{name}", daemon=True)
-        self._endings[name] = ending
-        ending.start()
+        try:
+            ending.start()
+        except RuntimeError:  # As above. Whoever asked waits, rather than that it keeps its memory.
+            _end_quietly(held)
+        else:
+            self._endings[name] = ending
 
     def close(self) -> None:
         """Ends all; does not wait long for one that hangs."""

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TypeVar
@@ -78,6 +79,8 @@ class Supervisor:
         #: The last state that was put into words.
         self._told = (self._state, view(self._state))
         self._changed = threading.Condition(threading.RLock())
+        #: Events, of which the first is being worked on.
+        self._heard: deque[Event] = deque()
         self._engines = Holdings(parts, factory, self._changed, self._wanted, self._hear)
         self._closed = False
 
@@ -200,9 +203,13 @@ class Supervisor:
                 left = _LOOK_SECONDS if due is None else due - time.monotonic()
                 if left > 0:
                     self._changed.wait(min(left, _LOOK_SECONDS))
-            for held in self._engines.all():
-                self._look_at(held)
-            self._hear(Tick(time.monotonic()))
+            try:
+                for held in self._engines.all():
+                    self._look_at(held)
+                self._hear(Tick(time.monotonic()))
+            except Exception:  # Whatever it is: without this thread nothing would ever be restarted.
+                log.error("supervisor-failed")
+                time.sleep(_LOOK_SECONDS)
 
     def _look_at(self, held: Held) -> None:
         if held.part.spec.device == "cuda" and (fault := self._gpu_fault()) is not None:
@@ -215,13 +222,19 @@ class Supervisor:
 
     def _hear(self, event: Event) -> None:
         with self._changed:
-            if self._closed:
-                return
-            self._state, effects = reduce(self._state, event)
-            for effect in effects:
-                self._carry_out(effect)
-            if effects:
-                self._changed.notify_all()
+            self._heard.append(event)
+            if len(self._heard) > 1:
+                return  # An effect that is being carried out said so: after the others of its event.
+            try:
+                while self._heard and not self._closed:
+                    self._state, effects = reduce(self._state, self._heard[0])
+                    for effect in effects:
+                        self._carry_out(effect)
+                    if effects:
+                        self._changed.notify_all()
+                    self._heard.popleft()
+            finally:
+                self._heard.clear()
 
     def _wanted(self, name: SlotName, run: int) -> bool:
         """Whether an engine that is being made was not given up meanwhile."""
@@ -246,7 +259,10 @@ class Supervisor:
         if self._state.serving == held.slot:
             self._between(lambda: self._prove_quietly(held))
             return
-        threading.Thread(target=self._prove_quietly, args=(held,), name="canary", daemon=True).start()
+        try:
+            threading.Thread(target=self._prove_quietly, args=(held,), name="canary", daemon=True).start()
+        except RuntimeError as full:  # No thread is to be had; an engine that cannot be asked is not proven.
+            self._hear(Fault(time.monotonic(), held.slot, held.run, "load-failure", str(full)))
 
     def _prove_quietly(self, held: Held) -> None:
         try:
