@@ -16,6 +16,7 @@ from gpuctl_serving.models.fetch import fetch
 from gpuctl_serving.models.progress import Progress
 from gpuctl_serving.models.spec import PathSpec
 from gpuctl_serving.models.store import ModelStore
+from gpuctl_serving.reranker.service import create_service as create_reranker
 
 
 def stored(golden: Path, tmp_path: Path, **options: Any) -> Path:
@@ -59,6 +60,20 @@ def test_every_name_of_a_side_puts_the_models_own_words_before_a_text(
         refused = running.public.post("/embed", json={"inputs": "a text", "prompt_name": "poem"})
         assert refused.status_code == 422
         assert json.loads(refused.text)["message"].endswith("it has: passage, query.")
+
+
+def test_an_embedder_that_reranks_puts_its_words_before_the_query_and_the_documents(
+    golden: Path, tmp_path: Path
+) -> None:
+    model = stored(golden, tmp_path, prompts={"query": "ask ", "passage": "answer "})
+    with service(model) as embedder:
+        query = vectors(embedder, ["what is it"], prompt_name="query")
+        documents = vectors(embedder, ["a text", "another"], prompt_name="passage")
+    with run_service(create_reranker({"GPUCTL_MODEL_DIR": str(model)})) as reranker:
+        body = {"query": "what is it", "texts": ["a text", "another"], "raw_scores": True}
+        ranked = reranker.public.post("/rerank", json=body).json()
+    scores = [one["score"] for one in sorted(ranked, key=lambda one: one["index"])]
+    assert np.allclose(scores, documents @ query[0], atol=1e-5)
 
 
 def test_a_model_without_prompts_takes_a_query_as_it_is(tiny: dict[str, Path]) -> None:

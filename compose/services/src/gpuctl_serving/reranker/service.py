@@ -24,6 +24,7 @@ from gpuctl_serving.kit.body import read_json
 from gpuctl_serving.kit.errors import unavailable
 from gpuctl_serving.kit.metrics import Metrics
 from gpuctl_serving.kit.settings import Notes
+from gpuctl_serving.models.prompts import passage_prompt, prompt_of
 from gpuctl_serving.models.tokenizer import Direction
 from gpuctl_serving.reranker.requests import RerankBody, candidates
 from gpuctl_serving.reranker.scoring import Scores, cosines, from_cosine, ranking, sigmoid
@@ -133,7 +134,11 @@ class Reranker(CachedService):
             pairs = [(body.query, text) for text in texts]
             answer = await self.rows(request, pairs, model, truncate=truncate, direction=direction)
             return answer, answer.rows if raw else sigmoid(answer.rows)
-        everything = [(model.manifest.prefix + text,) for text in (body.query, *texts)]
+        # E5 and BGE know other words before a query than before what is searched.
+        prompts, prefix = model.manifest.prompts, model.manifest.prefix
+        asked = (prompt_of(prompts, prefix, "query") or "") + body.query
+        before = passage_prompt(prompts, prefix)
+        everything = [(asked,), *((before + text,) for text in texts)]
         answer = await self.rows(request, everything, model, truncate=truncate, direction=direction)
         cosine = cosines(answer.rows)
         return answer, cosine if raw else from_cosine(cosine)
