@@ -21,6 +21,8 @@ export interface GcResult {
   removed: boolean;
   unused: readonly UnusedModel[];
   kept: readonly KeptModel[];
+  /** Models that nothing names and that stay all the same, because they were stored within the last hour. */
+  young: number;
   bytes: number;
 }
 
@@ -40,7 +42,10 @@ export async function modelsGc(tools: ModelTools, request: { confirm: boolean })
       if (!(await usersOf(tools)).has(directory)) await tools.uses.remove(directory);
     }
   }
-  return { removed: request.confirm, unused, kept, bytes: unused.reduce((sum, { bytes }) => sum + bytes, 0) };
+  const young = stored.filter(
+    ({ directory }) => !named.has(directory) && !unused.some((one) => one.directory === directory),
+  ).length;
+  return { removed: request.confirm, unused, kept, young, bytes: unused.reduce((sum, { bytes }) => sum + bytes, 0) };
 }
 
 async function usersOf({ uses, lock, models }: ModelTools): Promise<Map<string, string[]>> {

@@ -71,6 +71,14 @@ describe("models gc", () => {
     expect(readdirSync(join(machine.store, ".staging"))).toEqual([]);
   });
 
+  it("keeps what was stored within the hour, which may be a fetch that has not pinned it yet, and counts it", async () => {
+    const machine = new Machine();
+    machine.now -= 2 * hour;
+    const { directory } = machine.model("1.0-new");
+    expect(await modelsGc(machine.tools(), really)).toMatchObject({ unused: [], kept: [], young: 1 });
+    expect(existsSync(directory)).toBe(true);
+  });
+
   it("keeps what the lock of this project, and of any project that fetched it, pins", async () => {
     const machine = new Machine();
     const mine = machine.model("1.0-mine");

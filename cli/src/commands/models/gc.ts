@@ -15,9 +15,11 @@ their instances, and any process that was given a model's directory. Models youn
     return modelsGc(await createModelTools(config, this.toolsRequest()), { confirm: this.flags.confirm });
   }
 
-  override render({ removed, unused, kept, bytes }: GcResult): string {
+  override render({ removed, unused, kept, young, bytes }: GcResult): string {
     const size = (amount: number): string => `${(amount / 1e6).toFixed(1)} MB`;
-    if (unused.length === 0) return `Nothing to remove: ${kept.length.toString()} stored models are in use.`;
+    const inUse = `${kept.length.toString()} ${kept.length === 1 ? "stored model is" : "stored models are"} in use`;
+    const waiting = young === 0 ? "" : `, ${young.toString()} not, but younger than an hour`;
+    if (unused.length === 0) return `Nothing to remove: ${inUse}${waiting}.`;
     const lines = unused.map(({ id, revision, directory, bytes: own }) => {
       return `  ${id === null ? `unfinished download ${directory}` : `${id}@${String(revision)}`}  ${size(own)}`;
     });

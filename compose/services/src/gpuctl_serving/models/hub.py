@@ -184,7 +184,7 @@ def _from_cache(spec: HubSpec, env: HubEnvironment) -> Snapshot:
     folder = env.snapshot(spec.id, commit) if commit is not None else None
     if folder is None or commit is None:
         raise ModelProblem(
-            f"{spec.id} is not in the hub's cache ({env.cache})", "and HF_HUB_OFFLINE is set",
+            f"{spec.id} is not in the hub's cache ({env.cache})", "HF_HUB_OFFLINE forbids a download",
             "unset it, or fetch on a connected machine and copy the model store or the cache",
         )  # fmt: skip
     return Snapshot(folder, commit)
