@@ -165,6 +165,23 @@ def test_a_stranger_may_not_and_no_cache_mixes_the_two_up(serve: Serve) -> None:
     assert "access-control-allow-origin" not in running.public.get("/health").headers
 
 
+def test_a_browser_may_not_send_for_a_page_of_another_site_what_needs_no_preflight(serve: Serve) -> None:
+    running = serve(Echo(cors_origins=parse_origins("https://app.example")))
+
+    def status(origin: str, site: str, method: str = "POST") -> int:
+        headers = {"origin": origin, "sec-fetch-site": site, "content-type": "text/plain"}
+        answer = running.public.request(method, "/echo", content=b'{"text":"a"}', headers=headers)
+        return answer.status_code
+
+    assert status("https://evil.example", "cross-site") == 403
+    assert status("null", "cross-site") == 403
+    assert status("https://evil.example", "cross-site", "DELETE") == 403
+    assert status("https://app.example", "cross-site") == 200
+    # Behind a proxy the page's own origin is not the service's, but the browser knows that it is one site.
+    assert status("https://proxied.example", "same-origin") == 200
+    assert 'gpuctl_rejected_total{reason="cross_site"} 3.0' in running.public.get("/metrics").text
+
+
 def test_any_origin_can_be_allowed_but_never_the_private_routes(serve: Serve) -> None:
     running = serve(Echo(cors_origins=parse_origins("*")))
     assert preflight(running, "https://anyone").headers["access-control-allow-origin"] == "*"

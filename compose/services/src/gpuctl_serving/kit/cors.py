@@ -82,6 +82,14 @@ class Cors:
             (b"access-control-max-age", _REMEMBERED_SECONDS),
         ]
 
+    def uninvited(self, origin: str, site: str) -> bool:
+        """Whether a browser says (`Sec-Fetch-Site`) that a page of another site sends this, uninvited.
+
+        CORS only keeps such a page from reading the answer: without keys, any page that a developer opens
+        could still write into an index on their machine, as text that needs no preflight.
+        """
+        return site == "cross-site" and not self._allowed(origin)
+
     def _allowed(self, origin: str) -> bytes:
         if not origin:
             return b""

@@ -104,6 +104,16 @@ def unauthorized() -> ServiceError:
     )
 
 
+def uninvited() -> ServiceError:
+    """403: sent by a web page of another site that GPUCTL_CORS_ORIGINS does not name."""
+    return ServiceError(
+        403,
+        "Forbidden",
+        "Pages of other sites may not ask this service. Name the page's origin in GPUCTL_CORS_ORIGINS.",
+        reason="cross_site",
+    )
+
+
 def overloaded(message: str, retry_after: int) -> ServiceError:
     """429: the queue is full; try again after `retry_after` seconds."""
     return ServiceError(429, OVERLOADED, message, retry_after=max(1, retry_after), reason="queue_full")

@@ -13,7 +13,7 @@ from gpuctl_serving.kit.answer import Answer, header
 from gpuctl_serving.kit.body import limited, refuse_announced
 from gpuctl_serving.kit.cors import Cors
 from gpuctl_serving.kit.disconnect import ClientGone
-from gpuctl_serving.kit.errors import ServiceError
+from gpuctl_serving.kit.errors import ServiceError, uninvited
 from gpuctl_serving.kit.gate import OPEN_PATHS, Gate, is_private
 from gpuctl_serving.kit.logs import Log, request_id, trace_id
 from gpuctl_serving.kit.metrics import NO_ROUTE, Metrics
@@ -21,6 +21,9 @@ from gpuctl_serving.kit.service import ServiceBase
 from gpuctl_serving.kit.trace import current_trace, read_trace
 
 log = Log(__name__)
+
+#: Methods that change nothing and cost little.
+_HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Served(Protocol):
@@ -94,6 +97,7 @@ class Front:
         try:
             if await self._preflight(scope, answer):
                 return
+            self._refuse_uninvited(scope, private)
             who = self._gate.admit(scope, private)
             refuse_announced(scope, limit)
             await self._router(scope, limited(receive, limit), answer.send)
@@ -112,6 +116,12 @@ class Front:
             log.error("request-failed", route=self._label(scope))
             message = f"The service failed on this request. Its log has the trace under {answer.request_id}."
             await answer.refuse(ServiceError(500, "Backend", message), receive)
+
+    def _refuse_uninvited(self, scope: Scope, private: bool) -> None:
+        if private or scope["method"] in _HARMLESS:
+            return
+        if self._cors.uninvited(header(scope, b"origin"), header(scope, b"sec-fetch-site")):
+            raise uninvited()
 
     async def _preflight(self, scope: Scope, answer: Answer) -> bool:
         """Answers a browser that asks before it sends, without a key. False for any other request."""

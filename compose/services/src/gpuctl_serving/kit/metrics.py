@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-CODES = ("200", "204", "400", "401", "404", "405", "413", "422", "429", "499", "500", "503", "504")
+CODES = ("200", "204", "400", "401", "403", "404", "405", "413", "422", "429", "499", "500", "503", "504")
 REASONS = (
     "empty",
     "malformed",
     "validation",
     "body_too_large",
     "unauthorized",
+    "cross_site",
     "queue_full",
     "rate_limited",
     "unavailable",

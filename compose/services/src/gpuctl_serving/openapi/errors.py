@@ -30,6 +30,7 @@ MEANINGS = {
     202: "It takes longer; ask for the job.",
     400: "There is nothing to work on, or the body is not JSON.",
     401: "No valid key.",
+    403: "A web page of another site sent it, and GPUCTL_CORS_ORIGINS does not name the page's origin.",
     404: "There is no such thing.",
     409: "Another instance holds what is needed, or things changed meanwhile.",
     413: "The body is larger than GPUCTL_MAX_BODY_BYTES.",

@@ -7,7 +7,7 @@ from typing import Any
 Schema = dict[str, Any]
 
 #: What any request with a body may be answered beside success.
-BODY_ERRORS = (400, 401, 413, 422, 429, 500, 503, 504)
+BODY_ERRORS = (400, 401, 403, 413, 422, 429, 500, 503, 504)
 #: The same without a body.
 ERRORS = (401, 429, 500, 503)
 
