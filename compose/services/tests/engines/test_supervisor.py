@@ -234,6 +234,20 @@ def test_an_idle_engine_that_dies_is_noticed_and_replaced() -> None:
     assert site.phases == ["ready", "recovering", "ready"]
 
 
+def test_a_batch_whose_engine_is_ended_by_a_stop_is_refused_at_once() -> None:
+    async def work(site: Site) -> None:
+        engine = site.last("cpu")
+        engine.go.clear()
+        asked = asyncio.ensure_future(site.run(row(1, 1)))
+        await asyncio.to_thread(engine.running.wait, 5)
+        await asyncio.to_thread(site.batcher.close)
+        with pytest.raises(ServiceError, match="stopping") as refused:
+            await asyncio.wait_for(asked, 2)
+        assert refused.value.status == 503
+
+    drive(work, primary="cpu", alone=True, deadline=30_000)
+
+
 def test_when_no_thread_is_to_be_had_a_restart_is_late_and_nothing_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

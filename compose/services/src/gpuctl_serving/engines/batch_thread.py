@@ -116,12 +116,12 @@ class BatchThread:
         """While a long one runs. Whatever is not usual is left to the thread that runs those."""
         held = self._supervisor.engine_for(rows[0].model, retry=False)
         if held is None or not held.two_at_once:
-            self._queue.put_back(by_request(rows))
+            self._put_back(rows)
             return
         try:
             self._infer(held, rows, beside=True)
         except OutOfMemory:
-            self._queue.put_back(by_request(rows))
+            self._put_back(rows)
         except DeviceLost as failure:
             self._supervisor.lose(held, reason_of(failure), str(failure))
             self._again(rows, f"The engine was lost: {failure}")
@@ -227,7 +227,11 @@ class BatchThread:
             self._fail(hopeless, ServiceError(503, BACKEND, message, retry_after=5, reason="unavailable"))
         once_more = [row for row in rows if row.losses < _MOST_LOSSES]
         self._metrics.retried.inc(len(once_more))
-        self._queue.put_back(by_request(once_more))
+        self._put_back(once_more)
+
+    def _put_back(self, rows: list[Row]) -> None:
+        if not self._queue.put_back(by_request(rows)):
+            self._fail(rows, unavailable("The service is stopping."))
 
     def _smaller(self, held: Held, rows: list[Row], detail: str) -> list[list[Row]]:
         """Shrinks the budget; returns the halves to try. One text alone goes to another engine, or fails."""

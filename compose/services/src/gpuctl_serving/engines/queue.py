@@ -86,12 +86,15 @@ class RowQueue:
             if not wanted and job in self._jobs:
                 self._jobs.remove(job)
 
-    def put_back(self, batches: Sequence[list[Row]]) -> None:
-        """Has these rows run again first, each batch as it is."""
+    def put_back(self, batches: Sequence[list[Row]]) -> bool:
+        """Has these rows run again first, each batch as it is. False once closed: nobody would run them."""
         with self._changed:
+            if self._closed:
+                return False
             self._again.extend(batches)
             self._tokens += sum(len(row) for rows in batches for row in rows)
             self._changed.notify()
+            return True
 
     def run_between(self, errand: Errand) -> None:
         """Has the engine's thread run something before its next batch."""
