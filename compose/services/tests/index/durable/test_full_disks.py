@@ -40,6 +40,11 @@ def fill_until_refused(core: Core, text: str) -> tuple[list[str], ServiceError]:
     raise AssertionError("the disk never filled")
 
 
+def checkpoint(core: Core) -> None:
+    """On the writer's own thread: its connection may be in the middle of something."""
+    core.live.store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
 @pytest.mark.parametrize("first", ["the log", "the write-ahead log of the database"])
 def test_whichever_file_finds_no_room_first_nothing_is_half_done(tmp_path: Path, first: str) -> None:
     core = direct.open_core(tmp_path)
@@ -50,7 +55,7 @@ def test_whichever_file_finds_no_room_first_nothing_is_half_done(tmp_path: Path,
             direct.add(
                 core, [direct.item(f"large{number}", [1, 1, number], {"kind": 1, "text": "x" * 30_000})]
             )
-            core.live.store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            core.worker.call(lambda: checkpoint(core)).result(10)
     limit = damage.segments(tmp_path)[-1].stat().st_size + 4000
     before = damage.content(core)
     with files_end_at(limit if first == "the log" else (tmp_path / "index.db-wal").stat().st_size + 40_000):
