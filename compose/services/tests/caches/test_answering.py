@@ -16,11 +16,11 @@ from gpuctl_serving.caches.metrics import CacheMetrics
 from gpuctl_serving.caches.question import Answer, Question
 from gpuctl_serving.caches.results import ResultCache
 from gpuctl_serving.engines.batch_thread import ModelChanged
+from gpuctl_serving.engines.computed import Computed
 from gpuctl_serving.engines.inference_metrics import InferenceMetrics
 from gpuctl_serving.engines.loaded_model import LoadedModel
 from gpuctl_serving.engines.protocol import EngineSpec, Tokens
 from gpuctl_serving.engines.rows import OnRow
-from gpuctl_serving.engines.served_model import Computed
 from gpuctl_serving.kit.errors import ServiceError, overloaded, past_deadline, unavailable
 
 GPU = EngineSpec("torch-cuda", "cuda", "float16", 1)

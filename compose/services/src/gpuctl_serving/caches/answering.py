@@ -14,11 +14,11 @@ from gpuctl_serving.caches.keys import Identity, KeyMaker
 from gpuctl_serving.caches.question import Answer, Question, too_long
 from gpuctl_serving.caches.results import ResultCache
 from gpuctl_serving.engines.batch_thread import ModelChanged
+from gpuctl_serving.engines.computed import Computed
 from gpuctl_serving.engines.inference_metrics import InferenceMetrics
 from gpuctl_serving.engines.loaded_model import LoadedModel
 from gpuctl_serving.engines.protocol import Device, EngineSpec, Rows, Tokens
 from gpuctl_serving.engines.rows import OnRow
-from gpuctl_serving.engines.served_model import Computed
 from gpuctl_serving.kit.errors import ServiceError, past_deadline
 
 #: Refusals of one request that say nothing of its texts: a full queue, a time over, `truncate: false`.

@@ -6,24 +6,22 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gpuctl_serving.engines.assignment import Assignment, assign
 from gpuctl_serving.engines.batcher import Batcher, Limits
+from gpuctl_serving.engines.computed import Computed
 from gpuctl_serving.engines.held import EngineFactory, Held
 from gpuctl_serving.engines.inference_metrics import InferenceMetrics
 from gpuctl_serving.engines.loaded_model import LoadedModel
 from gpuctl_serving.engines.protocol import (
-    Device,
     DeviceLost,
     EngineBroken,
     EngineFacts,
     EngineSpec,
     OutOfMemory,
-    Rows,
     TokenBatch,
     Tokens,
 )
@@ -46,20 +44,6 @@ _START_SECONDS = 0.7
 #: Texts of so few characters are tokenised on the loop: a tenth of a millisecond, less than a thread costs.
 _INLINE_CHARACTERS = 512
 _NOTHING_YET = View("loading", None, None, None, "", None)
-
-
-@dataclass(frozen=True)
-class Computed:
-    """Answers of one request, with what they cost and where they were computed."""
-
-    rows: Rows
-    #: Of all texts; `computed_tokens` without those that already ran for somebody else.
-    tokens: int
-    computed_tokens: int
-    truncated: int
-    #: Stage -> milliseconds.
-    timings: dict[str, float]
-    device: Device
 
 
 class ServedModel:
