@@ -93,6 +93,22 @@ def test_an_entry_past_its_time_is_gone_and_counted() -> None:
     assert (evicted, memory.bytes, len(memory)) == (["expired"], 0, 0)
 
 
+def test_what_comes_from_redis_is_not_kept_for_another_whole_ttl() -> None:
+    memory, _, clock = cache(ttl=10)
+    key = b"k" * 20
+    written = encode(key, entry(1), now=lambda: 1000.0)
+    for wall, kept in ((1004.0, True), (1010.0, False), (990.0, True)):
+        found = decode(key, written, 4, now=iter([wall]).__next__)
+        assert found is not None
+        memory.put(key, found)
+        assert (memory.get(key) is not None) == kept
+    memory.put(key, Entry(entry(1).row, 3, truncated=False, age=4))
+    clock.now += 5.9
+    assert memory.get(key) is not None
+    clock.now += 0.2
+    assert memory.get(key) is None
+
+
 def test_without_a_ttl_nothing_grows_old() -> None:
     memory, _, clock = cache(ttl=0)
     memory.put(b"a", entry(1))

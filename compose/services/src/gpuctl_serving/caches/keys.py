@@ -13,7 +13,7 @@ Parts = tuple[str, ...]
 
 _DIGEST_BYTES = 20
 #: Counted up when the meaning of a key or the form of a value changes: old ones are then never found.
-_FORM = 1
+_FORM = 2
 
 
 @dataclass(frozen=True)

@@ -63,13 +63,13 @@ class MemoryCache:
         bounds = self._bounds
         if (before := self._held.pop(key, None)) is not None:
             self.bytes -= before[0].cost
-        if bounds.off or entry.cost > bounds.bytes:
+        if bounds.off or entry.cost > bounds.bytes or (bounds.ttl and entry.age >= bounds.ttl):
             return
         while len(self._held) >= bounds.entries:
             self._forget(next(iter(self._held)), "entries")
         while self.bytes + entry.cost > bounds.bytes:
             self._forget(next(iter(self._held)), "bytes")
-        expires = self._clock() + bounds.ttl if bounds.ttl else float("inf")
+        expires = self._clock() + bounds.ttl - entry.age if bounds.ttl else float("inf")
         self._held[key] = (entry, expires)
         self.bytes += entry.cost
 
