@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     progress = Progress()
     signal.signal(signal.SIGTERM, _interrupt)
+    _look_up_every_second()
     try:
         result = _COMMANDS[options.command](options, progress)
     except ModelProblem as problem:
@@ -101,6 +102,12 @@ def _summary(stored: StoredModel) -> dict[str, Any]:
 
 def _error(message: str, because: str, next_step: str) -> dict[str, Any]:
     return {"event": "error", "message": message, "because": because, "next": next_step}
+
+
+def _look_up_every_second() -> None:
+    """A signal that comes just before a read blocks is noticed by Python only when the read ends."""
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
 
 
 def _interrupt(*_: object) -> None:
