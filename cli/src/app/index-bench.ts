@@ -51,6 +51,8 @@ export interface IndexBenchResult {
 /** Measures the index types against exact search on this machine, outside any running service. */
 export async function indexBench(tools: ServingTools, request: IndexBenchRequest): Promise<IndexBenchResult> {
   const { sizes, batches, dimension, k, seconds, seed, gpu } = request;
+  if (!(seconds > 0 && seconds <= 3600))
+    throw new UsageError("--seconds is not between 0 and 3600", { nextSteps: ["--seconds 2"] });
   const named = { sizes: sizes.join(","), batches: batches.join(","), dimension, k, seconds, seed };
   const args = Object.entries(named).flatMap(([name, value]) => [`--${name}`, String(value)]);
   if (gpu !== null) args.push("--gpu", String(gpu));

@@ -52,11 +52,13 @@ export interface MigrateResult {
     queries: number;
     k: number;
     recall: number;
-    sourceRecall: number;
-    msAQuery: { source: number; index: number };
+    /** Null after --re-embed: new vectors have new neighbours, so texts are looked for instead. */
+    sourceRecall: number | null;
+    msAQuery: { source: number | null; index: number };
   };
   switch?: { namespace: string; kept: string | null; itemsBefore: number };
-  undo?: { namespace: string; kept: string };
+  /** `items` serve again; what was served, with what was written to it since, is kept. */
+  undo?: { namespace: string; kept: string; items: number; itemsKept: number };
   benchmark?: IndexBenchResult;
 }
 
@@ -66,8 +68,8 @@ export interface MigrateResult {
  * goes on from there; until the rename everything that serves stays as it was.
  */
 export async function indexMigrate(tools: ServingTools, request: MigrateRequest): Promise<MigrateResult> {
-  if (request.recallLoss < 0 || request.recallLoss > 1) {
-    throw new UsageError(`--recall-loss ${String(request.recallLoss)} is not between 0 and 1`);
+  if (!(request.recallLoss >= 0 && request.recallLoss <= 1)) {
+    throw new UsageError("--recall-loss is not a share between 0 and 1", { nextSteps: ["--recall-loss 0.01"] });
   }
   const backupDir = request.backupDir ?? join(request.stateDirectory, "migrations", directoryName(request));
   const { action, indexPath, documents, namespace, dimension, reEmbed, acceptLossy, assumeSameModel, recallLoss } = request;

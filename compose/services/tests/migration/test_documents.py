@@ -79,7 +79,7 @@ def test_json_lines_count_from_zero_unless_they_say_their_row(tmp_path: Path) ->
     path = tmp_path / "documents.jsonl"
     path.write_text('{"id":"a","text":"x"}\n\n{"id":7,"row":5,"metadata":{"n":1}}\n{"text":"y"}\n')
     found = read_documents(path)
-    assert {row: one.id for row, one in found.items()} == {0: "a", 5: "7", 2: "row-2"}
+    assert {row: one.id for row, one in found.items()} == {0: "a", 5: 7, 2: "row-2"}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,11 @@ def test_json_lines_count_from_zero_unless_they_say_their_row(tmp_path: Path) ->
         ("[1]\n", "line 1 is not an object"),
         ('{"row":0}\n{"row":0}\n', "line 2: `row` is 0"),
         ('{"id":"a\\nb"}\n', "printable"),
+        ('{"id":true}\n', "has the id 'True'"),
+        ('{"id":9223372036854775808}\n', "64 bits"),
         ('{"text":1}\n', "text is not a string"),
+        ('{"text":"%s"}\n' % ("x" * 1_000_001), "1000001 characters"),
+        ('{"metadata":{"x":"%s"}}\n' % ("x" * 65_536), "larger than 65536 bytes"),
         ('{"metadata":[1]}\n', "metadata is not an object"),
     ],
 )

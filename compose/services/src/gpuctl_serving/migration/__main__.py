@@ -2,13 +2,16 @@
 
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from gpuctl_serving.migration.check import check
+from gpuctl_serving.migration.journal import Journal
 from gpuctl_serving.migration.material import Material
 from gpuctl_serving.migration.problems import MigrationProblem
 from gpuctl_serving.migration.spec import Spec, parse_spec
 from gpuctl_serving.migration.steps import Migration
+from gpuctl_serving.migration.switch import undo
 from gpuctl_serving.models.progress import Progress
 
 
@@ -21,6 +24,11 @@ def main() -> int:
     except MigrationProblem as problem:
         progress.emit(_error(problem.message, problem.because, problem.next_step))
         return 1
+    except (RuntimeError, AssertionError, MemoryError) as failure:
+        # FAISS says so when a file passes for an index and its content does not hold together.
+        said = str(failure).strip()[:300] or type(failure).__name__
+        progress.emit(_error("the FAISS file cannot be used", said, "give a file that is whole"))
+        return 1
     except KeyboardInterrupt:
         progress.emit(_error("interrupted", "what is done is written down", "run it again to go on"))
         return 1
@@ -29,12 +37,12 @@ def main() -> int:
 
 
 def _run(spec: Spec, progress: Progress) -> dict[str, Any]:
+    if spec.action == "undo":
+        # From the journal alone: the old file may be gone, and nothing of it is needed.
+        return {"undo": undo(spec, Journal(Path(spec.backup_dir), None))}
     material = Material(spec)
-    match spec.action:
-        case "check":
-            return {"check": check(material)}
-        case "undo":
-            return {"undo": Migration(material, progress).undo()}
+    if spec.action == "check":
+        return {"check": check(material)}
     # Looked at before anything is made, so that a refusal leaves nothing behind.
     checked = check(material)
     return {"check": checked, **Migration(material, progress).run()}

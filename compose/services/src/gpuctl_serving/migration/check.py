@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from gpuctl_serving.index.ids import ItemId
 from gpuctl_serving.migration import peers
+from gpuctl_serving.migration.documents import row_name
 from gpuctl_serving.migration.material import Material, Row
 from gpuctl_serving.migration.problems import MigrationProblem
 
@@ -69,18 +71,19 @@ def _dimension(material: Material) -> None:
 
 def _documents(material: Material) -> dict[str, Any]:
     spec, found = material.spec, material.documents
-    names = [document.id for document in found.values()]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise MigrationProblem(
-            f"the id {twice!r} is given to more than one row",
-            "ids name an item, so one of them would be lost",
-            f"give each line of {material.documents_file} an id of its own",
-        )
     count, matched, texts = material.source.kind.count, 0, 0
+    names: set[ItemId] = set()
     for labels, _ in material.source.chunks():
         for label in labels.tolist():
             document = found.get(label)
+            name = document.id if document else row_name(label)
+            if name in names:
+                raise MigrationProblem(
+                    f"the id {name!r} is given to more than one row",
+                    "ids name an item, so one of them would be lost",
+                    "give every row an id of its own, in the documents or in the FAISS id map",
+                )
+            names.add(name)
             matched += document is not None
             texts += bool(document and (document.text or "").strip())
     if spec.re_embed and texts < count:

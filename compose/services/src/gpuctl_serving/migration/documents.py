@@ -7,18 +7,17 @@ from typing import Any
 
 import orjson
 
+from gpuctl_serving.index.ids import LARGEST, SMALLEST, ItemId
+from gpuctl_serving.index.requests import MAX_METADATA, MAX_NAME, MAX_TEXT
 from gpuctl_serving.migration.inert_pickle import langchain_rows
 from gpuctl_serving.migration.problems import MigrationProblem
-
-#: What a name in the index may be (the index refuses others).
-_MAX_NAME = 512
 
 
 @dataclass(frozen=True)
 class Document:
     """What belongs to one row of the source."""
 
-    id: str
+    id: ItemId
     text: str | None
     metadata: dict[str, Any]
 
@@ -54,29 +53,44 @@ def _json_lines(path: Path, raw: bytes) -> dict[int, Document]:
         if not isinstance(value, dict):
             raise _wrong(path, f"line {number} is not an object")
         row = value.get("row", len(found))
-        if not isinstance(row, int) or row in found:
+        if not isinstance(row, int) or isinstance(row, bool) or row in found:
             raise _wrong(path, f"line {number}: `row` is {row!r}; it must be a whole number that occurs once")
         found[row] = _document(path, row, value)
     return found
 
 
 def _document(path: Path, row: int, value: dict[str, Any]) -> Document:
-    name, text, metadata = value.get("id", f"row-{row}"), value.get("text"), value.get("metadata") or {}
-    if isinstance(name, int):
-        name = str(name)
-    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or not name.isprintable():
+    name, text, metadata = value.get("id", row_name(row)), value.get("text"), value.get("metadata") or {}
+    if not _is_id(name):
         raise _wrong(
-            path, f"row {row} has the id {str(name)[:80]!r}; ids have 1 to {_MAX_NAME} printable characters"
+            path,
+            f"row {row} has the id {str(name)[:80]!r}; ids have 1 to {MAX_NAME} printable characters, or are "
+            "whole numbers of 64 bits",
         )
     if text is not None and not isinstance(text, str):
         raise _wrong(path, f"row {row}: its text is not a string")
+    if text is not None and len(text) > MAX_TEXT:
+        raise _wrong(path, f"row {row}: its text has {len(text)} characters; at most {MAX_TEXT} fit")
     if not isinstance(metadata, dict):
         raise _wrong(path, f"row {row}: its metadata is not an object")
     try:
-        plain = orjson.loads(orjson.dumps(metadata))
+        written = orjson.dumps(metadata)
     except TypeError as wrong:
         raise _wrong(path, f"row {row}: its metadata cannot be written as JSON ({wrong})") from wrong
-    return Document(name, text, plain)
+    if len(written) > MAX_METADATA:
+        raise _wrong(path, f"row {row}: its metadata is larger than {MAX_METADATA} bytes")
+    return Document(name, text, orjson.loads(written))
+
+
+def row_name(row: int) -> str:
+    """The id of a vector that brings none."""
+    return f"row-{row}"
+
+
+def _is_id(name: Any) -> bool:
+    if isinstance(name, int) and not isinstance(name, bool):
+        return SMALLEST <= name <= LARGEST
+    return isinstance(name, str) and 0 < len(name) <= MAX_NAME and name.isprintable()
 
 
 def _wrong(path: Path, what: str) -> MigrationProblem:

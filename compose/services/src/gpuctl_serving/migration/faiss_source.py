@@ -87,8 +87,8 @@ class FaissSource:
 def _read(path: Path) -> Any:
     try:
         return faiss.read_index(str(path))
-    except RuntimeError as failure:
-        reason = str(failure).strip().splitlines()[-1][:300]
+    except (RuntimeError, MemoryError) as failure:
+        reason = str(failure).strip()[-300:]
         raise MigrationProblem(
             f"{path} cannot be read as a FAISS index",
             f"FAISS {faiss.__version__} says: {reason}",

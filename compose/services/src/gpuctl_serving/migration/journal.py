@@ -1,44 +1,73 @@
 """What a migration has done so far, in its backup directory, so that the same command goes on from there."""
 
+import fcntl
 import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gpuctl_serving.migration.problems import MigrationProblem
 
 _NAME = "migration.json"
+#: What may be decided anew while nothing was switched.
+_CHOICES = {"reEmbed"}
 
 
 class Journal:
-    """Steps that are done, each with its result. Every change is on the disk before `record` returns."""
+    """Steps that are done, each with its result. Every change is on the disk before `record` returns.
 
-    def __init__(self, directory: Path, source: dict[str, Any]) -> None:
+    One process at a time: it is locked until the process ends, however it ends.
+    """
+
+    def __init__(self, directory: Path, source: dict[str, Any] | None) -> None:
+        """`source` is what makes a migration the same one; None takes the one that is there."""
         self._file = directory / _NAME
         self._value: dict[str, Any] = {"schemaVersion": 1, "source": source, "steps": {}}
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if source is not None:
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if source is not None or self._file.exists():
+                self._lock = _locked(directory)
             if self._file.exists():
                 self._value = self._read(source)
         except OSError as failure:
             raise _unusable(directory, failure) from failure
 
-    def _read(self, source: dict[str, Any]) -> dict[str, Any]:
+    @property
+    def namespace(self) -> str | None:
+        """The namespace that was migrated; None when nothing was."""
+        found = (self._value["source"] or {}).get("namespace")
+        return str(found) if found is not None else None
+
+    def _read(self, source: dict[str, Any] | None) -> dict[str, Any]:
         try:
             value: dict[str, Any] = json.loads(self._file.read_text())
-            known = value["source"]
+            known, steps = dict(value["source"]), dict(value["steps"])
         except (ValueError, KeyError, TypeError) as wrong:
             raise MigrationProblem(
                 f"{self._file} is not a migration's journal", str(wrong), "give another --backup-dir"
             ) from wrong
-        if known != source:
-            raise MigrationProblem(
-                f"{self._file.parent} belongs to another migration",
-                "the FAISS file, its documents or the namespace are not those it began with",
-                "give another --backup-dir, or put the old files back",
-            )
-        return value
+        if source is None or known == source:
+            return value
+        differing = {name for name in {*known, *source} if known.get(name) != source.get(name)}
+        if differing <= _CHOICES and "switch" not in steps:
+            # What was loaded is replaced item by item: the ids are the same.
+            return {**value, "source": source, "steps": {}}
+        raise MigrationProblem(
+            f"{self._file.parent} belongs to another migration",
+            "the FAISS file, its documents or the namespace are not those it began with, or it has switched",
+            "give another --backup-dir, or put the old files back",
+        )
+
+    def noted(self, name: str) -> Any:
+        """What `note` remembered; None when nothing."""
+        return self._value.get("notes", {}).get(name)
+
+    def note(self, name: str, value: Any) -> None:
+        """Remembers what is about to be done, so that a death in between is understood."""
+        self._value.setdefault("notes", {})[name] = value
+        self._write()
 
     def result(self, step: str) -> dict[str, Any] | None:
         """What a finished step said; None while it is not finished."""
@@ -76,6 +105,20 @@ class Journal:
             fresh.replace(self._file)
         except OSError as failure:
             raise _unusable(self._file.parent, failure) from failure
+
+
+def _locked(directory: Path) -> IO[str]:
+    lock = (directory / ".migration.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as held:
+        lock.close()
+        raise MigrationProblem(
+            f"another migration is running with {directory}",
+            "two at once would write one journal",
+            "wait until it is over, then run it again",
+        ) from held
+    return lock
 
 
 def sha256_of(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuctl_serving.migration.documents import Document, found_beside, read_documents
+from gpuctl_serving.migration.documents import Document, found_beside, read_documents, row_name
 from gpuctl_serving.migration.faiss_source import FaissSource, Matrix
 from gpuctl_serving.migration.journal import sha256_of
 from gpuctl_serving.migration.problems import MigrationProblem
@@ -53,20 +53,21 @@ class Material:
         return read_documents(self.documents_file) if self.documents_file else {}
 
     @property
-    def staging(self) -> str:
-        """The namespace that is filled before the switch."""
-        return f"{self.spec.namespace}~migrating-{self.identity['index'][:8]}"
+    def short(self) -> str:
+        """Names the source's content in names of namespaces."""
+        return str(self.identity["index"])[:8]
 
     @property
-    def before(self) -> str:
-        """The namespace that keeps what was served before the switch."""
-        return f"{self.spec.namespace}~before-{self.identity['index'][:8]}"
+    def staging(self) -> str:
+        """The namespace that is filled before the switch."""
+        documents = str(self.identity["documents"] or "")[:4]
+        return f"{self.spec.namespace}~migrating-{self.short}{documents}"
 
     def rows(self) -> Iterator[Row]:
         """Every vector, always in the same order."""
         for labels, vectors in self.source.chunks():
             for label, vector in zip(labels.tolist(), vectors, strict=True):
-                yield Row(label, vector, self.documents.get(label) or Document(f"row-{label}", None, {}))
+                yield Row(label, vector, self.documents.get(label) or Document(row_name(label), None, {}))
 
     def sample(self, most: int) -> list[Row]:
         """Rows spread over the whole source."""

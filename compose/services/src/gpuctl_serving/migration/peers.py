@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from gpuctl_serving.index.http_client import Answer, ExchangeFailed, Unreachable, exchange
+from gpuctl_serving.index.ids import ItemId
 from gpuctl_serving.migration.faiss_source import Matrix
 from gpuctl_serving.migration.problems import MigrationProblem
 from gpuctl_serving.migration.spec import Peer
@@ -78,7 +79,7 @@ def stats(peer: Peer) -> dict[str, Any]:
     return found
 
 
-def nearest(peer: Peer, namespace: str, queries: Matrix, k: int) -> list[list[str]]:
+def nearest(peer: Peer, namespace: str, queries: Matrix, k: int) -> list[list[ItemId]]:
     """Ids of the nearest items of each query, best first."""
     found = []
     for query in queries:
@@ -86,3 +87,16 @@ def nearest(peer: Peer, namespace: str, queries: Matrix, k: int) -> list[list[st
         hits = call(peer, "index", "POST", f"{BASE}/search", body)["results"][0]
         found.append([hit["id"] for hit in hits])
     return found
+
+
+def by_text(peer: Peer, namespace: str, text: str, k: int) -> list[dict[str, Any]]:
+    """What a search for a text finds, best first."""
+    body = {"namespace": namespace, "text": text, "k": k}
+    found: list[dict[str, Any]] = call(peer, "index", "POST", f"{BASE}/search", body)["results"][0]
+    return found
+
+
+def present(peer: Peer, namespace: str, ids: Sequence[ItemId]) -> bool:
+    """Whether any of these items is there."""
+    body = {"namespace": namespace, "ids": list(ids), "include": []}
+    return bool(call(peer, "index", "POST", f"{BASE}/items/get", body)["items"])

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from gpuctl_serving.index.ids import ItemId
 from gpuctl_serving.migration import peers
+from gpuctl_serving.migration.documents import row_name
 from gpuctl_serving.migration.faiss_source import Matrix, Numbers
 from gpuctl_serving.migration.material import Material
 from gpuctl_serving.models.progress import Progress
@@ -16,7 +18,7 @@ _K = 10
 _NOISE = 0.3
 
 
-def compare(material: Material, progress: Progress) -> dict[str, Any]:
+def compare(material: Material, staging: str, progress: Progress) -> dict[str, Any]:
     """Recall@10 of both over held-out queries, and how long each took a query."""
     queries = _queries(material)
     k = min(_K, material.source.kind.count)
@@ -26,7 +28,7 @@ def compare(material: Material, progress: Progress) -> dict[str, Any]:
     source = [_names(material, row) for row in material.source.search(queries, k)]
     source_ms = (time.perf_counter() - began) * 1000 / len(queries)
     began = time.perf_counter()
-    found = peers.nearest(material.spec.index, material.staging, queries, k)
+    found = peers.nearest(material.spec.index, staging, queries, k)
     found_ms = (time.perf_counter() - began) * 1000 / len(queries)
     return {
         "queries": len(queries),
@@ -34,6 +36,24 @@ def compare(material: Material, progress: Progress) -> dict[str, Any]:
         "recall": round(_recall(truth, found), 4),
         "sourceRecall": round(_recall(truth, source), 4),
         "msAQuery": {"source": round(source_ms, 3), "index": round(found_ms, 3)},
+    }
+
+
+def find_texts(material: Material, staging: str, progress: Progress) -> dict[str, Any]:
+    """Share of texts that find their own item (or one of the same text) among the first ten."""
+    rows = [row for row in material.sample(_QUERIES) if row.document.text]
+    progress.emit({"event": "step", "step": "verify", "state": f"searching for {len(rows)} of the texts"})
+    k = min(_K, material.source.kind.count)
+    began, own = time.perf_counter(), 0
+    for row in rows:
+        hits = peers.by_text(material.spec.index, staging, row.document.text or "", k)
+        own += any(hit["id"] == row.document.id or hit.get("text") == row.document.text for hit in hits)
+    return {
+        "queries": len(rows),
+        "k": k,
+        "recall": round(own / len(rows), 4),
+        "sourceRecall": None,
+        "msAQuery": {"source": None, "index": round((time.perf_counter() - began) * 1000 / len(rows), 3)},
     }
 
 
@@ -62,10 +82,10 @@ def _exact(material: Material, queries: Matrix, k: int) -> Numbers:
     return labels
 
 
-def _names(material: Material, labels: Numbers) -> list[str]:
+def _names(material: Material, labels: Numbers) -> list[ItemId]:
     known = material.documents
-    return [known[label].id if label in known else f"row-{label}" for label in labels.tolist() if label >= 0]
+    return [known[label].id if label in known else row_name(label) for label in labels.tolist() if label >= 0]
 
 
-def _recall(truth: list[list[str]], found: list[list[str]]) -> float:
+def _recall(truth: list[list[ItemId]], found: list[list[ItemId]]) -> float:
     return float(np.mean([len(set(t) & set(f)) / len(t) for t, f in zip(truth, found, strict=True)]))
