@@ -234,6 +234,18 @@ def test_an_idle_engine_that_dies_is_noticed_and_replaced() -> None:
     assert site.phases == ["ready", "recovering", "ready"]
 
 
+def test_a_request_after_both_engines_died_waits_for_one_of_them_and_was_lost_by_none() -> None:
+    async def work(site: Site) -> None:
+        await settled(site)
+        for device in ("cuda", "cpu"):
+            site.last(device).kill()
+        ran = await site.run(row(1, 1))
+        assert ran.rows[0, 0] == 2
+        assert site.metric("gpuctl_retried_rows_total") == 0
+
+    drive(work)
+
+
 def test_a_batch_whose_engine_is_ended_by_a_stop_is_refused_at_once() -> None:
     async def work(site: Site) -> None:
         engine = site.last("cpu")

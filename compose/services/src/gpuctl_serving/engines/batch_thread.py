@@ -160,7 +160,9 @@ class BatchThread:
         model, retry = rows[0].model, rows[0].losses > 0
         while not self._closed:
             if (held := self._supervisor.engine_for(model, retry=retry)) is not None:
-                return held
+                if self._lives(held):
+                    return held
+                continue
             # Asked of the engine itself: one with their model may have come up since the line above.
             if (other := self._supervisor.serving) is not None and other.part.model != model:
                 self._fail(rows, ModelChanged())
@@ -173,6 +175,15 @@ class BatchThread:
             self._supervisor.wait(0.25)
         self._fail(rows, unavailable("The service is stopping, or nobody waits any more."))
         return None
+
+    def _lives(self, held: Held) -> bool:
+        """Asked before a batch: an engine that died while idle is not a loss that its rows met."""
+        try:
+            held.check()
+        except DeviceLost as gone:
+            self._supervisor.lose(held, reason_of(gone), str(gone))
+            return False
+        return True
 
     def _infer(self, held: Held, rows: Sequence[Row], *, beside: bool = False) -> None:
         batch = TokenBatch.of([row.tokens for row in rows], held.part.pad_id)
