@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from gpu_check import machine, sections
-from gpu_check.child import ErrandFailed
 from gpu_check.plan import FULL, QUICK, Plan
 from gpu_check.report import SCHEMA_VERSION, intact, sign, statement, verdicts
 from gpu_check.sections import Subjects
@@ -54,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as work:
         subjects = _prepare(spec, plan, Path(work), options.minilm)
-        found = {key: _run(key, subjects) for key in options.only or _SECTIONS}
-    document = sign(
-        {
+        facts = {
             "schemaVersion": SCHEMA_VERSION,
             "what": "gpu-check",
             "statement": said,
@@ -65,11 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "engine": spec,
             "machine": on_machine,
-            "sections": found,
-            "verdicts": verdicts(found),
         }
-    )
-    _write(document, options.out)
+        document = _measure(facts, subjects, options.only or [*_SECTIONS], options.out)
+    if options.out is None:
+        sys.stdout.write(_text(document))
+    else:
+        _say(f"wrote {options.out}")
     bad = [verdict["of"] for verdict in document["verdicts"] if not verdict["ok"]]
     _say(f"FAILED: {', '.join(bad)}" if bad else f"{len(document['verdicts'])} verdicts, all good")
     return 1 if bad else 0
@@ -105,14 +103,30 @@ def _prepare(spec: dict[str, Any], plan: Plan, work: Path, minilm: Path | None) 
     return Subjects(spec, models, name, plan.embedder.name, plan.reranker.name, GOLDEN, plan)
 
 
+def _measure(
+    facts: dict[str, Any], subjects: Subjects, names: Sequence[str], out: Path | None
+) -> dict[str, Any]:
+    """Section after section; what is there is written after each, for a card may be lent for minutes only."""
+    found: dict[str, Any] = {}
+    document: dict[str, Any] = {}
+    for number, name in enumerate(names, 1):
+        found[name] = _run(name, subjects)
+        document = sign(
+            {**facts, "sections": found, "missing": [*names[number:]], "verdicts": verdicts(found)}
+        )
+        if out is not None:
+            out.write_text(_text(document))
+    return document
+
+
 def _run(name: str, subjects: Subjects) -> dict[str, Any]:
     _say(f"{name} ...")
     started = time.monotonic()
     try:
         found = _SECTIONS[name](subjects)
-    except (ErrandFailed, TimeoutError, OSError) as failure:
-        found = {"failed_because": str(failure)}
-        _say(f"  {failure}")
+    except Exception as failure:  # A section that fails, in whatever way, must not cost the others.
+        found = {"failed_because": f"{type(failure).__name__}: {failure}"}
+        _say(f"  {found['failed_because']}")
     _say(f"  {time.monotonic() - started:.0f} s")
     return found
 
@@ -123,13 +137,8 @@ def _verify(file: Path) -> int:
     return 0 if good else 1
 
 
-def _write(document: dict[str, Any], out: Path | None) -> None:
-    text = json.dumps(document, indent=2) + "\n"
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        out.write_text(text)
-        _say(f"wrote {out}")
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2) + "\n"
 
 
 def _say(text: str) -> None:

@@ -31,6 +31,10 @@ _VRAM_SLACK_MIB = 32
 _LEAST_ANSWERS = 8
 
 
+class WrongAnswer(Exception):
+    """A service did not answer as it must for a figure to mean anything."""
+
+
 @dataclass(frozen=True)
 class Subjects:
     """What is measured, and how the engine under test is made."""
@@ -108,8 +112,9 @@ def _share(on: Subjects, name: str, service: str) -> Json:
             seconds=seconds,
         )
         raw.append(answer["texts_per_second"])
-        with serve(service, on.models[name], on.settings) as served:
-            through.append(_http_rate(served, query, turn, len(groups[0]), seconds))
+        # The other engine's load would take part in the measurement.
+        with serve(service, on.models[name], {**on.settings, "GPUCTL_FALLBACK_LOAD": "lazy"}) as served:
+            through.append(_http_rate(served, on.spec["device"], query, turn, len(groups[0]), seconds))
     shares = [one / other for one, other in zip(through, raw, strict=True)]
     return {
         "n": len(shares), "texts_a_request": len(groups[0]), "concurrency": 4,
@@ -119,17 +124,22 @@ def _share(on: Subjects, name: str, service: str) -> Json:
     }  # fmt: skip
 
 
-def _http_rate(served: Served, query: str, turn: int, size: int, seconds: float) -> float:
+def _http_rate(served: Served, device: str, query: str, turn: int, size: int, seconds: float) -> float:
     def ask(number: int) -> tuple[int, str, bool]:
         group = texts(size, 1_000_000 * (turn + 1) + number)
         path, body = ("/rerank", {"query": query, "texts": group}) if query else ("/embed", {"inputs": group})
         status, _, headers = served.ask("POST", path, body)
-        return status, headers.get("x-gpuctl-device", ""), status == 200
+        answered_by = headers.get("x-gpuctl-device", "")
+        if status != 200 or answered_by != device:
+            raise WrongAnswer(f"{path} answered {status} on {answered_by or 'nothing'}, not 200 on {device}")
+        return status, answered_by, True
 
     ask(-1)
     with Load(ask, threads=4) as load:
         started = time.monotonic()
         while time.monotonic() - started < seconds or len(load.answers) < _LEAST_ANSWERS:
+            if load.failure is not None:
+                raise load.failure
             time.sleep(0.01)
         done = [at for at, _, _, right in load.answers if right]
     return round(len(done) * size / (max(done, default=float("inf")) - started), 1)
@@ -173,7 +183,9 @@ def kill_and_fall_back(on: Subjects) -> Json:
     """The engine's process is killed under load: every request is answered, rightly, and it comes back."""
     question = "What is the capital of France?"
     with serve("embedder", on.models[on.minilm], on.settings) as served:
-        _, right, _ = served.ask("POST", "/embed", {"inputs": question})
+        status, right, _ = served.ask("POST", "/embed", {"inputs": question})
+        if status != 200:
+            raise WrongAnswer(f"/embed answered {status}: {right}")
         reference = np.array(right[0])
 
         def ask(number: int) -> tuple[int, str, bool]:
@@ -183,14 +195,14 @@ def kill_and_fall_back(on: Subjects) -> Json:
 
         with Load(ask, threads=4) as load:
             time.sleep(on.plan.kill_seconds)
-            worker = served.worker()
+            worker = served.worker(on.spec["name"])
             if worker is None:
                 return {"verdict": False, "because": "the engine has no process of its own"}
             killed_at = time.monotonic()
             kill(worker)
             seen = list(_phases_until_healthy(served, on.spec["device"], 180))
             time.sleep(on.plan.kill_seconds)
-        return _account(load, killed_at, seen)
+        return _account(load, on.spec["device"], killed_at, seen)
 
 
 def _phases_until_healthy(served: Served, device: str, seconds: float) -> Iterator[Json]:
@@ -207,22 +219,27 @@ def _phases_until_healthy(served: Served, device: str, seconds: float) -> Iterat
         time.sleep(0.02)
 
 
-def _account(load: Load, killed_at: float, phases: list[Json]) -> Json:
+def _account(load: Load, device: str, killed_at: float, phases: list[Json]) -> Json:
     answers = sorted(load.answers)
     times = [answer[0] for answer in answers]
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     devices: dict[str, int] = {}
-    for _, status, device, _ in answers:
+    for _, status, answered_by, _ in answers:
         if status == 200:
-            devices[device] = devices.get(device, 0) + 1
+            devices[answered_by] = devices.get(answered_by, 0) + 1
     failed = [status for _, status, _, _ in answers if status != 200]
     wrong = sum(status == 200 and not right for _, status, _, right in answers)
     after = sum(at > killed_at for at in times)
+    last = phases[-1] if phases else {}
+    came_back = (last.get("status"), last.get("device")) == ("healthy", device)
+    # On a CPU nothing stands in: requests wait for the restart.
+    fell_back = device == "cpu" or devices.get("cpu", 0) > 0
     return {
-        "n": len(answers), "after_the_kill": after,
+        "n": len(answers), "after_the_kill": after, "came_back": came_back, "fell_back": fell_back,
         "failed": len(failed), "failed_statuses": sorted(set(failed)),
         "wrong": wrong, "answers_by_device": devices, "longest_gap_seconds": round(max(gaps, default=0.0), 3),
-        "phases": phases, "verdict": wrong == 0 and not failed and after > 0,
+        "phases": phases,
+        "verdict": wrong == 0 and not failed and after > 0 and came_back and fell_back,
     }  # fmt: skip
 
 

@@ -49,14 +49,15 @@ class Served:
             return {}
         return answer if isinstance(answer, dict) else {}
 
-    def worker(self) -> int | None:
-        """Process id of the engine that answers: the child that was started first."""
+    def worker(self, engine: str) -> int | None:
+        """Process id of this engine; None when it has no process of its own."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         found = []
         for task in children.parent.parent.glob("*/children"):
             found += [int(pid) for pid in task.read_text().split()]
-        for pid in sorted(found):
-            if b"engines.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        for pid in found:
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"engines.worker" in arguments and engine.encode() in arguments:
                 return pid
         return None
 
@@ -125,6 +126,8 @@ class Load:
         self._ending = threading.Event()
         #: (when it was answered, status, device, whether the answer was right)
         self.answers: list[tuple[float, int, str, bool]] = []
+        #: What `ask` raised: the thread that met it asks no more.
+        self.failure: Exception | None = None
         self._threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(threads)]
 
     def __enter__(self) -> "Load":
@@ -144,5 +147,8 @@ class Load:
                 status, device, right = self._ask(turn)
             except (OSError, http.client.HTTPException):
                 status, device, right = 0, "", False
+            except Exception as failure:
+                self.failure = failure
+                return
             self.answers.append((time.monotonic(), status, device, right))
             turn += len(self._threads)

@@ -34,6 +34,34 @@ def test_every_section_ran_and_every_verdict_is_good(result: tuple[Path, dict[st
     verdicts = {verdict["of"]: verdict["ok"] for verdict in document["verdicts"]}
     assert {"parity/minilm", "parity/tiny-xlmr-cross-encoder", "ladder", "kill"} <= set(verdicts)
     assert all(verdicts.values())
+    assert document["missing"] == []
+
+
+def test_a_section_that_breaks_costs_neither_the_others_nor_what_is_measured(
+    tmp_path: Path, minilm: Path
+) -> None:
+    out = tmp_path / "result.json"
+    broken = tmp_path / "sitecustomize.py"
+    broken.write_text(
+        "import sys\n"
+        "if sys.argv[-1] == 'plain_rate' or 'plain_rate' in sys.orig_argv:\n"
+        "    print('[]')\n"
+        "    raise SystemExit(0)\n"
+    )
+    env = {**os.environ, "GPUCTL_PYTHON": sys.executable, "PYTHONPATH": str(tmp_path)}
+    arguments = ["--device", "cpu", "--quick", "--minilm", str(minilm), "--out", str(out)]
+    ran = subprocess.run(
+        [str(SCRIPT), *arguments, "--only", "share", "--only", "kill"],
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=900,
+        check=False,
+    )
+    document = json.loads(out.read_text())
+    assert ran.returncode == 1, ran.stderr
+    assert "failed_because" in document["sections"]["share"]
+    assert document["sections"]["kill"]["verdict"]
 
 
 def test_it_says_plainly_that_it_was_no_gpu_and_what_ran_where(result: tuple[Path, dict[str, Any]]) -> None:
@@ -65,6 +93,7 @@ def test_a_killed_engine_lost_no_request(result: tuple[Path, dict[str, Any]]) ->
     kill = result[1]["sections"]["kill"]
     assert (kill["failed"], kill["wrong"]) == (0, 0)
     assert kill["phases"][-1]["status"] == "healthy"
+    assert kill["came_back"]
 
 
 def test_an_edited_figure_breaks_the_hash(result: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
