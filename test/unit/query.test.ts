@@ -67,6 +67,20 @@ describe("query", () => {
     expect(events).toHaveLength(1);
   });
 
+  it("says how many candidates a substitute ranked, and which model it is", async () => {
+    store(3);
+    const results = [2, 0, 1].map((index, n) => ({ index, relevance_score: 0.9 - n / 10 }));
+    const headers = { "x-gpuctl-device": "cpu", "x-gpuctl-fallback": "acme/small", "x-gpuctl-ranked": "1/3" };
+    services.interruptions = [{ path: "/rerank", status: 200, headers, body: { results } }];
+    expect(await ask(true)).toMatchObject({ reranked: true });
+    expect(events).toEqual([
+      {
+        kind: "warning",
+        text: "the smaller model acme/small ranks in place of the reranker's own, and ranked 1 of 3 candidates: the others follow in the order of the vector search; gpuctl health says why",
+      },
+    ]);
+  });
+
   it("names the next command when the index is empty", async () => {
     await expect(ask(true)).rejects.toMatchObject({
       message: "there is nothing to search in namespace default",

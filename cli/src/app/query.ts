@@ -138,6 +138,8 @@ async function rerank(
   try {
     const answer = await post(tools, call);
     if (answer.status !== 200) throw refusal(call, answer);
+    const stoodIn = substituteOf(answer);
+    if (stoodIn !== null) tools.progress.emit({ kind: "warning", text: `${stoodIn}; gpuctl health says why` });
     return { hits: inOrderOf(answer, hits), device: deviceOf(answer) };
   } catch (error) {
     if (!(error instanceof GpuctlError) || tools.signal.aborted) throw error;
@@ -145,6 +147,16 @@ async function rerank(
     tools.progress.emit({ kind: "warning", text: `not reranked, the order is that of the vector search (${why})` });
     return null;
   }
+}
+
+/** What a reranker says of itself while it cannot run as it should; null when it does. */
+function substituteOf({ headers }: HttpResponse): string | null {
+  const [model, ranked] = [headers["x-gpuctl-fallback"], headers["x-gpuctl-ranked"]?.split("/")];
+  const who =
+    model === undefined ? "a CPU ranks in place of a GPU" : `the smaller model ${model} ranks in place of the reranker's own`;
+  if (ranked !== undefined)
+    return `${who}, and ranked ${ranked[0] ?? "0"} of ${ranked[1] ?? "0"} candidates: the others follow in the order of the vector search`;
+  return model === undefined ? null : who;
 }
 
 function inOrderOf(answer: HttpResponse, hits: readonly QueryHit[]): QueryHit[] {
