@@ -18,7 +18,7 @@ describe("a candidate that is broken", () => {
   let wheel: string;
 
   beforeAll(async () => {
-    sandbox = await Sandbox.create({ services: ["embedder"], soak: "8s", extra: "    load: 8s\n" });
+    sandbox = await Sandbox.create({ services: ["embedder"], soak: "8s", extra: "    load: 15s\n" });
     await sandbox.result(["deploy"]);
     wheel = faultyWheel(sandbox.directory);
   }, 120_000);
@@ -34,7 +34,7 @@ describe("a candidate that is broken", () => {
       sandbox.writeConfig({
         services: ["embedder"],
         soak: "8s",
-        extra: "    load: 8s\n",
+        extra: "    load: 15s\n",
         options: { embedder: `env: { FAULTY_ENGINE: "${fault}" }` },
       });
       const load = startSteadyLoad(
