@@ -1,4 +1,4 @@
-"""A migration that dies, runs twice, is undone, or finds its index or its file changed: nothing is mixed up."""
+"""A migration that dies, runs twice, is undone, or finds its index changed: nothing is mixed up."""
 
 import json
 from typing import Any

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from gpuctl_serving.index.ann.library import faiss
 from gpuctl_serving.migration.problems import MigrationProblem
 
 Matrix = NDArray[np.float32]

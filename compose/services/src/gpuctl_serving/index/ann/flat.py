@@ -11,6 +11,7 @@ from gpuctl_serving.index.ann.library import faiss
 from gpuctl_serving.index.ann.near import BY_DEFAULT, Effort, Items, Near, as_near, exact_scores
 from gpuctl_serving.index.ann.numbers import NumberMap
 from gpuctl_serving.index.ann.plan import FLAT
+from gpuctl_serving.index.ann.share import threads_for
 from gpuctl_serving.index.vectors import Vectors
 
 #: Below this share of an index a filtered search multiplies the wanted rows only.
@@ -125,7 +126,8 @@ class FlatIndex:
             return [[] for _ in queries]
         if rows is not None and len(rows) <= max(k, _GATHER_SHARE * len(self)):
             return [self._gathered(query, rows, k) for query in queries]
-        faiss.omp_set_num_threads(threads if len(queries) >= _BLAS_QUERIES else 1)
+        products = len(queries) * len(self) * self._dimension
+        faiss.omp_set_num_threads(threads_for(products, threads) if len(queries) >= _BLAS_QUERIES else 1)
         return self._searched(queries, k, rows)
 
     def candidates(self, k: int) -> int:

@@ -12,6 +12,7 @@ from gpuctl_serving.index.ann.near import BY_DEFAULT, Effort, Items, Near, Truth
 from gpuctl_serving.index.ann.numbers import NumberMap
 from gpuctl_serving.index.ann.plan import GPU_MAX_K, Plan
 from gpuctl_serving.index.ann.recall import NEIGHBOURS, RecallTable
+from gpuctl_serving.index.ann.share import threads_for
 from gpuctl_serving.index.vectors import Vectors
 
 #: A filtered search over fewer items than this multiplies them all: exact, and faster than probing.
@@ -140,10 +141,12 @@ class IvfIndex:
         """See VectorIndex."""
         if len(self) == 0 or (only is not None and not only):
             return [[] for _ in queries]
-        faiss.omp_set_num_threads(threads if len(queries) > 1 else 1)
         if only is not None and len(only) <= max(k, self._gathered()):
             return self._scored_all(queries, np.asarray(only, dtype=np.int64))
         nprobe = self.probes(effort)
+        compared = self.plan.nlist + len(self) * nprobe / self.plan.nlist
+        products = len(queries) * compared * int(self._index.d)
+        faiss.omp_set_num_threads(threads_for(products, threads) if len(queries) > 1 else 1)
         fetch = min(len(self), self.candidates(k))
         if only is None:
             return self._scored(queries, self._probe(queries, fetch, nprobe))
