@@ -49,6 +49,40 @@ describe("a disk that refuses", () => {
     expect((await status(sandbox)).release?.state).toBe("good");
   }, 120_000);
 
+  test("a full disk under the index: a write is refused and says why, searches go on, nothing acknowledged is lost", async () => {
+    sandbox = await Sandbox.create({ services: ["embedder", "index"], soak: "1s" });
+    const state = join(sandbox.directory, "state");
+    mkdirSync(state, { recursive: true });
+    mount("-t", "tmpfs", "-o", "size=32m,mode=0700", "tmpfs", state);
+    await sandbox.result(["deploy"]);
+    const add = (id: string): ReturnType<Sandbox["post"]> =>
+      sandbox.post("index", "/api/v1/vector-store/add", {
+        items: [{ id, text: `${id} ${"wombats dig burrows ".repeat(2000)}` }],
+      });
+    expect((await add("before")).status).toBe(200);
+    const filler = join(state, "filler");
+    fill(filler, state);
+    let acknowledged = 1;
+    let refused: Awaited<ReturnType<typeof add>> | undefined;
+    // Pages that the log and the database hold already may take a few more.
+    for (let n = 0; n < 200 && refused === undefined; n += 1) {
+      const answer = await add(`full-${String(n)}`);
+      if (answer.status === 200) acknowledged += 1;
+      else refused = answer;
+    }
+    expect(refused?.status).toBeGreaterThanOrEqual(500);
+    expect(JSON.stringify(refused?.body)).toMatch(/space|disk|full/i);
+    const found = await sandbox.post("index", "/api/v1/vector-store/search", { text: "wombats", k: 1 });
+    expect(found.status).toBe(200);
+    const snapshot = await sandbox.json(["index", "snapshot"]);
+    expect(snapshot.code).toBe(1);
+    expect(JSON.stringify(snapshot.document.error)).toMatch(/space/i);
+    rmSync(filler);
+    expect((await add("after")).status).toBe(200);
+    expect(await sandbox.result(["index", "snapshot"])).toMatchObject({ items: acknowledged + 1 });
+    expect(await sandbox.result(["index", "verify"])).toMatchObject({ ok: true, items: acknowledged + 1 });
+  }, 120_000);
+
   test("a read-only state directory: refused before anything starts; reading still works", async () => {
     sandbox = await Sandbox.create({ services: ["embedder"], soak: "1s" });
     await sandbox.result(["deploy"]);
