@@ -3,7 +3,8 @@ import { describe, expect, it } from "vitest";
 import { isRunning, LinuxProcessTable, parseStartTime } from "../../../cli/src/adapters/state/process-identity.js";
 import { until } from "../../support/until.js";
 
-const stat = (name: string, state: string): string => `42 (${name}) ${state} 1 42 42 0 -1 4194304 ${"0 ".repeat(12)}777 0 0`;
+const stat = (name: string, state: string, threads = 1): string =>
+  `42 (${name}) ${state} 1 42 42 0 -1 4194304 ${"0 ".repeat(10)}${threads.toString()} 0 777 0 0`;
 
 describe("the identity of a process", () => {
   it("is its start time, whatever the process calls itself", () => {
@@ -15,6 +16,10 @@ describe("the identity of a process", () => {
     expect(parseStartTime(stat("node", "Z"))).toBeNull();
     expect(parseStartTime(stat("node", "X"))).toBeNull();
     expect(parseStartTime("")).toBeNull();
+  });
+
+  it("lasts as long as its last thread, which may hold a listening socket after the first has ended", () => {
+    expect(parseStartTime(stat("python", "Z", 3))).toBe(777);
   });
 
   it("is found for this process and for no impossible number", () => {

@@ -51,7 +51,9 @@ export function parseStartTime(stat: string): number | null {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   const state = fields[0];
   const startTime = Number(fields[19]);
-  if (state === undefined || state === "Z" || state === "X" || !Number.isFinite(startTime)) return null;
+  // A zombie whose other threads have not ended yet still holds its sockets and files.
+  const zombie = state === "Z" && !(Number(fields[17]) > 1);
+  if (state === undefined || zombie || state === "X" || !Number.isFinite(startTime)) return null;
   return startTime;
 }
 
