@@ -114,10 +114,11 @@ async function generationServed(ctx: Context): Promise<string | null> {
   return typeof generation === "string" && generation !== "" ? generation : null;
 }
 
+/** Stops the index; whether anything of the environment ran, so that the index should run too: also after a restore that was killed. */
 async function stopIndex({ ctx, target }: Session): Promise<boolean> {
-  const { instances } = await ctx.driver.observe();
-  const running = instances.filter(({ service, process }) => service === "index" && process.state === "running");
-  for (const { id, traffic } of running) {
+  const running = (await ctx.driver.observe()).instances.filter(({ process }) => process.state === "running");
+  for (const { id, service, traffic } of running) {
+    if (service !== "index") continue;
     if (traffic === "open") await target.close(id, drain);
     await target.stop(id, null);
   }
