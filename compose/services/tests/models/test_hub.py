@@ -21,6 +21,7 @@ import pytest
 from tests.support.hub import CERTIFICATE, COMMIT, MODEL, FakeHub, serve_hub
 from tests.support.shards import cut_into_shards
 
+from gpuctl_serving.models import __main__ as fetcher
 from gpuctl_serving.models import hub_download
 from gpuctl_serving.models.errors import ModelProblem
 from gpuctl_serving.models.fetch import fetch
@@ -409,6 +410,24 @@ def test_an_interrupted_download_ends_at_once_and_keeps_what_came(fetching: Fetc
     assert child.returncode == 1
     assert orjson.loads(output.splitlines()[-1])["message"] == "interrupted"
     assert MINE.encode() not in output + errors
+
+
+def test_no_alarm_outlives_a_fetch(fetching: Fetching, monkeypatch: pytest.MonkeyPatch) -> None:
+    armed: list[tuple[float, float]] = []
+
+    def listing(*_: object) -> dict[str, Any]:
+        armed.append(signal.getitimer(signal.ITIMER_REAL))
+        return {"models": []}
+
+    monkeypatch.setattr(fetcher, "_COMMANDS", {"list": listing})
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
+    try:
+        assert fetcher.main(["list", "--store", str(fetching.store.root)]) == 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert armed[0][1] == 1.0
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def start_fetch(fetching: Fetching) -> subprocess.Popen[bytes]:

@@ -2,9 +2,10 @@
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     progress = Progress()
     signal.signal(signal.SIGTERM, _interrupt)
-    _look_up_every_second()
     try:
-        result = _COMMANDS[options.command](options, progress)
+        with _looking_up_every_second():
+            result = _COMMANDS[options.command](options, progress)
     except ModelProblem as problem:
         progress.emit(_error(problem.message, problem.because, problem.next_step))
         return 1
@@ -104,10 +105,16 @@ def _error(message: str, because: str, next_step: str) -> dict[str, Any]:
     return {"event": "error", "message": message, "because": because, "next": next_step}
 
 
-def _look_up_every_second() -> None:
+@contextlib.contextmanager
+def _looking_up_every_second() -> Iterator[None]:
     """A signal that comes just before a read blocks is noticed by Python only when the read ends."""
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
+    try:
+        yield
+    finally:
+        # An ending interpreter takes its handlers back, and the alarm would then end the process.
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _interrupt(*_: object) -> None:
