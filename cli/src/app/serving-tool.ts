@@ -13,9 +13,15 @@ export interface ServingProgram {
   input?: unknown;
   /** What failed, for the error: `the migration failed`. */
   failed: string;
+  /** What to type after a failure that the program did not explain. */
+  again?: string;
+  /** Put before the label of its progress. */
+  prefix?: string;
+  /** The error that its `error` event becomes; by default what it says as it says it. */
+  refused?: (error: Fields) => Failed;
 }
 
-type Fields = Readonly<Record<string, unknown>>;
+export type Fields = Readonly<Record<string, unknown>>;
 
 /** The work is measured in hours at most; a program that hangs is ended. */
 const deadline = ms(12 * 3600_000);
@@ -29,7 +35,12 @@ export async function runServingProgram(tools: ServingTools, program: ServingPro
   if (python === null) {
     throw new PreflightRefused("the services' Python environment is missing", { nextSteps: ["gpuctl models fetch"] });
   }
-  const events = new Events(tools);
+  return runWith(tools, python, program);
+}
+
+/** As `runServingProgram`, with a Python that is known already. */
+export async function runWith(tools: Omit<ServingTools, "python">, python: string, program: ServingProgram): Promise<Fields> {
+  const events = new Events(tools, program);
   const argv = [python, "-m", `gpuctl_serving.${program.module}`, ...(program.args ?? [])] as const;
   const input = program.input === undefined ? {} : { input: JSON.stringify(program.input) };
   const run = await tools.executor.run(
@@ -42,19 +53,21 @@ export async function runServingProgram(tools: ServingTools, program: ServingPro
       },
     },
   );
-  return events.outcome(run, program.failed);
+  return events.outcome(run);
 }
 
 class Events {
   readonly #progress: Progress;
   readonly #clock: ServingTools["clock"];
+  readonly #program: ServingProgram;
   #step: { label: string; began: number; from: number } | null = null;
   #result: Fields | null = null;
   #error: Fields | null = null;
 
-  constructor({ progress, clock }: ServingTools) {
+  constructor({ progress, clock }: Pick<ServingTools, "progress" | "clock">, program: ServingProgram) {
     this.#progress = progress;
     this.#clock = clock;
+    this.#program = program;
   }
 
   line(line: string): void {
@@ -65,13 +78,14 @@ class Events {
     else if (event["event"] === "error") this.#error = event;
   }
 
-  outcome(run: CommandResult, failed: string): Fields {
-    if (this.#error !== null) throw refusal(this.#error);
+  outcome(run: CommandResult): Fields {
+    const { failed, again = "then run it again", refused = refusal } = this.#program;
+    if (this.#error !== null) throw refused(this.#error);
     if (run.code === 0 && this.#result !== null) return this.#result;
     const said = run.stderr.trim().split("\n").slice(-3).join("\n");
     throw new Failed(failed, {
       because: said === "" ? `the program ended with ${String(run.code ?? run.signal)} and said nothing` : said,
-      nextSteps: ["gpuctl doctor", "then run it again"],
+      nextSteps: ["gpuctl doctor", again],
     });
   }
 
@@ -84,7 +98,15 @@ class Events {
     const all = typeof total === "number" ? total : null;
     const rate = perSecond > 0 ? { perSecond } : {};
     const eta = perSecond > 0 && all !== null ? { etaSeconds: (all - done) / perSecond } : {};
-    this.#progress.emit({ kind: "amount", label, done, total: all, unit, ...rate, ...eta });
+    this.#progress.emit({
+      kind: "amount",
+      label: `${this.#program.prefix ?? ""}${label}`,
+      done,
+      total: all,
+      unit,
+      ...rate,
+      ...eta,
+    });
   }
 }
 
