@@ -12,9 +12,11 @@ import pytest
 from gpuctl_serving.engines.protocol import (
     DeviceLost,
     EngineError,
+    EngineSpec,
     OutOfMemory,
     Rows,
 )
+from gpuctl_serving.engines.worker.priority import LONG_BATCH_NICENESS, give_way
 from gpuctl_serving.engines.worker.proxy import WorkerEngine
 from tests.worker import child
 from tests.worker.support import Make, batch, gone
@@ -36,6 +38,23 @@ def test_rows_stay_what_they_were_when_the_next_batch_is_written(loaded: WorkerE
     loaded.infer(batch([50]))
     assert first.tolist() == [[6, 0, 3]]
     assert first.flags.writeable
+
+
+def test_long_batches_give_way_to_short_ones_on_a_cpu(loaded: WorkerEngine) -> None:
+    loaded.infer(batch([1]))
+    # The 19th field of stat is the niceness of one thread; the first thread has the process's number.
+    niceness = {
+        int(task.name): int((task / "stat").read_text().rpartition(")")[2].split()[16])
+        for task in Path(f"/proc/{loaded.pid}/task").iterdir()
+    }
+    assert niceness.pop(loaded.pid or 0) == LONG_BATCH_NICENESS > 0
+    assert set(niceness.values()) == {0}
+
+
+def test_an_engine_that_only_waits_for_its_device_keeps_its_place() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    give_way(EngineSpec("torch-cuda", "cuda", "float16", 1))
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
 def test_what_the_engine_proves_and_measures_crosses(make: Make) -> None:

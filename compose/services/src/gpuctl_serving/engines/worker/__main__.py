@@ -22,6 +22,7 @@ from gpuctl_serving.engines.worker.lifeline import (
     tie_to,
 )
 from gpuctl_serving.engines.worker.link import Link, LinkClosed
+from gpuctl_serving.engines.worker.priority import give_way
 from gpuctl_serving.engines.worker.pulse import Pulse, keep_beating
 from gpuctl_serving.engines.worker.records import (
     Answer,
@@ -148,6 +149,8 @@ def serve(argument: str, make: MakeEngine) -> None:
     desk = Desk(start.spec, make)
     side, main = (Worker(_link(number), desk) for number in (start.side, start.socket))
     threading.Thread(target=run_or_end, args=(side,), name="side", daemon=True).start()
+    # After the lane for short texts was started: it keeps its place.
+    give_way(start.spec)
     run_or_end(main)
     sys.stdout.flush()
     # Device libraries have exit handlers that may hang; the kernel gives everything back.
