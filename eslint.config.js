@@ -57,7 +57,7 @@ export default defineConfig(
   ),
   layer(["cli/src/app/**/*.ts", "cli/src/bench/**/*.ts"], [noAdapters, noWiring, noCommands]),
   layer(["cli/src/commands/**/*.ts", "cli/src/base-command.ts"], [noAdapters]),
-  layer(["cli/src/ports.ts"], [noAdapters, noWiring, noCommands, noApp]),
+  layer(["cli/src/ports.ts", "cli/src/ports/**/*.ts"], [noAdapters, noWiring, noCommands, noApp]),
   layer(["cli/src/adapters/**/*.ts"], [noWiring, noCommands]),
   {
     files: ["cli/src/domain/**/*.ts"],

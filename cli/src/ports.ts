@@ -39,6 +39,11 @@ export interface ExecuteOptions {
   signal?: AbortSignal;
   /** Called for each complete line as it arrives. */
   onLine?: (line: string, stream: "stdout" | "stderr") => void;
+  /**
+   * `kept` (the default) gives the output in the result and ends a command that writes more than 64 MiB; `lines` gives it to
+   * `onLine` alone, without an end (`docker logs -f`), and in pieces of 1 MiB where a line does not end.
+   */
+  output?: "kept" | "lines";
 }
 
 export interface Executor {
@@ -533,6 +538,8 @@ export interface DocumentReader {
   /** Whether the file that a source names is certainly no longer there; in doubt it is. */
   isGone(source: string): Promise<boolean>;
 }
+
+export type { HostConnector, RemoteHost, TransferOptions, Tunnel } from "./ports/remote-host.js";
 
 /** Everything a use case of one environment may touch. */
 export interface Context {

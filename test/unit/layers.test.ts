@@ -31,14 +31,14 @@ describe("the layers, by the import graph of every file", () => {
   });
 
   it("app imports app, bench, domain and ports, and reads nothing of the machine", () => {
-    const own = ({ to }: Import) => /^(app|bench|domain)\/|^ports\.ts$/.test(to);
+    const own = ({ to }: Import) => /^(app|bench|domain|ports)\/|^ports\.ts$/.test(to);
     expect(
       breaches(within("app/"), (edge) => own(edge) || edge.to === "node:crypto" || /^node:(path|timers)/.test(edge.to)),
     ).toEqual([]);
   });
 
   it("bench imports bench, domain and ports", () => {
-    const own = ({ to }: Import) => /^(bench|domain)\/|^ports\.ts$/.test(to);
+    const own = ({ to }: Import) => /^(bench|domain|ports)\/|^ports\.ts$/.test(to);
     expect(breaches(within("bench/"), (edge) => own(edge) || /^node:(crypto|path)$/.test(edge.to))).toEqual([]);
   });
 
@@ -66,8 +66,10 @@ describe("the layers, by the import graph of every file", () => {
     expect(imports.filter(({ to }) => to.startsWith("commands/")).map(show)).toEqual([]);
   });
 
-  it("ports know only the domain", () => {
-    expect(breaches(within("ports.ts"), ({ to }) => to.startsWith("domain/"))).toEqual([]);
+  it("ports know only the domain and each other, and are nothing but types where they do", () => {
+    const ports = imports.filter(({ from }) => isPort(from));
+    expect(ports.length).toBeGreaterThan(5);
+    expect(breaches(ports, ({ to, typeOnly }) => to.startsWith("domain/") || (isPort(to) && typeOnly))).toEqual([]);
   });
 });
 
@@ -80,6 +82,10 @@ describe("the size of things", () => {
     expect(long.map((file) => `${relative(source, file)}: ${lines(file).toString()} lines`)).toEqual([]);
   });
 });
+
+function isPort(file: string): boolean {
+  return file === "ports.ts" || file.startsWith("ports/");
+}
 
 function within(prefix: string): readonly Import[] {
   return imports.filter(({ from }) => from.startsWith(prefix));

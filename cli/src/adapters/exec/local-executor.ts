@@ -45,8 +45,9 @@ class RunningCommand {
     this.#child = child;
     this.#command = command;
     this.#options = options;
-    this.#stdout = new LineSplitter((line) => options.onLine?.(line, "stdout"));
-    this.#stderr = new LineSplitter((line) => options.onLine?.(line, "stderr"));
+    const keep = options.output !== "lines";
+    this.#stdout = new LineSplitter((line) => options.onLine?.(line, "stdout"), keep);
+    this.#stderr = new LineSplitter((line) => options.onLine?.(line, "stderr"), keep);
     child.stdout?.on("data", (chunk: Buffer) => {
       this.#take(this.#stdout, chunk);
     });
@@ -98,7 +99,7 @@ class RunningCommand {
 
   #take(splitter: LineSplitter, chunk: Buffer): void {
     this.#bytes += chunk.length;
-    if (this.#bytes > maxOutputBytes) this.#stop(this.#tooMuch());
+    if (this.#bytes > maxOutputBytes && this.#options.output !== "lines") this.#stop(this.#tooMuch());
     else splitter.push(chunk);
   }
 
