@@ -385,6 +385,12 @@ export interface TokenizeBody {
   prompt_name?: string | null;
 }
 
+/** Whether a proxy should send requests here. */
+export interface TrafficGate {
+  status: "closed" | "not-ready" | "open" | "paused";
+  reason: string | null;
+}
+
 /** Tokens that the model worked on, after truncation. */
 export interface Usage {
   prompt_tokens: number;

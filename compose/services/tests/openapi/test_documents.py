@@ -75,7 +75,7 @@ def described(service: str) -> list[Operation]:
 
 def test_a_models_answers_are_what_the_documents_say(embedder: Running, reranker: Running) -> None:
     for running, service in ((embedder, "embedder"), (reranker, "reranker")):
-        for path in ("/health", "/health/live", "/health/ready", "/info", "/v1/models"):
+        for path in ("/health", "/health/live", "/health/ready", "/health/traffic", "/info", "/v1/models"):
             conforms(described(service), "GET", path, running.public.get(path).json())
         one = running.public.get(f"/v1/models/{running.service.model}").json()
         conforms(described(service), "GET", "/v1/models/{model:path}", one)
@@ -132,7 +132,8 @@ def test_an_indexs_answers_are_what_its_document_says(tmp_path: Path) -> None:
             conforms(described("index"), "POST", f"{BASE}/{kind}", job)
             one = index.public.get(f"{BASE}/jobs/{job['job']}").json()
             conforms(described("index"), "GET", f"{BASE}/jobs/{{job}}", one)
-        for path in ("/health", "/health/live", "/health/ready", "/info", f"{BASE}/stats", f"{BASE}/jobs"):
+        common = ("/health", "/health/live", "/health/ready", "/health/traffic", "/info")
+        for path in (*common, f"{BASE}/stats", f"{BASE}/jobs"):
             conforms(described("index"), "GET", path, index.public.get(path).json())
         one = index.public.get(f"{BASE}/items/a").json()
         conforms(described("index"), "GET", f"{BASE}/items/{{id:path}}", one)

@@ -16,7 +16,7 @@ from gpuctl_serving.kit.stacks import all_stacks
 Handler = Callable[[Request], Awaitable[Response]]
 Respond = Callable[..., Response]
 
-PATHS = ("/health", "/health/live", "/health/ready", "/info", "/metrics", "/metrics/gpu")
+PATHS = ("/health", "/health/live", "/health/ready", "/health/traffic", "/info", "/metrics", "/metrics/gpu")
 
 
 def routes(service: ServiceBase, metrics: Metrics, respond: Respond) -> list[tuple[str, str, Handler]]:
@@ -27,6 +27,7 @@ def routes(service: ServiceBase, metrics: Metrics, respond: Respond) -> list[tup
         ("GET", "/health", probes.health),
         ("GET", "/health/live", probes.live),
         ("GET", "/health/ready", probes.ready),
+        ("GET", "/health/traffic", probes.traffic),
         ("GET", "/info", probes.info),
         ("GET", "/metrics", probes.metrics),
         ("GET", "/metrics/gpu", gpu_metrics),
@@ -54,6 +55,12 @@ class _Probes:
         health = self._service.health()
         fit = self._service.fit
         return self._answer({"status": "ready" if fit else "not-ready", "reason": health["reason"]}, fit)
+
+    async def traffic(self, _: Request) -> Response:
+        """Whether a proxy should send requests here: fit, and its traffic gate is open."""
+        status = self._service.instance.traffic if self._service.fit else "not-ready"
+        reason = None if status == "open" else self._service.health()["reason"]
+        return self._answer({"status": status, "reason": reason}, status == "open")
 
     async def info(self, _: Request) -> Response:
         return self._respond(self._service.info())

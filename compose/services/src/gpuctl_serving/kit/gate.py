@@ -14,7 +14,9 @@ from gpuctl_serving.kit.rate_limit import RateLimiter
 from gpuctl_serving.kit.service import ServiceBase
 
 #: Answered without a key and in every state.
-OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/metrics", "/metrics/gpu"})
+OPEN_PATHS = frozenset(
+    {"/health", "/health/live", "/health/ready", "/health/traffic", "/metrics", "/metrics/gpu"}
+)
 #: Routes of the private socket; on a public one they do not exist.
 _PRIVATE = ("/private/", "/debug/")
 _ANYBODY = b""

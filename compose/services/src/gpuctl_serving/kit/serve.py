@@ -6,8 +6,8 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from typing import NoReturn
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, NoReturn
 
 import uvloop
 
@@ -25,15 +25,22 @@ DEFAULT_PORTS: Mapping[str, int] = {"embedder": 8001, "reranker": 8002, "index":
 _DESCRIPTORS = 65_536
 
 
-def main(create_service: Callable[[Mapping[str, str]], HostedService]) -> NoReturn:
-    """Runs the service made from the environment until asked to end; exits with 1 when it cannot serve."""
+CreateService = Callable[[Mapping[str, str]], HostedService]
+Run = Callable[[HostedService], Coroutine[Any, Any, int]]
+
+
+def main(create_service: CreateService, run: Run | None = None) -> NoReturn:
+    """Runs the service made from the environment until asked to end; exits with 1 when it cannot serve.
+
+    `run` serves it and returns the exit status; by default under the keeper or as a plain server.
+    """
     configure_logging("starting", "info")
     _allow_many_connections()
     status, reason = 1, ""
     try:
         service = create_service(os.environ)
         configure_logging(service.name, service.settings.log_level)
-        status = uvloop.run(_run(service))
+        status = uvloop.run((run or _run)(service))
     except (SettingsError, LoadFailed) as failure:
         reason = str(failure)
     except Exception as failure:
@@ -68,7 +75,7 @@ async def _run(service: HostedService) -> int:
 
 async def serve_plain(service: HostedService) -> int:
     """Serves GPUCTL_HOST and GPUCTL_PORT from the start, loading or not. SIGTERM drains, a second cuts."""
-    public = HttpServer(service.app, _bind(service.name, service.settings), private=False)
+    public = HttpServer(service.app, bind_public(service.name, service.settings), private=False)
     loop = asyncio.get_running_loop()
     ending, cut = asyncio.Event(), asyncio.Event()
 
@@ -77,7 +84,7 @@ async def serve_plain(service: HostedService) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_end)
-    ticking = loop.create_task(_tick(public))
+    ticking = loop.create_task(tend_every_second(public))
     await public.accept()
     host, port = public.listener.getsockname()[:2]
     log.info("listening", host=host, port=port)
@@ -96,13 +103,16 @@ async def serve_plain(service: HostedService) -> int:
         await public.close()
 
 
-async def _tick(server: HttpServer) -> None:
+async def tend_every_second(*servers: HttpServer) -> None:
+    """Looks after servers until cancelled."""
     while True:
         await asyncio.sleep(1)
-        server.tend()
+        for server in servers:
+            server.tend()
 
 
-def _bind(name: str, settings: Settings) -> socket.socket:
+def bind_public(name: str, settings: Settings) -> socket.socket:
+    """The listening socket of GPUCTL_HOST and GPUCTL_PORT. Raises LoadFailed when it cannot be had."""
     port = settings.port or DEFAULT_PORTS.get(name, 0)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

@@ -36,6 +36,13 @@ class Ready(msgspec.Struct):
     reason: str | None
 
 
+class TrafficGate(msgspec.Struct):
+    """Whether a proxy should send requests here."""
+
+    status: Literal["open", "paused", "closed", "not-ready"]
+    reason: str | None
+
+
 class Alive(msgspec.Struct):
     """The process answers."""
 
@@ -111,6 +118,16 @@ _PROBES = [
     Operation("GET", "/health/live", "Whether the process is alive.", None, Alive, (), keyed=False),
     Operation(
         "GET", "/health/ready", "Whether it would answer now.", None, Ready, (), keyed=False, also=(503,)
+    ),
+    Operation(
+        "GET",
+        "/health/traffic",
+        "Whether a proxy should send requests here.",
+        None,
+        TrafficGate,
+        (),
+        keyed=False,
+        also=(503,),
     ),
     Operation("GET", "/metrics", "Metrics in Prometheus' text format.", None, None, (), keyed=False),
     Operation("GET", "/metrics/gpu", "Metrics of the GPUs.", None, None, (), keyed=False),

@@ -1,0 +1,194 @@
+"""Runs one service in its container: public over TCP, private over a unix socket, traffic by its gate."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Mapping
+from typing import NoReturn
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gpuctl_serving.container.place import VARIABLES, Place, PlaceError, Traffic
+from gpuctl_serving.container.traffic_gate import read_gate, write_gate
+from gpuctl_serving.kit.control import bind_unix
+from gpuctl_serving.kit.instance import DRAIN_SECONDS, FollowsTraffic, load_or_end
+from gpuctl_serving.kit.logs import Log
+from gpuctl_serving.kit.serve import CreateService, bind_public, main, tend_every_second
+from gpuctl_serving.kit.service import HostedService, InstanceFacts
+from gpuctl_serving.kit.settings import SettingsError
+from gpuctl_serving.kit.traffic import IDLE_GRACE_SECONDS, HttpServer
+
+log = Log(__name__)
+
+#: The gate is looked at so often.
+LOOK_SECONDS = 0.1
+#: A proxy that asked within this time is watching, and will notice that we leave.
+_WATCHING_SECONDS = 5.0
+#: It gets so long to notice before connections are refused: three looks of one that looks every 500 ms.
+_NOTICE_SECONDS = 1.5
+
+
+def serve(service: str, create_service: CreateService, env: Mapping[str, str]) -> NoReturn:
+    """Serves in this process until asked to end."""
+
+    def create(_: Mapping[str, str]) -> HostedService:
+        try:
+            place = Place.read(env)
+        except PlaceError as wrong:
+            raise SettingsError([str(wrong)]) from None
+        _write_document(place, service)
+        return create_service(_service_environment(env, place))
+
+    async def run(made: HostedService) -> int:
+        return await BehindProxy(made, Place.read(env)).run()
+
+    main(create, run)
+
+
+def _service_environment(env: Mapping[str, str], place: Place) -> dict[str, str]:
+    """What the service reads: inside its own network it listens on every address unless told otherwise."""
+    rest = {name: value for name, value in env.items() if name not in VARIABLES}
+    return {"GPUCTL_HOST": "0.0.0.0", **rest, "GPUCTL_INSTANCE_FILE": str(place.document)}  # noqa: S104
+
+
+def _write_document(place: Place, service: str) -> None:
+    document = {
+        "id": place.instance,
+        "service": service,
+        "release": place.release,
+        "slot": place.slot,
+        "private": str(place.private),
+        "control": "",
+    }
+    try:
+        place.run.mkdir(parents=True, exist_ok=True)
+        place.document.write_text(json.dumps(document), encoding="utf-8")
+    except OSError as failure:
+        raise SettingsError(
+            [
+                f"{place.run} cannot be written by uid {os.getuid()}: {failure.strerror}. Mount a tmpfs or a "
+                "directory of that user there, or set GPUCTL_RUN_DIR"
+            ]
+        ) from None
+
+
+class BehindProxy:
+    """Always answers on its public port; its gate decides what `/health/traffic` tells the proxy."""
+
+    def __init__(self, service: HostedService, place: Place) -> None:
+        self._service, self._place = service, place
+        self._ending, self._cut = asyncio.Event(), asyncio.Event()
+        self._complaint = ""
+        self._asked_at = float("-inf")
+        service.instance = InstanceFacts(place.instance, place.release, place.slot, "closed")
+
+    async def run(self) -> int:
+        """Serves until asked to end; returns the exit status. Raises when a socket cannot be had."""
+        service, place = self._service, self._place
+        public = HttpServer(
+            self._noticing(service.app), bind_public(service.name, service.settings), private=False
+        )
+        private = HttpServer(service.app, bind_unix(place.private), private=True)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_end)
+        tasks = [loop.create_task(tend_every_second(public, private))]
+        await public.accept()
+        await private.accept()
+        log.info(
+            "loading", instance=place.instance, address=":".join(map(str, public.listener.getsockname()[:2]))
+        )
+        try:
+            if await load_or_end(service, self._ending):
+                log.info("ready", instance=place.instance)
+                tasks.append(loop.create_task(self._follow_gate()))
+            await self._ending.wait()
+            await self._finish(public, private, tasks)
+            return 0
+        finally:
+            for task in tasks:
+                task.cancel()
+            await public.close()
+            await private.close()
+            place.private.unlink(missing_ok=True)
+
+    def _asked_to_end(self) -> None:
+        (self._cut if self._ending.is_set() else self._ending).set()
+
+    def _noticing(self, app: ASGIApp) -> ASGIApp:
+        """The app, which remembers when a proxy last asked about traffic."""
+
+        async def noticing(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and scope["path"] == "/health/traffic":
+                self._asked_at = asyncio.get_running_loop().time()
+            await app(scope, receive, send)
+
+        return noticing
+
+    async def _follow_gate(self) -> None:
+        while True:
+            wanted = self._wanted()
+            if wanted is not None and wanted != self._service.instance.traffic:
+                await self._turn(wanted)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _wanted(self) -> Traffic | None:
+        """What the gate says; None when nothing can be learnt from it now, and all stays as it is."""
+        now = self._service.instance.traffic
+        try:
+            said = read_gate(self._place.gate)
+        except (OSError, ValueError) as wrong:
+            self._complain(str(wrong))
+            return None
+        if said is not None:
+            self._complain("")
+            return said
+        # Nobody has set it, or it is gone: from here on the file decides, whatever a later container is told.
+        said = self._place.initial if now == "closed" else now
+        try:
+            write_gate(self._place.gate, said)
+        except OSError as failure:
+            self._complain(f"{self._place.gate} cannot be written: {failure.strerror}")
+        return said
+
+    def _complain(self, complaint: str) -> None:
+        if complaint and complaint != self._complaint:
+            log.warning("traffic-gate-unusable", reason=complaint, traffic=self._service.instance.traffic)
+        self._complaint = complaint
+
+    async def _turn(self, traffic: Traffic) -> None:
+        if traffic == "open":
+            await self._tell(traffic)
+        self._service.instance.traffic = traffic
+        log.info("traffic", traffic=traffic)
+        if traffic == "paused":
+            await self._tell(traffic)
+
+    async def _tell(self, traffic: Traffic) -> None:
+        if isinstance(self._service, FollowsTraffic):
+            await self._service.on_traffic(traffic)
+
+    async def _finish(
+        self, public: HttpServer, private: HttpServer, tasks: list["asyncio.Task[None]"]
+    ) -> None:
+        """Leaves as a good neighbour; a second signal cuts it short. The gate's file stays as it is."""
+        for following in tasks[1:]:
+            following.cancel()
+        finishing = asyncio.ensure_future(self._leave(public))
+        cutting = asyncio.ensure_future(self._cut.wait())
+        await asyncio.wait({finishing, cutting}, return_when=asyncio.FIRST_COMPLETED)
+        finishing.cancel()
+        cutting.cancel()
+        await private.finish(0 if self._cut.is_set() else IDLE_GRACE_SECONDS + 1)
+        if self._service.state == "ready":
+            await self._service.close()
+        log.info("ended", instance=self._place.instance)
+
+    async def _leave(self, public: HttpServer) -> None:
+        if self._service.instance.traffic == "open":
+            await self._turn("paused")
+            if asyncio.get_running_loop().time() - self._asked_at < _WATCHING_SECONDS:
+                await asyncio.sleep(_NOTICE_SECONDS)
+        if not await public.finish(DRAIN_SECONDS):
+            log.warning("requests-cut", inflight=public.inflight)
