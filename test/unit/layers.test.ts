@@ -25,8 +25,8 @@ describe("the layers, by the import graph of every file", () => {
     expect(imports.filter(({ to }) => to.startsWith("..")).map(show)).toEqual([]);
   });
 
-  it("domain imports only itself, zod and hashing", () => {
-    const allowed = ({ to }: Import) => to.startsWith("domain/") || to === "zod" || to === "node:crypto";
+  it("domain imports only itself, zod, yaml (pure too) and hashing", () => {
+    const allowed = ({ to }: Import) => to.startsWith("domain/") || to === "zod" || to === "yaml" || to === "node:crypto";
     expect(breaches(within("domain/"), allowed)).toEqual([]);
   });
 

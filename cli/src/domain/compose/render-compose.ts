@@ -1,0 +1,138 @@
+import { ConfigInvalid } from "../errors.js";
+import { containerUser, inside, insidePort, plainPort, tlsPort } from "./inside.js";
+import { bind, hardening, instanceService, logging, memoryLimit, modelVolumes } from "./instance-service.js";
+import { companionLabels } from "./labels.js";
+import { HostLayout } from "./layout.js";
+import { composeProject, slotName } from "./names.js";
+import type { ComposeNode, HostInstance } from "./node.js";
+import { composeYaml, type YamlValue } from "./yaml.js";
+
+/**
+ * The Compose file of one node: an instance in each place that shall have one, the proxy before them, and what else belongs to
+ * the environment there. Pure and canonical: the same node gives the same bytes, so that `docker compose up -d` on the host
+ * changes nothing when nothing changed. Throws ConfigInvalid for an image that is not pinned.
+ */
+export function renderCompose(node: ComposeNode): string {
+  const layout = new HostLayout(node.dataDirectory, node.project, node.environment);
+  const instances = node.services.flatMap((service) => service.instances).sort(byPlace);
+  for (const { id, image } of instances) requirePinned(id, image);
+  requirePinned("the proxy", node.proxyImage);
+  const services: Record<string, YamlValue> = {};
+  for (const instance of instances) services[slotName(instance.service, instance.slot)] = instanceService(node, layout, instance);
+  if (node.services.length > 0) services["proxy"] = proxyService(node, layout);
+  if (node.ingress !== null) services["ingress"] = ingressService(node, layout);
+  if (node.redis !== null) services["redis"] = redisService(node, node.redis);
+  const project = composeProject(node.project, node.environment);
+  const volumes = modelVolumes(instances);
+  return composeYaml(
+    {
+      name: project,
+      services,
+      // Nothing inside can reach the world; the proxy alone is on both, and whoever is configured to ask something outside.
+      networks: { inside: { name: `${project}_inside`, internal: true }, outside: { name: `${project}_outside` } },
+      volumes: Object.keys(volumes).length === 0 ? undefined : volumes,
+    },
+    header(node),
+  );
+}
+
+const header = (node: ComposeNode): string =>
+  `Environment ${node.environment} of project ${node.project}, node ${node.node}. Written by gpuctl, replaced by its next deploy.
+README.txt beside this file says how to look at it and how to operate it by hand.`;
+
+const byPlace = (a: HostInstance, b: HostInstance): number =>
+  slotName(a.service, a.slot) < slotName(b.service, b.slot) ? -1 : 1;
+
+/** A tag may mean another image tomorrow; a release must not. */
+function requirePinned(what: string, image: string): void {
+  if (/^(?:[^@\s]+@)?sha256:[0-9a-f]{64}$/.test(image)) return;
+  throw new ConfigInvalid(`the image of ${what} is not pinned: ${image}`, {
+    because: "a release names its images by digest, so that a rollback brings back the same bytes",
+    nextSteps: ["gpuctl images push", "or write the image as name@sha256:…"],
+  });
+}
+
+function proxyService(node: ComposeNode, layout: HostLayout): YamlValue {
+  const ports = node.services.map(({ service, port }) => published(node.bind, port, insidePort[service]));
+  const challenge = node.tls.mode === "acme" && node.ingress === null ? [published(node.bind, 80, plainPort)] : [];
+  return caddyService(node, "proxy", [...ports, ...challenge], {
+    config: layout.proxy,
+    data: layout.proxyData,
+    run: layout.proxyRun,
+  });
+}
+
+function ingressService(node: ComposeNode, layout: HostLayout): YamlValue {
+  const { bind: address, port } = node.ingress ?? { bind: node.bind, port: 80 };
+  const ports = [published(address, port, node.tls.mode === "off" ? plainPort : tlsPort)];
+  if (node.tls.mode === "acme" && port !== 80) ports.push(published(address, 80, plainPort));
+  return caddyService(node, "ingress", ports, { config: layout.ingress, data: layout.ingressData, run: layout.ingressRun });
+}
+
+interface CaddyDirectories {
+  config: string;
+  data: string;
+  run: string;
+}
+
+function caddyService(
+  node: ComposeNode,
+  role: "proxy" | "ingress",
+  ports: readonly YamlValue[],
+  directories: CaddyDirectories,
+): YamlValue {
+  return {
+    image: node.proxyImage,
+    pull_policy: "never",
+    container_name: `${composeProject(node.project, node.environment)}_${role}`,
+    command: ["caddy", "run", "--config", `${inside.proxyConfig}/Caddyfile`, "--adapter", "caddyfile"],
+    environment: { HOME: inside.proxyData, XDG_CONFIG_HOME: inside.proxyData, XDG_DATA_HOME: inside.proxyData },
+    user: containerUser,
+    networks: ["inside", "outside"],
+    ports,
+    volumes: [
+      bind(directories.config, inside.proxyConfig, "read-only"),
+      bind(directories.data, inside.proxyData, "read-write"),
+      bind(directories.run, inside.proxyRun, "read-write"),
+    ],
+    ...hardening,
+    // Caddy's binary carries this capability; with it out of reach the kernel refuses to start the binary at all.
+    cap_add: ["NET_BIND_SERVICE"],
+    deploy: { resources: { limits: { memory: memoryLimit(node), pids: 1024 } } },
+    ulimits: { nofile: { soft: 65_536, hard: 65_536 } },
+    restart: "unless-stopped",
+    stop_grace_period: "45s",
+    logging,
+    labels: companionLabels(node, role),
+  };
+}
+
+/** On one address of the host and on no other: Docker publishes past the host's own firewall. */
+const published = (address: string, port: number, target: number): YamlValue => ({
+  target,
+  published: String(port),
+  host_ip: address,
+  protocol: "tcp",
+});
+
+/** A cache that may be lost at any time: nothing on disk, the least used answers forgotten first, no way in from outside. */
+function redisService(node: ComposeNode, { image, memory }: NonNullable<ComposeNode["redis"]>): YamlValue {
+  requirePinned("redis", image);
+  const settings = { save: "", appendonly: "no", maxmemory: `${memory}mb`, "maxmemory-policy": "allkeys-lfu" };
+  return {
+    image,
+    pull_policy: "never",
+    container_name: `${composeProject(node.project, node.environment)}_redis`,
+    command: ["redis-server", ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value])],
+    user: containerUser,
+    networks: ["inside"],
+    ...hardening,
+    tmpfs: ["/data:size=1m,mode=1777,nosuid,nodev"],
+    // Above what it may keep: copies of buffers and its own tables.
+    deploy: { resources: { limits: { memory: `${Math.ceil(memory * 1.5) + 64}m`, pids: 256 } } },
+    healthcheck: { test: ["CMD", "redis-cli", "ping"], interval: "10s", timeout: "3s", retries: 3 },
+    restart: "unless-stopped",
+    logging,
+    labels: companionLabels(node, "redis"),
+  };
+}
