@@ -10,7 +10,7 @@ import numpy as np
 
 from gpuctl_serving.index.ann import files
 from gpuctl_serving.index.ann.flat import FlatIndex
-from gpuctl_serving.index.ann.near import BY_DEFAULT, Effort, Items, Near, Truth, VectorIndex
+from gpuctl_serving.index.ann.near import BY_DEFAULT, NOTHING, Effort, Finds, Items, Truth, VectorIndex
 from gpuctl_serving.index.ann.numbers import NumberMap
 from gpuctl_serving.index.ann.plan import FLAT
 from gpuctl_serving.index.ann.replica.delta import Delta
@@ -168,7 +168,7 @@ class Catalog:
         only: Sequence[int] | None,
         threads: int,
         effort: Effort = BY_DEFAULT,
-    ) -> list[list[Near]]:
+    ) -> list[Finds]:
         """See VectorIndex.search."""
         return self.search_on(ns, queries, k, only, threads, effort)[1]
 
@@ -180,7 +180,7 @@ class Catalog:
         only: Sequence[int] | None,
         threads: int,
         effort: Effort = BY_DEFAULT,
-    ) -> tuple[str, list[list[Near]]]:
+    ) -> tuple[str, list[Finds]]:
         """The device that searched, and what it found. Filters are the CPU's: a GPU's index ignores them."""
         replica, delta = self.replica, self._deltas.get(ns)
         if only is None and replica is not None and delta is not None:
@@ -195,12 +195,12 @@ class Catalog:
         with self._lock.reading():
             index = self._indexes.get(ns)
             if index is None:
-                return "cpu", [[] for _ in queries]
+                return "cpu", [NOTHING for _ in queries]
             return "cpu", index.search(queries, k, only, threads, effort)
 
     def _merged(
         self, delta: Delta, ns: int, queries: Vectors, k: int, found: Items, threads: int, effort: Effort
-    ) -> list[list[Near]]:
+    ) -> list[Finds]:
         now = self._indexes[ns]
         rows, doubtful = delta.merged(now, queries, k, found, threads)
         if doubtful:

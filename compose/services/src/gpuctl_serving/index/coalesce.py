@@ -16,6 +16,8 @@ from gpuctl_serving.kit.errors import overloaded
 
 #: Queries of one call, at most.
 _TOGETHER = 64
+#: A request of so many has enough company in itself.
+_ENOUGH = 16
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,13 @@ class Coalescer:
         self._waiting: dict[tuple[Asked, int], list[_One]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._queries = 0
+        #: Requests that are answered by themselves now.
+        self._large = 0
 
     async def search(self, asked: Asked, catalog: Catalog, rows: Vectors) -> Answer:
         """See queries.search. 429 when too many wait."""
-        if asked.wanted or len(rows) > _TOGETHER // 2:
-            return await self._core.read(lambda: search(self._core, catalog, asked, rows, self._core.threads))
+        if asked.wanted or len(rows) >= _ENOUGH:
+            return await self._alone(asked, catalog, rows)
         if self._queries + len(rows) > MAX_READS:
             raise overloaded(f"{MAX_READS} searches are waiting already. Send fewer at once.", 1)
         one = _One(rows, asyncio.get_running_loop().create_future())
@@ -52,6 +56,14 @@ class Coalescer:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         return await one.outcome
+
+    async def _alone(self, asked: Asked, catalog: Catalog, rows: Vectors) -> Answer:
+        self._large += 1
+        try:
+            threads = max(1, self._core.threads // (self._large + len(self._running)))
+            return await self._core.read(lambda: search(self._core, catalog, asked, rows, threads))
+        finally:
+            self._large -= 1
 
     async def _serve(self) -> None:
         while self._waiting:

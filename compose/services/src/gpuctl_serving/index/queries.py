@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import orjson
 
-from gpuctl_serving.index.ann.near import BY_DEFAULT, Effort, Near
+from gpuctl_serving.index.ann.near import BY_DEFAULT, Effort, Finds
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.ids import given, order
@@ -15,8 +16,10 @@ from gpuctl_serving.index.requests import Encoding, Include
 from gpuctl_serving.index.vectors import Vectors, as_base64
 
 Hit = dict[str, Any]
+#: What puts a find in its place: its score, negated, and its item.
+Ranked = tuple[float, int]
 
-#: A search whose finds were deleted under it looks again, so often.
+#: A search whose finds were deleted or filtered out under it looks again, so often.
 _LOOKS = 3
 _EVERYTHING: tuple[Include, ...] = ("text", "metadata")
 
@@ -51,13 +54,22 @@ def search(core: Core, catalog: Catalog, asked: Asked, queries: Vectors, threads
         if ns is None:
             return Answer(device, [[] for _ in queries])
         device, found = catalog.search_on(ns, queries, asked.k, only, threads, asked.effort)
+        last = look == _LOOKS - 1
+        # What was found beyond the best stands in for what was deleted meanwhile, once that has been tried.
+        best = found if last else [finds.best(asked.k) for finds in found]
+        items = np.unique(np.concatenate([finds.items for finds in best])).tolist()
         # A new snapshot: what was found is at least as old as it.
         with core.readers.snapshot() as snapshot:
-            items = sorted({near.item for row in found for near in row})
-            bodies = describe(core, snapshot, items, asked.include, asked.encoding)
-        if look == _LOOKS - 1 or all(near.item in bodies for row in found for near in row):
-            break
-    return Answer(device, [_best(row, bodies, asked.k) for row in found])
+            # What changed since it was filtered is not answered with metadata that was not asked for.
+            there = items if only is None else snapshot.matching(ns, asked.wanted, items)
+            names = snapshot.names(there)
+            if not last and len(names) < len(items):
+                continue
+            ranked = [_rank(finds, names, asked.k) for finds in best]
+            kept = sorted({item for row in ranked for _, item in row}) if asked.include else []
+            bodies = describe(core, snapshot, kept, asked.include, asked.encoding)
+        break
+    return Answer(device, [_hits(row, names, bodies) for row in ranked])
 
 
 def describe(
@@ -91,7 +103,18 @@ def _vectors(core: Core, items: Sequence[int]) -> list[tuple[int, Vectors]]:
     return list(zip(named.tolist(), rows, strict=True))
 
 
-def _best(row: list[Near], bodies: dict[int, tuple[str, dict[str, Any]]], k: int) -> list[Hit]:
-    known = [(near.score, *bodies[near.item]) for near in row if near.item in bodies]
-    known.sort(key=lambda one: (-one[0], order(one[1])))
-    return [{"id": given(name), "score": score, **body} for score, name, body in known[:k]]
+def _rank(finds: Finds, names: dict[int, str], k: int) -> list[Ranked]:
+    """The best `k` of what is still there, by score, then id."""
+    row = sorted(zip((-finds.scores).tolist(), finds.items.tolist(), strict=True))
+    row = [one for one in row if one[1] in names]
+    if len({score for score, _ in row}) < len(row):
+        row.sort(key=lambda one: (one[0], order(names[one[1]])))
+    return row[:k]
+
+
+def _hits(
+    row: list[Ranked], names: dict[int, str], bodies: dict[int, tuple[str, dict[str, Any]]]
+) -> list[Hit]:
+    if not bodies:
+        return [{"id": given(names[item]), "score": -score} for score, item in row]
+    return [{"id": given(names[item]), "score": -score, **bodies[item][1]} for score, item in row]

@@ -80,20 +80,27 @@ class Snapshot:
         row = self._do("SELECT ns FROM namespaces WHERE name = ?", (name,)).fetchone()
         return int(row[0]) if row else None
 
-    def matching(self, ns: int, wanted: dict[str, Any]) -> list[int]:
+    def matching(self, ns: int, wanted: dict[str, Any], among: Sequence[int] | None = None) -> list[int]:
         """Items whose metadata equals the filter in every key; a list there means any of its values."""
-        found: set[int] | None = None
+        found: set[int] | None = None if among is None else set(among)
+        few: list[Sequence[int] | None] = [None] if among is None else list(_parts(among))
         for key, value in wanted.items():
             values = sorted({posting(one) for one in (value if isinstance(value, list) else [value])})
             rows: set[int] = set()
             for part in _parts(values):
-                marks = ",".join("?" * len(part))
-                sql = f"SELECT item FROM postings WHERE ns = ? AND key = ? AND value IN ({marks})"  # noqa: S608  marks only
-                rows.update(row[0] for row in self._do(sql, (ns, key, *part)))
+                for some in few:
+                    rows.update(self._posted(ns, key, part, some))
             found = rows if found is None else found & rows
             if not found:
                 return []
         return sorted(found or ())
+
+    def _posted(self, ns: int, key: str, values: Sequence[str], among: Sequence[int] | None) -> Iterator[int]:
+        marks = ",".join("?" * len(values))
+        sql = f"SELECT item FROM postings WHERE ns = ? AND key = ? AND value IN ({marks})"  # noqa: S608  marks only
+        if among is not None:
+            sql += f" AND item IN ({','.join('?' * len(among))})"
+        return (row[0] for row in self._do(sql, (ns, key, *values, *(among or ()))))
 
     def texts(self, ns: int, key: str, prefix: str) -> list[str]:
         """The different texts that items have under a key and that begin so, in order."""
@@ -122,6 +129,22 @@ class Snapshot:
             sql = f"SELECT {self._row} FROM items i WHERE i.item IN ({marks})"  # noqa: S608  marks only
             for row in self._do(sql, tuple(part)):
                 found[row[0]] = _document(row)
+        return found
+
+    def names(self, items: Sequence[int]) -> dict[int, str]:
+        """Ids of the items that are still there.
+
+        As one row: between rows Python's lock changes hands, and with many searches each change is a wait.
+        """
+        found: dict[int, str] = {}
+        for part in _parts(items):
+            marks = ",".join("?" * len(part))
+            # Ids are printable, so none holds a line's end.
+            columns = "group_concat(item, ' '), group_concat(id, char(10))"
+            sql = f"SELECT {columns} FROM items WHERE item IN ({marks})"  # noqa: S608  marks only
+            numbers, names = self._do(sql, tuple(part)).fetchone()
+            if numbers is not None:
+                found.update(zip(map(int, str(numbers).split()), names.split("\n"), strict=True))
         return found
 
     def columns(self, items: Sequence[int], columns: Sequence[str]) -> dict[int, tuple[Any, ...]]:

@@ -57,7 +57,7 @@ def test_what_changes_during_a_rebuild_is_in_the_new_index_and_searches_never_st
     catalog.apply(truth.drop([6, 3600]))
     catalog.apply(truth.put([9002], clustered(1, D, seed=78)))
     catalog.apply(truth.drop([9002]))
-    assert catalog.search(1, truth.rows[9001].reshape(1, -1), 1, None, 1)[0][0].item == 9001
+    assert catalog.search(1, truth.rows[9001].reshape(1, -1), 1, None, 1)[0].items[0] == 9001
     assert promoter.work is not None and promoter.work.to.kind == "IVFFlat"
     truth.go_on.set()
     builder.join(30)

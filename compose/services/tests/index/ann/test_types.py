@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gpuctl_serving.index.ann.near import BY_DEFAULT, Effort, Near
+from gpuctl_serving.index.ann.near import BY_DEFAULT, Effort, Finds
 from gpuctl_serving.index.ann.plan import FLAT, Plan
 from gpuctl_serving.index.ann.training import build
 from gpuctl_serving.index.catalog import Catalog
@@ -29,7 +31,7 @@ def made(plan: Plan, rows: Vectors) -> tuple[Catalog, DictTruth]:
     return catalog, truth
 
 
-def pairs(found: list[Near], k: int) -> list[tuple[float, int]]:
+def pairs(found: Finds, k: int) -> list[tuple[float, int]]:
     return sorted(((near.score, near.item) for near in found), key=lambda pair: (-pair[0], pair[1]))[:k]
 
 
@@ -124,3 +126,16 @@ def test_equal_vectors_have_equal_scores_in_every_type() -> None:
         only = list(range(101, 111))
         scores = {near.score for near in catalog.search(1, query, 10, only, 1, EVERYTHING)[0]}
         assert len(scores) == 1
+
+
+@given(st.lists(st.sampled_from([0.5, 0.25, -1.0, 0.75]), max_size=12), st.integers(1, 14))
+def test_the_best_are_k_and_what_ties_with_the_last_of_them(scores: list[float], k: int) -> None:
+    finds = Finds(np.arange(len(scores), dtype=np.int64), np.array(scores))
+    limit = sorted(scores, reverse=True)[min(k, len(scores)) - 1] if scores else 0.0
+    assert [near.item for near in finds.best(k)] == [at for at, one in enumerate(scores) if one >= limit]
+
+
+def test_a_newer_search_replaces_what_an_older_one_found() -> None:
+    older = Finds(np.array([1, 2, 3]), np.array([0.1, 0.2, 0.3]))
+    newer = Finds(np.array([2, 9]), np.array([0.8, 0.9]))
+    assert {near.item: near.score for near in older.updated(newer)} == {1: 0.1, 2: 0.8, 3: 0.3, 9: 0.9}

@@ -6,15 +6,15 @@ import threading
 
 from gpuctl_serving.engines.protocol import EngineSpec
 
-#: Long batches run at this niceness: half the weight of what runs beside them, which starves nobody. A 13-token
-#: text's p95 beside 256-token requests falls from 3.4 to 2.6 of its idle latency (decision 0005).
+#: Long batches run at this niceness: half the weight of what runs beside them, which starves nobody.
+#: A 13-token text's p95 beside 256-token requests falls from 3.4 to 2.6 of its idle latency (decision 0005).
 LONG_BATCH_NICENESS = 3
 
 
 def give_way(spec: EngineSpec) -> None:
     """Has this thread, and those it starts, leave the cores to short texts, to the front and to neighbours.
 
-    A CPU engine's own threads alone: an engine on another device only waits, and must see at once that it is done.
+    Only where the engine computes on the CPU: on another device it waits, and must see the end at once.
     """
     if spec.device == "cpu" and sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LONG_BATCH_NICENESS)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from gpuctl_serving.index.ann.library import faiss
-from gpuctl_serving.index.ann.near import BY_DEFAULT, Effort, Items, Near, as_near, exact_scores
+from gpuctl_serving.index.ann.near import BY_DEFAULT, NOTHING, Effort, Finds, Items, exact_scores
 from gpuctl_serving.index.ann.numbers import NumberMap
 from gpuctl_serving.index.ann.plan import FLAT
 from gpuctl_serving.index.ann.share import threads_for
@@ -119,11 +119,11 @@ class FlatIndex:
         only: Sequence[int] | None,
         threads: int,
         effort: Effort = BY_DEFAULT,
-    ) -> list[list[Near]]:
-        """For each query the best `k` (among `only`) and whatever ties with the k-th; in no order."""
+    ) -> list[Finds]:
+        """For each query the best `k` (among `only`) and whatever ties with the k-th."""
         rows = None if only is None else self._rows_of(only)
         if len(self) == 0 or (rows is not None and len(rows) == 0):
-            return [[] for _ in queries]
+            return [NOTHING for _ in queries]
         if rows is not None and len(rows) <= max(k, _GATHER_SHARE * len(self)):
             return [self._gathered(query, rows, k) for query in queries]
         products = len(queries) * len(self) * self._dimension
@@ -138,14 +138,14 @@ class FlatIndex:
         """See VectorIndex."""
         return 0
 
-    def score(self, queries: Vectors, found: Items) -> list[list[Near]]:
+    def score(self, queries: Vectors, found: Items) -> list[Finds]:
         """See VectorIndex."""
         return [
             self._scored(query, self._rows_of(np.unique(row[row >= 0]).tolist()))
             for query, row in zip(queries, found, strict=True)
         ]
 
-    def _searched(self, queries: Vectors, k: int, rows: Items | None) -> list[list[Near]]:
+    def _searched(self, queries: Vectors, k: int, rows: Items | None) -> list[Finds]:
         allowed = len(self) if rows is None else len(rows)
         fetch = min(allowed, k + _MARGIN)
         scores, found = self._faiss(queries, fetch, rows)
@@ -162,7 +162,7 @@ class FlatIndex:
             answer.append(self._scored(query, near_rows[near_rows >= 0]))
         return answer
 
-    def _gathered(self, query: Vectors, rows: Items, k: int) -> list[Near]:
+    def _gathered(self, query: Vectors, rows: Items, k: int) -> Finds:
         if len(rows) > k:
             rough = self._rows()[rows] @ query
             kth = np.partition(rough, len(rough) - k)[len(rough) - k]
@@ -179,9 +179,9 @@ class FlatIndex:
         parameters = faiss.SearchParameters(sel=selector)
         return cast(tuple[Vectors, Items], self._index.search(queries, k, params=parameters))
 
-    def _scored(self, query: Vectors, rows: Items) -> list[Near]:
+    def _scored(self, query: Vectors, rows: Items) -> Finds:
         scores = exact_scores(self._rows()[rows], np.broadcast_to(query, (len(rows), len(query))))
-        return as_near(self.items()[rows], scores)
+        return Finds(self.items()[rows], scores)
 
     def items(self) -> Items:
         """The item of each row, shared with the index; good until its next change."""

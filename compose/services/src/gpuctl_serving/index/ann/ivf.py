@@ -3,12 +3,21 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from gpuctl_serving.index.ann.library import faiss
-from gpuctl_serving.index.ann.near import BY_DEFAULT, Effort, Items, Near, Truth, as_near, exact_scores
+from gpuctl_serving.index.ann.near import (
+    BY_DEFAULT,
+    NOTHING,
+    Effort,
+    Finds,
+    Items,
+    Scores,
+    Truth,
+    exact_scores,
+)
 from gpuctl_serving.index.ann.numbers import NumberMap
 from gpuctl_serving.index.ann.plan import GPU_MAX_K, Plan
 from gpuctl_serving.index.ann.recall import NEIGHBOURS, RecallTable
@@ -24,6 +33,8 @@ REFINES = (10, 20, 40)
 _FEWEST_CANDIDATES = 64
 #: Candidates beyond k where the lists hold true vectors: room for ties.
 _MARGIN = 8
+#: FAISS sums in float32: its score of one that belongs among the best may be this far below the k-th's.
+_CLOSE = 4e-6
 #: A filter leaves fewer matches in each list, so more lists are probed, by at most this factor.
 _WIDER = 20
 #: FAISS's table from item to place, bytes an entry.
@@ -137,10 +148,10 @@ class IvfIndex:
         only: Sequence[int] | None,
         threads: int,
         effort: Effort = BY_DEFAULT,
-    ) -> list[list[Near]]:
+    ) -> list[Finds]:
         """See VectorIndex."""
         if len(self) == 0 or (only is not None and not only):
-            return [[] for _ in queries]
+            return [NOTHING for _ in queries]
         if only is not None and len(only) <= max(k, self._gathered()):
             return self._scored_all(queries, np.asarray(only, dtype=np.int64))
         nprobe = self.probes(effort)
@@ -149,13 +160,12 @@ class IvfIndex:
         faiss.omp_set_num_threads(threads_for(products, threads) if len(queries) > 1 else 1)
         fetch = min(len(self), self.candidates(k))
         if only is None:
-            return self._scored(queries, self._probe(queries, fetch, nprobe))
+            return self._best(queries, k, *self._probe(queries, fetch, nprobe))
         share = max(len(only) / len(self), 1 / _WIDER)
         chosen = np.asarray(only, dtype=np.int64)
         fetch = min(fetch, len(chosen))
-        return self._scored(
-            queries, self._chosen(queries, fetch, min(self.plan.nlist, int(nprobe / share)), chosen)
-        )
+        nprobe = min(self.plan.nlist, int(nprobe / share))
+        return self._best(queries, k, *self._chosen(queries, fetch, nprobe, chosen))
 
     def candidates(self, k: int) -> int:
         """How many to fetch by lists and codes for `k` results by true vectors."""
@@ -165,47 +175,53 @@ class IvfIndex:
 
     def measured(self, queries: Vectors, nprobe: int) -> Items:
         """Candidates of a recall measurement, which looks for ten neighbours beside the query itself."""
-        return self._probe(queries, self.candidates(NEIGHBOURS + 1), nprobe)
+        return self._probe(queries, self.candidates(NEIGHBOURS + 1), nprobe)[1]
 
-    def score(self, queries: Vectors, found: Items) -> list[list[Near]]:
+    def score(self, queries: Vectors, found: Items) -> list[Finds]:
         """True scores of candidates found elsewhere (a row of items for each query, -1 for none)."""
-        return self._scored(queries, found)
+        rows, columns = np.nonzero(found >= 0)
+        wanted = found[rows, columns]
+        named, vectors = self._vectors(np.unique(wanted))
+        if len(named) == 0:
+            return [NOTHING for _ in queries]
+        places = np.minimum(np.searchsorted(named, wanted), len(named) - 1)
+        # What was deleted under this search has no vector any more.
+        still = named[places] == wanted
+        return _scored(queries, rows[still], wanted[still], vectors[places[still]])
 
     def _gathered(self) -> int:
         return _GATHERED_FLAT if self.plan.kind == "IVFFlat" else _GATHERED_PQ
 
-    def _probe(self, queries: Vectors, fetch: int, nprobe: int, selector: Any = None) -> Items:
+    def _probe(
+        self, queries: Vectors, fetch: int, nprobe: int, selector: Any = None
+    ) -> tuple[Vectors, Items]:
         parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
-        found: Items = self._index.search(queries, fetch, params=parameters)[1]
-        return found
+        return cast(tuple[Vectors, Items], self._index.search(queries, fetch, params=parameters))
 
-    def _chosen(self, queries: Vectors, fetch: int, nprobe: int, only: Items) -> Items:
+    def _chosen(self, queries: Vectors, fetch: int, nprobe: int, only: Items) -> tuple[Vectors, Items]:
         selector = faiss.IDSelectorBatch(only)
-        found = self._probe(queries, fetch, nprobe, selector)
+        rough, found = self._probe(queries, fetch, nprobe, selector)
         short = (found < 0).any(axis=1)
         if short.any() and nprobe < self.plan.nlist:
             # Some lists had too few matches: these queries look into all of them.
-            found[short] = self._probe(queries[short], fetch, self.plan.nlist, selector)
-        return found
+            rough[short], found[short] = self._probe(queries[short], fetch, self.plan.nlist, selector)
+        return rough, found
 
-    def _scored(self, queries: Vectors, found: Items) -> list[list[Near]]:
-        rows, columns = np.nonzero(found >= 0)
-        named, vectors = self._vectors(np.unique(found[rows, columns]))
-        if len(named) == 0:
-            return [[] for _ in queries]
-        wanted = found[rows, columns]
-        places = np.minimum(np.searchsorted(named, wanted), len(named) - 1)
-        # What was deleted under this search has no vector any more.
-        still = named[places] == wanted
-        rows, places = rows[still], places[still]
-        scores = exact_scores(vectors[places], queries[rows]) if len(rows) else np.empty(0)
-        ends = np.searchsorted(rows, np.arange(len(queries) + 1))
-        return [as_near(named[places[start:end]], scores[start:end]) for start, end in pairwise(ends)]
+    def _best(self, queries: Vectors, k: int, rough: Vectors, found: Items) -> list[Finds]:
+        """Scores what can be among the best: FAISS's own sums are near enough to leave the rest out."""
+        if self.plan.kind != "IVFFlat":
+            return self.score(queries, found)
+        wanted = found >= 0
+        if found.shape[1] > k:
+            wanted &= rough >= rough[:, k - 1 : k] - _CLOSE
+        rows, columns = np.nonzero(wanted)
+        items = found[rows, columns]
+        return _scored(queries, rows, items, self._index.reconstruct_batch(items))
 
-    def _scored_all(self, queries: Vectors, only: Items) -> list[list[Near]]:
+    def _scored_all(self, queries: Vectors, only: Items) -> list[Finds]:
         named, vectors = self._vectors(np.unique(only))
         return [
-            as_near(named, exact_scores(vectors, np.broadcast_to(query, vectors.shape))) for query in queries
+            Finds(named, exact_scores(vectors, np.broadcast_to(query, vectors.shape))) for query in queries
         ]
 
     def _vectors(self, items: Items) -> tuple[Items, Vectors]:
@@ -217,3 +233,10 @@ class IvfIndex:
         # Candidates may come from a GPU's older copy, and a filter's items from a newer database.
         there = np.array([item for item in items.tolist() if item in self._present], dtype=np.int64)
         return there, self._index.reconstruct_batch(there)
+
+
+def _scored(queries: Vectors, rows: Items, items: Items, vectors: Vectors) -> list[Finds]:
+    """The finds of each query; `items` and their `vectors` are those of `rows`, which are in order."""
+    scores: Scores = exact_scores(vectors, queries[rows]) if len(rows) else np.empty(0)
+    ends = np.searchsorted(rows, np.arange(len(queries) + 1)).tolist()
+    return [Finds(items[start:end], scores[start:end]) for start, end in pairwise(ends)]

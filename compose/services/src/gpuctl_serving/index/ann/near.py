@@ -38,6 +38,38 @@ class Effort:
 BY_DEFAULT = Effort()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Finds:
+    """What one query found: items and their cosines, side by side, each item once, in no order."""
+
+    items: Items
+    scores: Scores
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Near]:
+        for item, score in zip(self.items.tolist(), self.scores.tolist(), strict=True):
+            yield Near(item, score)
+
+    def best(self, k: int) -> "Finds":
+        """The best `k`, and whatever ties with the k-th."""
+        if len(self) <= k:
+            return self
+        among = self.scores >= np.partition(self.scores, len(self) - k)[len(self) - k]
+        return Finds(self.items[among], self.scores[among])
+
+    def updated(self, newer: "Finds") -> "Finds":
+        """With the finds of a newer search in place of those of the same items."""
+        kept = ~np.isin(self.items, newer.items)
+        return Finds(
+            np.concatenate([self.items[kept], newer.items]), np.concatenate([self.scores[kept], newer.scores])
+        )
+
+
+NOTHING = Finds(np.empty(0, np.int64), np.empty(0))
+
+
 class Truth(Protocol):
     """The true vectors, wherever they are kept: the database, or a dict in a test."""
 
@@ -78,8 +110,8 @@ class VectorIndex(Protocol):
         only: Sequence[int] | None,
         threads: int,
         effort: Effort = BY_DEFAULT,
-    ) -> list[list[Near]]:
-        """For each query its best `k` (among `only`) and perhaps a few more; in no order."""
+    ) -> list[Finds]:
+        """For each query its best `k` (among `only`) and perhaps a few more."""
 
     def candidates(self, k: int) -> int:
         """How many to fetch for `k` results by true vectors."""
@@ -87,7 +119,7 @@ class VectorIndex(Protocol):
     def probes(self, effort: Effort) -> int:
         """How many lists an effort means here; 0 where there are none."""
 
-    def score(self, queries: Vectors, found: Items) -> list[list[Near]]:
+    def score(self, queries: Vectors, found: Items) -> list[Finds]:
         """True scores of candidates found elsewhere (a row of items for each query, -1 for none)."""
 
     def write(self, path: Path) -> None:
@@ -105,8 +137,3 @@ def exact_scores(rows: Vectors, queries: Vectors) -> Scores:
         made[part] = (rows[part].astype(np.float64) * queries[part].astype(np.float64)).sum(axis=1)
     # Adding zero turns -0.0 into 0.0.
     return np.round(made, DIGITS) + 0.0
-
-
-def as_near(items: Items, scores: Scores) -> list[Near]:
-    """Items with their scores."""
-    return [Near(item, score) for item, score in zip(items.tolist(), scores.tolist(), strict=True)]

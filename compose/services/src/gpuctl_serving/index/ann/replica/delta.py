@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gpuctl_serving.index.ann.flat import FlatIndex
-from gpuctl_serving.index.ann.near import Items, Near, VectorIndex
+from gpuctl_serving.index.ann.near import Finds, Items, VectorIndex
 from gpuctl_serving.index.vectors import Vectors
 
 #: FAISS sums in float32: scores this close to the last may have a neighbour that was not fetched.
@@ -50,7 +50,7 @@ class Delta:
 
     def merged(
         self, now: VectorIndex, queries: Vectors, k: int, found: Items, threads: int
-    ) -> tuple[list[list[Near]], list[int]]:
+    ) -> tuple[list[Finds], list[int]]:
         """Today's answers from the copy's, and the queries whose answer may lack something.
 
         Scores are those of the vectors of today: what was replaced has its new one, what is gone has none.
@@ -58,18 +58,15 @@ class Delta:
         scored = now.score(queries, found)
         if len(self.fresh):
             extra = self.fresh.search(queries, k, None, threads)
-            scored = [
-                list({near.item: near for near in (*old, *new)}.values())
-                for old, new in zip(scored, extra, strict=True)
-            ]
+            scored = [old.updated(new) for old, new in zip(scored, extra, strict=True)]
         doubtful = [at for at, row in enumerate(scored) if self._doubtful(row, k, len(now), found.shape[1])]
         return scored, doubtful
 
-    def _doubtful(self, row: list[Near], k: int, count: int, fetched: int) -> bool:
+    def _doubtful(self, row: Finds, k: int, count: int, fetched: int) -> bool:
         if len(row) < min(k, count):
             return True
         if self.index.plan.kind != "Flat" or len(row) <= k or fetched >= count:
             return False
         # All that ties with the k-th must be there to be put into the order of ids.
-        scores = sorted((near.score for near in row), reverse=True)
-        return scores[-1] >= scores[k - 1] - _CLOSE
+        scores = np.sort(row.scores)
+        return bool(scores[0] >= scores[-k] - _CLOSE)
