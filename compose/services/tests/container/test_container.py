@@ -62,6 +62,13 @@ class Contained:
         finally:
             connection.close()
 
+    def checks(self, name: str) -> None:
+        """As a listener of a proxy does."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.request("GET", "/health/traffic", headers={"x-gpuctl-checker": name})
+        connection.getresponse().read()
+        connection.close()
+
     def told(self) -> str:
         """What a proxy is told; empty while nobody listens."""
         body = self.get("/health/traffic")[1]
@@ -141,6 +148,31 @@ def test_a_gate_that_cannot_be_understood_changes_nothing_and_is_complained_abou
     assert "'opne'" in json.loads(complaints[0])["reason"]
 
 
+def test_whoever_deploys_writes_the_document_and_keeps_the_gate(directory: Path) -> None:
+    gate = directory / "elsewhere"
+    document = {"id": "echo-r7-b", "service": "echo", "release": "r7", "slot": "b", "gate": str(gate)}
+    document["private"] = str(directory / "p.sock")
+    (directory / "instance.json").write_text(json.dumps(document))
+    with Contained(directory, GPUCTL_INSTANCE_FILE=str(directory / "instance.json")) as contained:
+        contained.becomes("paused")
+        assert not gate.exists()
+        contained.checks("public")
+        gate.write_text("open\n")
+        contained.becomes("open")
+        status = json.loads(contained.command("ask", "GET", "/private/status").stdout)
+        assert (status["id"], status["gate"], status["checks"]) == ("echo-r7-b", "open", {"public": "closed"})
+        contained.checks("public")
+        status = json.loads(contained.command("ask", "GET", "/private/status").stdout)
+        assert status["checks"] == {"public": "open"}
+        gate.write_text("closed\n")
+        contained.becomes("paused")
+        gate.write_text("open\n")
+        contained.becomes("open")
+        gate.unlink()
+        contained.becomes("paused")
+        assert not gate.exists()
+
+
 def test_a_gate_that_vanishes_is_written_again_as_it_was(directory: Path) -> None:
     with Contained(directory, GPUCTL_TRAFFIC="open") as contained:
         contained.becomes("open")
@@ -206,7 +238,10 @@ def test_commands_say_that_nobody_answers_and_what_there_is(directory: Path) -> 
     assert "traffic [open | paused]" in unknown.stderr
 
 
-@pytest.mark.parametrize(("variable", "value"), [("GPUCTL_INSTANCE", "../other"), ("GPUCTL_TRAFFIC", "shut")])
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("GPUCTL_INSTANCE", "../other"), ("GPUCTL_TRAFFIC", "shut"), ("GPUCTL_INSTANCE_FILE", "/proc/none")],
+)
 def test_a_variable_that_cannot_be_used_ends_it_with_its_name(
     directory: Path, variable: str, value: str
 ) -> None:

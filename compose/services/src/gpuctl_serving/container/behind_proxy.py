@@ -1,8 +1,6 @@
 """Runs one service in its container: public over TCP, private over a unix socket, traffic by its gate."""
 
 import asyncio
-import json
-import os
 import signal
 from collections.abc import Mapping
 from typing import NoReturn
@@ -35,9 +33,9 @@ def serve(service: str, create_service: CreateService, env: Mapping[str, str]) -
     def create(_: Mapping[str, str]) -> HostedService:
         try:
             place = Place.read(env)
+            place.write_document(service)
         except PlaceError as wrong:
             raise SettingsError([str(wrong)]) from None
-        _write_document(place, service)
         return create_service(_service_environment(env, place))
 
     async def run(made: HostedService) -> int:
@@ -50,27 +48,6 @@ def _service_environment(env: Mapping[str, str], place: Place) -> dict[str, str]
     """What the service reads: inside its own network it listens on every address unless told otherwise."""
     rest = {name: value for name, value in env.items() if name not in VARIABLES}
     return {"GPUCTL_HOST": "0.0.0.0", **rest, "GPUCTL_INSTANCE_FILE": str(place.document)}  # noqa: S104
-
-
-def _write_document(place: Place, service: str) -> None:
-    document = {
-        "id": place.instance,
-        "service": service,
-        "release": place.release,
-        "slot": place.slot,
-        "private": str(place.private),
-        "control": "",
-    }
-    try:
-        place.run.mkdir(parents=True, exist_ok=True)
-        place.document.write_text(json.dumps(document), encoding="utf-8")
-    except OSError as failure:
-        raise SettingsError(
-            [
-                f"{place.run} cannot be written by uid {os.getuid()}: {failure.strerror}. Mount a tmpfs or a "
-                "directory of that user there, or set GPUCTL_RUN_DIR"
-            ]
-        ) from None
 
 
 class BehindProxy:
@@ -144,6 +121,8 @@ class BehindProxy:
         if said is not None:
             self._complain("")
             return said
+        if self._place.deployed:
+            return self._place.initial
         # Nobody has set it, or it is gone: from here on the file decides, whatever a later container is told.
         said = self._place.initial if now == "closed" else now
         try:

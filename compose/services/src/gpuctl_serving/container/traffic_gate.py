@@ -2,9 +2,8 @@
 
 import os
 from pathlib import Path
-from typing import cast, get_args
 
-from gpuctl_serving.container.place import Traffic
+from gpuctl_serving.container.place import WORDS, Traffic
 
 _MOST_BYTES = 64
 
@@ -19,9 +18,9 @@ def read_gate(file: Path) -> Traffic | None:
             word = opened.read(_MOST_BYTES).decode("utf-8", "replace").strip()
     except FileNotFoundError:
         return None
-    if word not in get_args(Traffic):
+    if word not in WORDS:
         raise ValueError(f"{file} says {word!r}: it must say open or paused")
-    return cast(Traffic, word)
+    return WORDS[word]
 
 
 def write_gate(file: Path, traffic: Traffic) -> None:

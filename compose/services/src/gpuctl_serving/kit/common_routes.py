@@ -18,6 +18,9 @@ Respond = Callable[..., Response]
 
 PATHS = ("/health", "/health/live", "/health/ready", "/health/traffic", "/info", "/metrics", "/metrics/gpu")
 
+#: A proxy has a listener or two for a service; names beyond this many, or this long, are a stranger's.
+_MOST_CHECKERS = 64
+
 
 def routes(service: ServiceBase, metrics: Metrics, respond: Respond) -> list[tuple[str, str, Handler]]:
     """(method, path, handler) of every common route."""
@@ -56,10 +59,13 @@ class _Probes:
         fit = self._service.fit
         return self._answer({"status": "ready" if fit else "not-ready", "reason": health["reason"]}, fit)
 
-    async def traffic(self, _: Request) -> Response:
+    async def traffic(self, request: Request) -> Response:
         """Whether a proxy should send requests here: fit, and its traffic gate is open."""
         status = self._service.instance.traffic if self._service.fit else "not-ready"
         reason = None if status == "open" else self._service.health()["reason"]
+        checks, checker = self._service.instance.checks, request.headers.get("x-gpuctl-checker", "")
+        if 0 < len(checker) <= _MOST_CHECKERS and (checker in checks or len(checks) < _MOST_CHECKERS):
+            checks[checker] = "open" if status == "open" else "closed"
         return self._answer({"status": status, "reason": reason}, status == "open")
 
     async def info(self, _: Request) -> Response:
@@ -88,6 +94,8 @@ class _Private:
                 "release": facts.release,
                 "state": service.state,
                 "traffic": facts.traffic,
+                "gate": "open" if facts.traffic == "open" else "closed",
+                "checks": facts.checks,
                 "device": service.device,
                 "inflight": service.inflight,
                 "pid": os.getpid(),

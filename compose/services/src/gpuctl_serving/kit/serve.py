@@ -67,7 +67,8 @@ async def _run(service: HostedService) -> int:
         return await serve_plain(service)
     if settings.listen_fd is None:
         raise LoadFailed(
-            "GPUCTL_INSTANCE_FILE is set without GPUCTL_LISTEN_FD: only the keeper sets the two, together"
+            "GPUCTL_INSTANCE_FILE is set without GPUCTL_LISTEN_FD: only the keeper sets the two, together. "
+            f"A container runs `gpuctl-service {service.name}`"
         )
     launched = LaunchedAs.read(settings.instance_file)
     return await Instance(service, launched, inherited_listener(settings.listen_fd)).run()

@@ -2,7 +2,7 @@
 
 import threading
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from starlette.types import ASGIApp
@@ -25,6 +25,8 @@ class InstanceFacts:
     release: str = ""
     slot: str = ""
     traffic: Traffic = "open"
+    #: What each listener of a proxy was last told about traffic, by its `x-gpuctl-checker`.
+    checks: dict[str, Literal["open", "closed"]] = field(default_factory=dict)
 
 
 class HostedService(Protocol):
