@@ -23,12 +23,14 @@ from gpuctl_serving.index.vectors import Vectors
 class IndexProcess:
     """`python -m gpuctl_serving.index` over a directory of its own, between `with` and its end."""
 
-    def __init__(self, directory: Path, **settings: str) -> None:
+    def __init__(
+        self, directory: Path, program: Sequence[str] = ("gpuctl_serving.index",), **settings: str
+    ) -> None:
         with public_socket() as free:
             self.port = free.getsockname()[1]
         env = {name: value for name, value in os.environ.items() if not name.startswith("GPUCTL_")}
         env |= {
-            "PYTHONPATH": str(ROOT / "src"),
+            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
             "GPUCTL_INDEX_DIR": str(directory / "index"),
             "GPUCTL_PORT": str(self.port),
             "GPUCTL_LOG_LEVEL": "warning",
@@ -36,7 +38,7 @@ class IndexProcess:
         }
         self._log = (directory / "service.log").open("ab")
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "gpuctl_serving.index"], env=env, stdout=self._log, stderr=self._log
+            [sys.executable, "-m", *program], env=env, stdout=self._log, stderr=self._log
         )
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=300)
 
@@ -51,6 +53,11 @@ class IndexProcess:
         self._child.wait(60)
         self._log.close()
         self.http.close()
+
+    def kill(self) -> None:
+        """SIGKILL, and waits until it is gone."""
+        self._child.kill()
+        self._child.wait(60)
 
     def _ready(self) -> bool:
         assert self._child.poll() is None, "the index ended"
