@@ -75,6 +75,11 @@ export class HostLayout {
     return `${this.ingressRun}/${adminSocket}`;
   }
 
+  /** Where the certificate and its key lie, for the proxy or for the ingress. */
+  certificateIn(directory: string): { certificate: string; key: string } {
+    return { certificate: `${directory}/tls.crt`, key: `${directory}/tls.key` };
+  }
+
   get secrets(): string {
     return `${this.root}/secrets`;
   }

@@ -1,0 +1,116 @@
+import type { InstanceId } from "../names.js";
+import { checkIntervalMs } from "./proxy-route.js";
+
+/**
+ * Whether an instance wants public requests: `open`, or no longer (`paused`: warm for a rollback), or not yet (`closed`: a candidate).
+ * It is a file on the host, so it survives restarts of Caddy, Docker and the host. To Caddy paused and closed are the same.
+ */
+export const gates = ["open", "paused", "closed"] as const;
+export type Gate = (typeof gates)[number];
+
+/** What the gate's file says. */
+export const gateText = (gate: Gate): string => `${gate}\n`;
+
+/** A gate that is missing, empty or half written is closed: nothing unproven gets traffic by accident. */
+export const readGate = (text: string | null): Gate => gates.find((gate) => gate === text?.trim()) ?? "closed";
+
+/** One instance in a slot, as far as moving traffic cares. The CPU instance has no part in it: it stands open behind both slots. */
+export interface GateState {
+  id: InstanceId;
+  gate: Gate;
+  /** Its address in the proxy, such as `embedder-a:8001`. */
+  upstream: string;
+}
+
+/** One thing to do, or to wait for, while traffic moves. */
+export type SwitchStep =
+  /** Write the gate's file. */
+  | { kind: "set-gate"; id: InstanceId; gate: Gate }
+  /** `docker update --restart`: only what serves comes back by itself. */
+  | { kind: "set-restart"; id: InstanceId; policy: "unless-stopped" | "no" }
+  /** Until every listener of the proxy has asked the instance and got this answer. */
+  | { kind: "await-checked"; id: InstanceId; open: boolean; checkers: readonly string[] }
+  /** Until the proxy counts no request in flight to it. */
+  | { kind: "await-idle"; id: InstanceId; upstream: string };
+
+/** Lets an instance take public requests. Done again, it changes nothing. */
+export function openSteps({ id }: Pick<GateState, "id">, checkers: readonly string[]): readonly SwitchStep[] {
+  return [
+    { kind: "set-restart", id, policy: "unless-stopped" },
+    { kind: "set-gate", id, gate: "open" },
+    { kind: "await-checked", id, open: true, checkers },
+  ];
+}
+
+/** Takes an instance out of traffic and waits for what it still answers. It stays warm, and does not come back by itself. */
+export function closeSteps({ id, upstream }: Omit<GateState, "gate">, checkers: readonly string[]): readonly SwitchStep[] {
+  return [
+    { kind: "set-gate", id, gate: "paused" },
+    { kind: "await-checked", id, open: false, checkers },
+    { kind: "await-idle", id, upstream },
+    { kind: "set-restart", id, policy: "no" },
+  ];
+}
+
+/**
+ * Moves the traffic of one service to an instance, from whatever was found: opened before anything is closed. From a state that
+ * an interrupted switch left behind it does what is missing, and nothing when all is done; a revert is the same the other way round.
+ * @param found     every instance of the service in a slot, the new one included
+ * @param to        the instance that shall take all requests; null takes the service out of traffic
+ * @param checkers  the proxy's listeners for the service (`checkersOf`)
+ */
+export function switchSteps(
+  found: readonly GateState[],
+  to: InstanceId | null,
+  checkers: readonly string[],
+): readonly SwitchStep[] {
+  const others = found.filter(({ id, gate }) => id !== to && gate === "open");
+  const wanted = found.find(({ id }) => id === to);
+  const opened = to === null || (wanted?.gate === "open" && others.length === 0) ? [] : openSteps({ id: to }, checkers);
+  return [...opened, ...others.flatMap((other) => closeSteps(other, checkers))];
+}
+
+/** What an instance says about its gate: whether it is open, and what each listener of the proxy was told last. */
+export interface TrafficView {
+  open: boolean;
+  told: Readonly<Record<string, boolean>>;
+}
+
+/**
+ * Reads the part of `GET /private/status` that is about the gate, `{"gate": "open", "checks": {"embedder-public": true}}`; null when it
+ * says nothing of it.
+ */
+export function readTrafficView(status: unknown): TrafficView | null {
+  const { gate, checks } = (status ?? {}) as { gate?: unknown; checks?: unknown };
+  if (!gates.some((known) => known === gate)) return null;
+  const entries = typeof checks === "object" && checks !== null ? Object.entries(checks) : [];
+  const told = entries.filter((entry): entry is [string, boolean] => typeof entry[1] === "boolean");
+  return { open: gate === "open", told: Object.fromEntries(told) };
+}
+
+/** Longest a listener takes to notice a gate when nobody can tell: two intervals and the time of a check (2 s) beyond them. */
+export const surelyCheckedMs = 2 * checkIntervalMs + 2000;
+
+/** Whether `await-checked` is fulfilled: by what the instance answered, or by time when it cannot say. */
+export function isChecked(
+  step: Extract<SwitchStep, { kind: "await-checked" }>,
+  view: TrafficView | null,
+  elapsedMs: number,
+): boolean {
+  if (view === null) return elapsedMs >= surelyCheckedMs;
+  return view.open === step.open && step.checkers.every((checker) => view.told[checker] === step.open);
+}
+
+/** The line of a dry run for one step. */
+export function describeStep(step: SwitchStep): string {
+  switch (step.kind) {
+    case "set-gate":
+      return `gate      ${step.id}: ${step.gate}`;
+    case "set-restart":
+      return `restart   ${step.id}: ${step.policy === "no" ? "not by itself" : "unless it is stopped"}`;
+    case "await-checked":
+      return `wait      until ${step.checkers.join(" and ")} saw ${step.id} ${step.open ? "open" : "closed"}`;
+    case "await-idle":
+      return `wait      until ${step.upstream} has no request in flight`;
+  }
+}
