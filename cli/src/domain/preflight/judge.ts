@@ -1,0 +1,25 @@
+import { doctorGroups, type DoctorFinding } from "../doctor/finding.js";
+import { checkNodeDocker } from "./check-docker.js";
+import { checkDriver, checkToolkit } from "./check-driver.js";
+import { checkGpus } from "./check-gpu.js";
+import { checkAccess, checkClock, checkDisks, checkNodeMemory, checkNodeSystem } from "./check-machine.js";
+import { checkNetwork } from "./check-network.js";
+import type { NodeFacts } from "./facts.js";
+import type { NodeNeeds } from "./needs.js";
+
+/** Every finding about a node for what an environment wants of it, in the report's order. */
+export function judgeNode(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
+  const findings = [
+    ...checkAccess(facts),
+    ...checkNodeSystem(facts),
+    checkNodeMemory(facts, needs),
+    checkClock(facts),
+    ...checkDisks(facts, needs),
+    ...checkGpus(facts, needs),
+    ...checkDriver(facts, needs),
+    ...checkToolkit(facts, needs),
+    ...checkNodeDocker(facts, needs),
+    ...checkNetwork(facts, needs),
+  ];
+  return findings.sort((left, right) => doctorGroups.indexOf(left.group) - doctorGroups.indexOf(right.group));
+}
