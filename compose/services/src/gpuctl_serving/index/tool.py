@@ -83,8 +83,8 @@ def _locked(directory: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any
             holder = lock.holder()
             who = f" ({holder.instance}, pid {holder.pid})" if holder else ""
             raise InUse(
-                f"An instance{who} writes to {directory}. Stop it first, or ask it: `gpuctl index verify` "
-                "and `gpuctl index backup` work while it runs."
+                f"{directory} is in use{who}. Wait for a tool, stop an instance, or ask it: "
+                "`gpuctl index verify` and `gpuctl index backup` work while it runs."
             )
         return run()
     finally:
@@ -100,7 +100,6 @@ def _verify(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _recover(options: argparse.Namespace) -> dict[str, Any]:
-    check_not_restoring(options.index_dir)
     place = Place(options.index_dir, Policy(), Report())
     opened = open_writer(place)
     if opened.journal is not None:

@@ -82,7 +82,7 @@ def child(directory: Path, at: int) -> None:
     direct.close(core)
 
 
-def main(base: Path, work: Path, first: int, step: int) -> None:
+def main(base: Path, work: Path, first: int, step: int, run: Callable[[Path, int], None] = child) -> None:
     """Tries n = first, first + step, ... until a child comes through; says each n."""
     for at in itertools.count(first, step):
         directory = work / f"n{at}"
@@ -91,7 +91,7 @@ def main(base: Path, work: Path, first: int, step: int) -> None:
         pid = os.fork()
         if pid == 0:
             try:
-                child(directory, at)
+                run(directory, at)
             except BaseException as failure:
                 _real_write(2, repr(failure).encode())
                 os._exit(3)

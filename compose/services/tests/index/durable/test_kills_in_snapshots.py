@@ -26,12 +26,14 @@ def base_index(directory: Path) -> None:
     direct.close(core)
 
 
-def run_children(base: Path, work: Path, first: int = 1, step: int = 1) -> list[tuple[int, int]]:
+def run_children(
+    base: Path, work: Path, first: int = 1, step: int = 1, program: tuple[str, ...] = ("snapshot_children",)
+) -> list[tuple[int, int]]:
     """(n, status) of every child; the last one came through."""
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.index.durable.snapshot_children"]
+    command = [sys.executable, "-m", f"tests.index.durable.{program[0]}"]
     done = subprocess.run(
-        [*command, str(base), str(work), str(first), str(step)],
+        [*command, str(base), str(work), str(first), str(step), *program[1:]],
         env=env,
         cwd=ROOT,
         capture_output=True,

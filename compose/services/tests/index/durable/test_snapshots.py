@@ -186,7 +186,7 @@ def test_a_backup_directory_is_written_restored_and_the_replaced_index_kept(
         assert made.control("backup", {"directory": "here"})[0] == 422
         made.add({"id": "new", "vector": axis(1)})
         status, said = run_tool(capsys, "restore", "--index-dir", str(tmp_path / "i"), "--from", str(target))
-        assert status == 1 and "An instance" in said["error"]
+        assert status == 1 and "is in use" in said["error"]
     status, said = run_tool(capsys, "restore", "--index-dir", str(tmp_path / "i"), "--from", str(target))
     assert status == 0 and len(said["movedAside"]) == 1
     with index(tmp_path / "i") as back:
@@ -219,11 +219,17 @@ def test_a_restore_refuses_another_model_a_damaged_backup_and_a_stranger(
     assert status == 1 and "has no place" in said["error"] and not (tmp_path / "escaped").exists()
 
 
-def test_an_interrupted_restore_is_not_served(tmp_path: Path) -> None:
-    damage.fill(tmp_path, 3)
-    (tmp_path / "RESTORING").touch()
+def test_an_interrupted_restore_of_which_nothing_is_known_is_not_served_until_it_is_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage.fill(tmp_path / "i", 3)
+    assert run_tool(capsys, "backup", "--index-dir", str(tmp_path / "i"), "--to", str(tmp_path / "b"))[0] == 0
+    (tmp_path / "i" / "RESTORING").touch()
     with pytest.raises(LoadFailed, match="Run it again"):
-        direct.open_core(tmp_path)
+        direct.open_core(tmp_path / "i")
+    again = ["restore", "--index-dir", str(tmp_path / "i"), "--from", str(tmp_path / "b")]
+    assert run_tool(capsys, *again)[0] == 0
+    direct.close(direct.open_core(tmp_path / "i"))
 
 
 def test_the_tool_rebuilds_with_loss_only_when_told(

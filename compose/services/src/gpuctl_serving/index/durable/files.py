@@ -71,12 +71,22 @@ def move_aside(directory: Path, names: list[str], why: str) -> Path | None:
     present = [name for name in names if (directory / name).exists()]
     if not present:
         return None
-    home = directory / "damaged" / f"{stamp()}-{time.monotonic_ns() % 1000:03d}"
+    home = aside_home(directory)
+    move_to(home, directory, present, why)
+    return home
+
+
+def aside_home(directory: Path) -> Path:
+    """A name in `damaged/` that is free."""
+    return directory / "damaged" / f"{stamp()}-{time.monotonic_ns() % 1000:03d}"
+
+
+def move_to(home: Path, directory: Path, names: list[str], why: str) -> None:
+    """Moves files that are there into a new directory, with a note."""
     home.mkdir(parents=True, mode=0o700)
     write_synced(home / "why.txt", (why + "\n").encode())
-    for name in present:
+    for name in names:
         (directory / name).rename(home / Path(name).name)
     sync_directory(home)
     sync_directory(home.parent)
     sync_directory(directory)
-    return home

@@ -2,15 +2,17 @@
 
 import sqlite3
 from dataclasses import dataclass
+from pathlib import Path
 
 from gpuctl_serving.index.durable import rebuild, scan
 from gpuctl_serving.index.durable.log import AppendLog
 from gpuctl_serving.index.durable.manifest import snapshots
 from gpuctl_serving.index.durable.recovery import Place, TooOld, clear, join
-from gpuctl_serving.index.durable.restore import check_not_restoring
+from gpuctl_serving.index.durable.restore import check_not_restoring, undo_interrupted
 from gpuctl_serving.index.durable.sealing import reseal, sums, verify_rows
 from gpuctl_serving.index.rows import Rows
 from gpuctl_serving.index.schema import Damaged, is_sealed, load_failure, open_database
+from gpuctl_serving.kit.errors import LoadFailed
 
 #: Databases above this are compared row by row only by `verify`; their vectors are, whenever they are loaded.
 VERIFY_BYTES = 1 << 30
@@ -28,7 +30,23 @@ class Opened:
 def open_follower(place: Place) -> Opened:
     """Opens what another instance writes. Raises LoadFailed."""
     place.report.did = "followed"
-    return Opened(open_database(place.directory, create=False), None)
+    check_not_restoring(place.directory)
+    before = _file(place.database)
+    connection = open_database(place.directory, create=False)
+    try:
+        # A restore may have begun, or even ended, while it was opened: what is open would be the old file.
+        check_not_restoring(place.directory)
+        if before not in (None, _file(place.database)):
+            raise LoadFailed(f"{place.database} was replaced while it was opened. Start the index again.")
+    except BaseException:
+        connection.close()
+        raise
+    return Opened(connection, None)
+
+
+def _file(path: Path) -> int | None:
+    """Which file a name belongs to."""
+    return path.stat().st_ino if path.exists() else None
 
 
 def open_writer(place: Place, found: str | None = None) -> Opened:
@@ -37,7 +55,7 @@ def open_writer(place: Place, found: str | None = None) -> Opened:
     Raises LoadFailed with a next step when nobody can tell what was acknowledged.
     """
     place.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    check_not_restoring(place.directory)
+    undo_interrupted(place)
     clear(place)
     if found is not None or _lost(place):
         rebuild.rebuild(place, found or "it is missing")
