@@ -80,7 +80,7 @@ def undo_interrupted(place: Place) -> None:
         home, moved = place.directory / told["aside"], set(told["parts"])
     except (ValueError, KeyError, TypeError) as wrong:
         raise LoadFailed(
-            f"A restore of {place.directory} was interrupted and {MARK} does not say what it moved, so it may "
+            f"A restore of {place.directory} was interrupted, and {MARK} does not say what it moved: it may "
             "hold half of an index. Run it again: "
             f"`python -m gpuctl_serving.index.tool restore --index-dir {place.directory} --from BACKUP`."
         ) from wrong
