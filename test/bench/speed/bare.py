@@ -12,9 +12,16 @@ from tokenizers import Tokenizer
 
 
 class Bare:
-    """Texts are sorted by length and run in batches, as sentence-transformers does."""
+    """Texts are sorted by length and run in batches, as sentence-transformers does; or as they come."""
 
-    def __init__(self, model: Path, threads: int | None = None, batch: int = 32) -> None:
+    def __init__(
+        self,
+        model: Path,
+        threads: int | None = None,
+        batch: int = 32,
+        *,
+        sort: bool = True,
+    ) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -26,7 +33,7 @@ class Bare:
         self._tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(256)
-        self._batch = batch
+        self._batch, self._sort = batch, sort
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors, in the order of the texts."""
@@ -39,7 +46,9 @@ class Bare:
         return self._all(self._tokenizer.encode_batch_fast([(query, text) for text in documents])).reshape(-1)
 
     def _all(self, encoded: Sequence[object]) -> NDArray[np.float32]:
-        order = sorted(range(len(encoded)), key=lambda at: -len(encoded[at].ids))  # type: ignore[attr-defined]
+        order = list(range(len(encoded)))
+        if self._sort:
+            order.sort(key=lambda at: -len(encoded[at].ids))  # type: ignore[attr-defined]
         answers: list[NDArray[np.float32] | None] = [None] * len(encoded)
         for first in range(0, len(order), self._batch):
             places = order[first : first + self._batch]
@@ -52,7 +61,11 @@ class Bare:
         feeds = {name: np.zeros((len(encoded), width), kind) for name, kind in self._takes.items()}
         for at, one in enumerate(encoded):
             count = len(one.ids)  # type: ignore[attr-defined]
-            values = {"input_ids": one.ids, "attention_mask": 1, "token_type_ids": one.type_ids}  # type: ignore[attr-defined]
+            values = {
+                "input_ids": one.ids,
+                "attention_mask": 1,
+                "token_type_ids": one.type_ids,
+            }  # type: ignore[attr-defined]
             for name in feeds:
                 feeds[name][at, :count] = values[name]
         rows: NDArray[np.float32] = self._session.run(None, feeds)[0]

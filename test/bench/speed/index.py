@@ -35,12 +35,16 @@ def measure(count: int, rounds: int, scratch: Path) -> None:
     ivf.add(vectors)
     ivf.nprobe = _NPROBE
     taken = Rounds()
-    with _filled("Flat", vectors, scratch) as exact, _filled("IVFFlat", vectors, scratch) as near:
+    with (
+        _filled("Flat", vectors, scratch) as exact,
+        _filled("IVFFlat", vectors, scratch) as near,
+    ):
         arms: dict[str, Callable[[int], float]] = {
             "flat bare": lambda _: _bare(flat, queries[:160], 1),
             "flat http": lambda _: _http(exact, queries[:160], 1, 1),
             "ivf bare 32": lambda _: _bare(ivf, queries, 32),
             "ivf http 32": lambda _: _http(near, queries, 32, 1),
+            "ivf http 32, four clients": lambda _: _http(near, queries, 32, 4),
             "ivf http singles": lambda _: _http(near, queries, 1, 32),
         }
         taken.take(arms, rounds)
@@ -48,6 +52,7 @@ def measure(count: int, rounds: int, scratch: Path) -> None:
     figures = {
         "flatByBare": spread(taken.ratio("flat http", "flat bare")),
         "ivfByBare batch 32": spread(taken.ratio("ivf http 32", "ivf bare 32")),
+        "ivfByBare batch 32, four clients": spread(taken.ratio("ivf http 32, four clients", "ivf bare 32")),
         "ivfSinglesPerSecond concurrency 32": spread(taken.values["ivf http singles"]),
         "ivfRecallAt10": round(recall, 4),
     }
@@ -67,8 +72,16 @@ class _Filled:
     def __init__(self, kind: str, vectors: np.ndarray, scratch: Path) -> None:
         folder = scratch / f"index-{kind}"
         folder.mkdir(parents=True)
-        settings = {"index_dir": str(folder), "index_dimension": str(_DIMENSION), "index_type": kind}
-        self._kind, self._vectors, self._service = kind, vectors, service("index", settings)
+        settings = {
+            "index_dir": str(folder),
+            "index_dimension": str(_DIMENSION),
+            "index_type": kind,
+        }
+        self._kind, self._vectors, self._service = (
+            kind,
+            vectors,
+            service("index", settings),
+        )
 
     def __enter__(self) -> Server:
         server = self._service.__enter__()
@@ -108,7 +121,12 @@ def _base64(row: np.ndarray) -> str:
 
 
 def _search(queries: np.ndarray) -> dict[str, object]:
-    return {"vectorsBase64": [_base64(row) for row in queries], "k": _K, "nprobe": _NPROBE, "include": []}
+    return {
+        "vectorsBase64": [_base64(row) for row in queries],
+        "k": _K,
+        "nprobe": _NPROBE,
+        "include": [],
+    }
 
 
 def _bare(index: faiss.Index, queries: np.ndarray, batch: int) -> float:

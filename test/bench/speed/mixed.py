@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from . import load
+from .bare import Bare
 from .rounds import Rounds, quantile, report, spread
 from .servers import Server, service
 from .texts import Corpus
@@ -12,6 +13,7 @@ from .texts import Corpus
 TARGETS = {
     "paddedByReal": "<= 1.10",
     "sortedByUnsorted": ">= 2",
+    "sortedByArrivalOrder": ">= 2: batches of 32 as they come, each padded to its longest, without any HTTP",
     "shortP95ByIdle": "< 3",
 }
 _CONCURRENCY = 32
@@ -22,6 +24,7 @@ def measure(model: Path, rounds: int, requests: int) -> None:
     corpus, taken = Corpus(model / "tokenizer.json"), Rounds()
     base = {"model_dir": str(model)}
     count = requests * 16
+    naive = Bare(model, sort=False)
     with (
         service("embedder", base) as sorting,
         service("embedder", {**base, "sort_batches": "false"}) as unsorted,
@@ -30,6 +33,7 @@ def measure(model: Path, rounds: int, requests: int) -> None:
             {
                 "sorted": lambda number: _rate(sorting, corpus, count, number),
                 "unsorted": lambda number: _rate(unsorted, corpus, count, number),
+                "arrival order": lambda number: _alone(naive, corpus, count, number),
             },
             rounds,
         )
@@ -39,6 +43,7 @@ def measure(model: Path, rounds: int, requests: int) -> None:
         "paddedByReal": round(padding["sorted"], 3),
         "paddedByRealUnsorted": round(padding["unsorted"], 3),
         "sortedByUnsorted": spread(taken.ratio("sorted", "unsorted")),
+        "sortedByArrivalOrder": spread(taken.ratio("sorted", "arrival order")),
         "textsPerSecond": spread(taken.values["sorted"]),
         "shortP95ByIdle": spread([busy / idle for idle, busy in starving]),
         "shortIdleMsP50": spread([idle for idle, _ in starving]),
@@ -49,6 +54,13 @@ def measure(model: Path, rounds: int, requests: int) -> None:
 def _rate(server: Server, corpus: Corpus, count: int, number: int) -> float:
     requests = [load.request("/embed", {"inputs": text}) for text in corpus.mixed(count, number + 100)]
     return count / load.run(server.port, requests, _CONCURRENCY).seconds
+
+
+def _alone(bare: Bare, corpus: Corpus, count: int, number: int) -> float:
+    texts = corpus.mixed(count, number + 100)
+    started = time.perf_counter()
+    bare.embed(texts)
+    return count / (time.perf_counter() - started)
 
 
 def _padding(server: Server) -> float:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from . import load
+from .bare import Bare
 from .rounds import Rounds, report, spread
 from .servers import Server, running, service
 from .texts import ROOT, Corpus
@@ -22,7 +24,13 @@ TARGETS = {
 }
 _LOCKS = Path(__file__).parents[1] / "peers"
 _WEIGHTS = ROOT / "compose/services/locks/model-minilm.txt"
-_ROUTES = {"ours": "/embed", "sentence-transformers": "/embed", "infinity": "/embeddings"}
+_ROUTES = {
+    "ours": "/embed",
+    "sentence-transformers": "/embed",
+    "infinity": "/embeddings",
+}
+#: Texts of a call of the session alone, which has both cores to itself: no server can be faster.
+_ALONE = {"short8": 8, "short32": 32}
 
 
 def environment(name: str) -> Path:
@@ -85,12 +93,21 @@ def _command(name: str, python: Path, model: Path) -> list[str]:
     )
     start = "from infinity_emb.cli import cli; cli()"
     where = ["--host", "127.0.0.1", "--port", "{port}", "--served-model-name", "minilm"]
-    return [str(python), "-c", start, "v2", "--model-id", str(model), *where, *flags.split()]
+    return [
+        str(python),
+        "-c",
+        start,
+        "v2",
+        "--model-id",
+        str(model),
+        *where,
+        *flags.split(),
+    ]
 
 
 def measure(model: Path, rounds: int, requests: int) -> None:
     """`requests` of 32 texts a round; eight times as many of one text."""
-    corpus, taken = Corpus(model / "tokenizer.json"), Rounds()
+    corpus, taken, bare = Corpus(model / "tokenizer.json"), Rounds(), Bare(model)
     threads = len(os.sched_getaffinity(0))
     with ExitStack() as stack:
         servers = {"ours": stack.enter_context(service("embedder", {"model_dir": str(model)}))}
@@ -108,11 +125,17 @@ def measure(model: Path, rounds: int, requests: int) -> None:
                 f"{what}:{name}": lambda _, s=server, n=name, r=rate: r(s, n)
                 for name, server in servers.items()
             }
+            if what in _ALONE:
+                arms[f"{what}:bare"] = lambda _, size=_ALONE[what]: _alone(bare, corpus, 8 * requests, size)
             taken.take(arms, rounds)
     figures: dict[str, object] = {}
     for what in loads:
         for peer in ("infinity", "sentence-transformers"):
             figures[f"{what} by {peer}"] = spread(taken.ratio(f"{what}:ours", f"{what}:{peer}"))
+        if what in _ALONE:
+            figures[f"{what} bare session by infinity"] = spread(
+                taken.ratio(f"{what}:bare", f"{what}:infinity")
+            )
         figures[f"{what} textsPerSecond"] = spread(taken.values[f"{what}:ours"])
     report("peers", figures, TARGETS)
 
@@ -125,6 +148,14 @@ def _rate(server: Server, name: str, texts: list[str], batch: int, clients: int)
     groups = [texts[at : at + batch] for at in range(0, len(texts), batch)]
     requests = [load.request(_ROUTES[name], _content(name, group)) for group in groups]
     return len(texts) / load.run(server.port, requests, clients).seconds
+
+
+def _alone(bare: Bare, corpus: Corpus, count: int, size: int) -> float:
+    texts = corpus.long(count, 13)
+    started = time.perf_counter()
+    for first in range(0, count, size):
+        bare.embed(texts[first : first + size])
+    return count / (time.perf_counter() - started)
 
 
 def _check(servers: dict[str, Server], corpus: Corpus) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 ROOT = Path(__file__).parents[3]
+#: Makes the mean of the mixed lengths 27 % of their range.
+_SKEW = 2.7
 
 
 @cache
@@ -54,9 +56,14 @@ class Corpus:
         return [self._cut(tokens) for _ in range(count)]
 
     def mixed(self, count: int, seed: int, shortest: int = 4, longest: int = 264) -> list[str]:
-        """Lengths drawn evenly from 4 to 264 tokens (what is above the model's limit is cut by it)."""
-        lengths = random.Random(seed)  # noqa: S311 - as above
-        return [self._cut(lengths.randint(shortest, longest)) for _ in range(count)]
+        """Many short texts, few long ones: 74 tokens on average of 4 to 264, so that 32 as they come pad to 3.5.
+
+        What is above the model's limit is cut by it.
+        """
+        dice = random.Random(seed)  # noqa: S311 - as above
+        return [
+            self._cut(round(shortest + (longest - shortest) * dice.random() ** _SKEW)) for _ in range(count)
+        ]
 
     def _cut(self, tokens: int) -> str:
         text = f"{self._at}"
