@@ -1,3 +1,5 @@
+import { parseJson } from "../preflight/json-value.js";
+
 /** What Caddy's admin API says, read tolerantly: fields that a later version adds are ignored, what is missing is unknown. */
 
 /** One place as Caddy counts it; all its listeners together. */
@@ -10,7 +12,7 @@ export interface UpstreamState {
 
 /** Reads `GET /reverse_proxy/upstreams`; null when it is no such answer. Entries that make no sense are left out. */
 export function readUpstreams(text: string): readonly UpstreamState[] | null {
-  const parsed = parse(text);
+  const parsed = parseJson(text);
   if (!Array.isArray(parsed)) return null;
   return parsed.flatMap((entry: unknown) => {
     const { address, num_requests: requests, fails } = (entry ?? {}) as Record<string, unknown>;
@@ -62,10 +64,14 @@ function readNumber(text: string): number | null {
   return /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/.test(text) ? Number(text) : null;
 }
 
-/** Requests that the whole proxy is answering now; null when it has no such metric. Caddy counts one in each handler, so the most counts. */
+/** Requests that the whole proxy is answering now; null when it has no such metric. A request counts in each of its handlers: of a server's, the most counts. */
 export function proxyInFlight(samples: readonly Sample[]): number | null {
-  const counts = samples.filter(({ name }) => name === "caddy_http_requests_in_flight").map(({ value }) => value);
-  return counts.length === 0 ? null : Math.max(...counts);
+  const most = new Map<string, number>();
+  for (const { name, labels, value } of samples) {
+    const server = labels["server"] ?? "";
+    if (name === "caddy_http_requests_in_flight") most.set(server, Math.max(value, most.get(server) ?? 0));
+  }
+  return most.size === 0 ? null : [...most.values()].reduce((sum, count) => sum + count, 0);
 }
 
 /** Whether Caddy takes a place for usable, by its metric. It is renewed every 10 s only: good for `status`, too old for a switch. */
@@ -77,11 +83,3 @@ export function isHealthy(samples: readonly Sample[], address: string): boolean 
 }
 
 const isCount = (value: unknown): value is number => typeof value === "number" && Number.isInteger(value) && value >= 0;
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch {
-    return null;
-  }
-}

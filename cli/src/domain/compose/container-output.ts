@@ -1,3 +1,5 @@
+import { at, parseJson } from "../preflight/json-value.js";
+
 /** What Docker says about containers, read tolerantly from `docker inspect`, `docker ps` and `docker compose ps`. */
 
 /** Words of Docker for what a container does; an unknown one reads as `unknown`. */
@@ -28,7 +30,7 @@ export interface ContainerFacts {
 
 /** Reads `docker inspect CONTAINER…` (a JSON list); null when it is none. Entries without an id are left out. */
 export function readInspect(text: string): readonly ContainerFacts[] | null {
-  const parsed = parse(text);
+  const parsed = parseJson(text);
   return Array.isArray(parsed) ? parsed.flatMap((entry: unknown) => readInspected(entry) ?? []) : null;
 }
 
@@ -58,8 +60,8 @@ function readInspected(entry: unknown): ContainerFacts | null {
  * (older Compose). Lines that cannot be read are left out; the listings know neither pid nor restarts.
  */
 export function readListing(output: string): readonly ContainerFacts[] {
-  const whole = parse(output);
-  const entries: readonly unknown[] = Array.isArray(whole) ? whole : output.split("\n").map(parse);
+  const whole = parseJson(output);
+  const entries: readonly unknown[] = Array.isArray(whole) ? whole : output.split("\n").map(parseJson);
   return entries.flatMap((entry) => readListed(entry) ?? []);
 }
 
@@ -118,24 +120,7 @@ function time(value: unknown): number | null {
   return Number.isNaN(parsed) ? null : parsed;
 }
 
-function at(value: unknown, ...keys: readonly string[]): unknown {
-  let current = value;
-  for (const key of keys) {
-    if (typeof current !== "object" || current === null || !Object.hasOwn(current, key)) return undefined;
-    current = (current as Record<string, unknown>)[key];
-  }
-  return current;
-}
-
 const text = (value: unknown): string | null => (typeof value === "string" && value !== "" ? value : null);
 const whole = (value: unknown): number | null => (typeof value === "number" && Number.isInteger(value) ? value : null);
 const positive = (value: unknown): number | null => (typeof value === "number" && value > 0 ? whole(value) : null);
 const truth = (value: unknown): boolean | null => (typeof value === "boolean" ? value : null);
-
-function parse(output: string): unknown {
-  try {
-    return JSON.parse(output) as unknown;
-  } catch {
-    return null;
-  }
-}

@@ -61,7 +61,7 @@ function globalOptions(node: ComposeNode, ports: readonly Line[]): Directive {
       withBlock(
         ["servers"],
         [
-          directive("protocols", "h1", "h2"),
+          directive("protocols", ...(node.tls.mode === "off" ? ["h1"] : ["h1", "h2"])),
           withBlock(["timeouts"], [directive("read_header", "30s"), directive("idle", "3m")]),
           ...trusted,
         ],
