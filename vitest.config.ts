@@ -27,6 +27,11 @@ export default defineConfig({
         // Needs root and Debian packages; run by .ci/run.
         test: { name: "root", include: ["test/e2e-root/**/*.test.ts"], fileParallelism: false, ...patient },
       },
+      {
+        extends: true,
+        // Needs root: hosts with sshd and Docker in namespaces of their own (test/support/bed). Run by .ci/run.
+        test: { name: "docker", include: ["test/e2e-docker/**/*.test.ts"], fileParallelism: false, ...patient },
+      },
     ],
   },
 });

@@ -6,7 +6,7 @@ import { pytestStep, runSteps, services, vitestCounts } from "./steps.mjs";
 
 /**
  * @param {import("./steps.mjs").Tools} tools
- * @param {readonly string[]} wanted names of steps; none means all but the root tier and the clients
+ * @param {readonly string[]} wanted names of steps; none means all but the root tiers and the clients
  * @returns {Promise<number>} exit code
  */
 export function runChecks(tools, wanted) {
@@ -41,6 +41,7 @@ function stepsOf({ node, python: found, development }, scratch) {
     pytestStep("pytest", development, join(scratch, "pytest.xml")),
     { ...vitest("e2e"), needsModels: true },
     { ...vitest("root"), needsModels: true, onlyByName: true },
+    { ...vitest("docker"), needsModels: true, onlyByName: true },
     // The real clients live in an environment of their own, made when they are first asked for.
     {
       ...pytestStep("clients", () => ensureClientsEnvironment(found), join(scratch, "clients.xml"), "tests_clients"),
