@@ -18,19 +18,21 @@ export function shellQuote(text: string): string {
   return `'${text.replaceAll("'", String.raw`'\''`)}'`;
 }
 
+export interface ScriptOptions {
+  /** Where the node is to keep models, index and records. */
+  dataDirectory: string;
+  /** Seconds that no probe may exceed, whatever its own limit is; at most 15 by default. */
+  longestProbe?: number;
+  /** The probes to ask, for a look that must be quick; all by default. */
+  only?: readonly ProbeName[];
+}
+
 /**
  * The preflight script for one node: POSIX sh, for stdin of `sh`. It reads and changes nothing. It runs as root, with passwordless
  * sudo or without either; what needs root then answers with the system's refusal, which is a fact too.
- * @param dataDirectory where the node is to keep models, index and records
- * @param longestProbe seconds that no probe may exceed, whatever its own limit is
  */
-export function preflightScript(dataDirectory: string, longestProbe = 15): string {
-  const records = probeNames.map((name) => {
-    if (name === "sudo") return 'say sudo "$sudo_status" "$sudo_says"';
-    if (name === "docker-access") return findDocker(Math.min(10, longestProbe));
-    const { runner, seconds, script } = probes[name];
-    return `probe ${name} ${runner} ${Math.min(seconds, longestProbe)} ${shellQuote(script)}`;
-  });
+export function preflightScript({ dataDirectory, longestProbe = 15, only = probeNames }: ScriptOptions): string {
+  const records = probeNames.filter((name) => isAsked(name, only)).map((name) => record(name, longestProbe));
   return [
     "gpuctl_preflight() {",
     `data=${shellQuote(dataDirectory)}`,
@@ -45,7 +47,23 @@ export function preflightScript(dataDirectory: string, longestProbe = 15): strin
   ].join("\n");
 }
 
-/** Helpers of the script. `as_user`, `as_root` and `as_nobody` say as whom a command runs; each replaces its own subshell. */
+/** What runs in Docker's name needs to know as whom. */
+function isAsked(name: ProbeName, only: readonly ProbeName[]): boolean {
+  if (only.includes(name)) return true;
+  return name === "docker-access" && only.some((other) => other in dockerProbes);
+}
+
+function record(name: ProbeName, longestProbe: number): string {
+  if (name === "sudo") return 'say sudo "$sudo_status" "$sudo_says"';
+  if (name === "docker-access") return findDocker(Math.min(10, longestProbe));
+  const { runner, seconds, script } = probes[name];
+  return `probe ${name} ${runner} ${Math.min(seconds, longestProbe)} ${shellQuote(script)}`;
+}
+
+/**
+ * Helpers of the script. Without `timeout` probes have no limit of their own, only the connection has one. `as_user`, `as_root` and `as_nobody` say as whom a command runs; each replaces
+ * its own subshell.
+ */
 const prelude = String.raw`
 LC_ALL=C LANGUAGE=''
 PATH=${"${PATH:+$PATH:}"}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin:/usr/lib/wsl/lib
@@ -62,14 +80,7 @@ as_user() { exec "$@"; }
 as_sudo() { exec sudo -n env LC_ALL=C LANGUAGE= "PATH=$PATH" "$@"; }
 limited() { # AS_WHOM SECONDS COMMAND...
   whom=$1 seconds=$2; shift 2
-  if [ -n "$timer" ]; then ( "$whom" $timer "$seconds" "$@" ) </dev/null; return; fi
-  ( "$whom" "$@" ) </dev/null &
-  child=$!
-  ( sleep "$seconds"; kill -9 "$child" ) >/dev/null 2>&1 3>&- &
-  guard=$!
-  wait "$child"; status=$?
-  kill "$guard" 2>/dev/null
-  return "$status"
+  ( "$whom" ${'${timer:+$timer "$seconds"}'} "$@" ) </dev/null
 }
 as_root=as_user as_docker=''
 sudo_says='' sudo_status=0
