@@ -5,16 +5,18 @@ import { renderReadme } from "../../../cli/src/domain/compose/render-readme.js";
 import { renderCompose } from "../../../cli/src/domain/compose/render-compose.js";
 import { cases } from "../../unit/compose/nodes.js";
 
-describe.each(Object.entries(cases))("what a node gets: %s", (name, node) => {
-  test("compose.yaml", async () => {
+const all = Object.entries(cases);
+
+describe("what a node gets", () => {
+  test.each(all)("%s: compose.yaml", async (name, node) => {
     await expect(renderCompose(node)).toMatchFileSnapshot(`./${name}.compose.yaml`);
   });
 
-  test.runIf(node.services.length > 0)("the proxy's Caddyfile", async () => {
+  test.each(all.filter(([, { services }]) => services.length > 0))("%s: the proxy's Caddyfile", async (name, node) => {
     await expect(renderProxyCaddyfile(node)).toMatchFileSnapshot(`./${name}.Caddyfile`);
   });
 
-  test.runIf(node.ingress !== null)("the ingress's Caddyfile", async () => {
+  test.each(all.filter(([, { ingress }]) => ingress !== null))("%s: the ingress's Caddyfile", async (name, node) => {
     await expect(renderIngressCaddyfile(node, node.ingress!)).toMatchFileSnapshot(`./${name}-front.Caddyfile`);
   });
 });

@@ -1,0 +1,86 @@
+import type { ServiceName } from "../names.js";
+import { chooseStrategy, memoryMargin, type Strategy } from "../placement.js";
+import { mib, type MiB, type Milliseconds } from "../units.js";
+
+/** One GPU of one node (or a node's RAM), with what a deploy would do to it. */
+export interface DeviceLoad {
+  node: string;
+  /** UUID of the GPU; null for the RAM of a node without one. */
+  gpu: string | null;
+  free: MiB;
+  total: MiB;
+  /** Instances to be started there. The peak is the ledger's, else the declared budget; null when nobody knows. */
+  candidates: readonly { service: ServiceName; peak: MiB | null }[];
+  /** What stopping the running predecessors of those candidates gives back. */
+  predecessors: readonly { service: ServiceName; peak: MiB }[];
+  /** What ends before the candidates start, whatever the strategy: warm instances whose slot is needed. */
+  ending: MiB;
+}
+
+export interface DeviceStrategy {
+  node: string;
+  gpu: string | null;
+  strategy: Strategy;
+}
+
+/**
+ * How candidates take over, GPU by GPU: a service that fits beside its predecessor does so, although another one on another card
+ * has to stop first. A card that gets no candidate has no say.
+ */
+export function strategiesOf(loads: readonly DeviceLoad[], gap: Milliseconds): readonly DeviceStrategy[] {
+  return loads
+    .filter(({ candidates }) => candidates.length > 0)
+    .map((load) => ({ node: load.node, gpu: load.gpu, strategy: strategyOf(load, gap) }));
+}
+
+function strategyOf(load: DeviceLoad, gap: Milliseconds): Strategy {
+  const peaks = load.candidates.map(({ peak }) => peak);
+  const known = peaks.filter((peak) => peak !== null);
+  return chooseStrategy({
+    free: mib(load.free + load.ending),
+    peak: known.length < peaks.length ? null : sum(known),
+    held: sum(load.predecessors.map(({ peak }) => peak)),
+    margin: memoryMargin(load.total),
+    gap,
+  });
+}
+
+const sum = (amounts: readonly MiB[]): MiB => mib(amounts.reduce((total, amount) => total + amount, 0));
+
+const severity: Readonly<Record<Strategy["kind"], number>> = { overlap: 0, "stop-first": 1, refuse: 2 };
+
+/** What the plan prints for the whole deploy: the hardest case, naming where it is. One card that refuses refuses it all, before anything is touched. */
+export function hardest(strategies: readonly DeviceStrategy[]): Strategy {
+  const [worst] = [...strategies].sort((a, b) => severity[b.strategy.kind] - severity[a.strategy.kind]);
+  if (worst === undefined) return { kind: "overlap", freeAfterMiB: null };
+  const { strategy } = worst;
+  if (strategy.kind === "overlap") return tightest(strategies);
+  return { ...strategy, because: `${placeOf(worst)}: ${strategy.because}` };
+}
+
+/** Where everything overlaps, the card that is left with the least. */
+function tightest(strategies: readonly DeviceStrategy[]): Strategy {
+  const left = strategies.map(({ strategy }) => (strategy.kind === "overlap" ? strategy.freeAfterMiB : null));
+  const known = left.filter((amount) => amount !== null);
+  return { kind: "overlap", freeAfterMiB: known.length < left.length ? null : mib(Math.min(...known)) };
+}
+
+const placeOf = ({ node, gpu }: Pick<DeviceLoad, "node" | "gpu">): string => (gpu === null ? node : `${node}, ${gpu}`);
+
+/** Whether what was planned still holds. */
+export type Recheck =
+  | { kind: "holds" }
+  /** Another tenant moved: the plan is not carried out, nothing was stopped, and a new plan may say otherwise. */
+  | { kind: "changed"; because: string; now: Strategy };
+
+/** Looks again right before anything is stopped or started on a node, with what is free there now. An easier way than planned is no reason to stop. */
+export function recheck(planned: readonly DeviceStrategy[], fresh: readonly DeviceLoad[], gap: Milliseconds): Recheck {
+  for (const now of strategiesOf(fresh, gap)) {
+    const before = planned.find(({ node, gpu }) => node === now.node && gpu === now.gpu);
+    if (before !== undefined && severity[now.strategy.kind] <= severity[before.strategy.kind]) continue;
+    const was = before === undefined ? "nothing was planned" : `${before.strategy.kind} was planned`;
+    const why = now.strategy.kind === "overlap" ? "" : `: ${now.strategy.because}`;
+    return { kind: "changed", because: `${placeOf(now)}: ${was}, and now it is ${now.strategy.kind}${why}`, now: now.strategy };
+  }
+  return { kind: "holds" };
+}
