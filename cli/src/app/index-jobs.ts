@@ -21,10 +21,18 @@ export async function servingIndex({ driver }: Pick<Context, "driver">): Promise
   return open?.id ?? null;
 }
 
-/** As `servingIndex`; throws PreflightRefused when none runs. */
-export async function requireIndex(asking: Pick<Context, "driver">): Promise<InstanceId> {
+/** As `servingIndex`; throws PreflightRefused when none runs, with the command that stopped it when one is at work. */
+export async function requireIndex(asking: Pick<Context, "driver" | "leases">): Promise<InstanceId> {
   const id = await servingIndex(asking);
   if (id !== null) return id;
+  const holder = await asking.leases.holder();
+  if (holder?.state === "live") {
+    throw new PreflightRefused("no index is running in this environment while another command changes it", {
+      because: `${holder.owner} runs \`gpuctl ${holder.command}\` (pid ${String(holder.pid)}, since ${holder.since})`,
+      nextSteps: ["wait for it, then run this again", "gpuctl lock status"],
+      data: { holder },
+    });
+  }
   throw new PreflightRefused("no index is running in this environment", { nextSteps: ["gpuctl status", "gpuctl deploy index"] });
 }
 
