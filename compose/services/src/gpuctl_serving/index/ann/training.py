@@ -28,6 +28,8 @@ _ROUNDS = 10
 _PQ_ROUNDS = 16
 #: Rows between two looks at whether to stop: some tens of milliseconds.
 _SLICE = 1024
+#: Rows copied at once to sum up clusters.
+_TOGETHER = 16_384
 #: With fewer than this to measure with, vectors that were trained with have to do.
 _FEWEST_HELD_OUT = 50
 #: What codes should allow when every list is probed.
@@ -65,7 +67,7 @@ class Sample:
 def build(truth: Truth, ns: int, plan: Plan, count: int, dimension: int, pace: Pace) -> IvfIndex:
     """A trained index of everything in a namespace, with its recall measured. Raises TooFew or Abandoned.
 
-    Memory on top of the new index: the sample three times, at most 64 vectors for each list.
+    Memory on top of the new index: the sample, at most 64 vectors for each list.
     """
     if problems := gpu_problems(plan, dimension):
         raise ValueError(f"{plan.kind} of this shape could never move to a GPU: {'; '.join(problems)}")
@@ -121,24 +123,38 @@ def take_sample(truth: Truth, ns: int, plan: Plan, count: int, pace: Pace) -> Sa
     random = np.random.default_rng(_SEED)
     # A small index cannot spare many for the measurement: it has to be able to train.
     spare = min(HELD_OUT, max(0, count - plan.needs))
-    keep = min(1.0, 1.1 * (most + spare) / max(count, 1))
-    items, vectors, seen = [], [], 0
-    for named, rows in truth.every(ns):
-        chosen = random.random(len(named)) < keep
-        items.append(named[chosen])
-        vectors.append(rows[chosen])
+    wanted = min(max(count, 1), most + spare)
+    # Filled in place: a million vectors are trained with 400 MB of them, and copies would be as much again.
+    items, rows, seen = np.empty(wanted, np.int64), np.empty((0, 1), np.float32), 0
+    for named, vectors in truth.every(ns):
+        if not len(rows):
+            rows = np.empty((wanted, vectors.shape[1]), np.float32)
+        places = _places(random, seen, len(named), wanted)
+        kept = places < wanted
+        # Where two want one place the later one has it, as one after the other would.
+        items[places[kept]], rows[places[kept]] = named[kept], vectors[kept]
         seen += len(named)
         pace.tell("sampling", seen, max(count, seen))
         pace.pause()
-    if not items:
-        return Sample(np.empty((0, 1), np.float32), np.empty(0, np.int64), np.empty((0, 1), np.float32))
-    every, rows = np.concatenate(items), np.concatenate(vectors)
-    order = random.permutation(len(every))
-    spare = min(spare, max(0, len(every) - plan.needs))
-    held, training = order[:spare], order[spare : spare + most]
-    if len(held) < _FEWEST_HELD_OUT:
-        held = training[:HELD_OUT]
-    return Sample(rows[training], every[held], rows[held])
+    items, rows = items[:seen], rows[:seen]
+    spare = min(spare, max(0, len(rows) - plan.needs))
+    train = len(rows) - spare
+    # Any of them may be held out, so some change places with the last.
+    picked = random.choice(len(rows), spare, replace=False) if spare else np.empty(0, np.int64)
+    _swap(items, rows, picked[picked < train], np.setdiff1d(np.arange(train, len(rows)), picked))
+    held = slice(train, None) if spare >= _FEWEST_HELD_OUT else slice(0, min(train, HELD_OUT))
+    return Sample(rows[:train], items[held], rows[held].copy())
+
+
+def _places(random: np.random.Generator, seen: int, count: int, size: int) -> Items:
+    """Where the next rows go in a sample of `size` (Vitter's algorithm R); `size` or more means nowhere."""
+    at = np.arange(seen, seen + count)
+    return np.where(at < size, at, random.integers(0, at + 1))
+
+
+def _swap(items: Items, rows: Vectors, some: Items, others: Items) -> None:
+    items[some], items[others] = items[others], items[some]
+    rows[some], rows[others] = rows[others], rows[some]
 
 
 def trained(plan: Plan, dimension: int, sample: Vectors, pace: Pace) -> Any:
@@ -160,7 +176,8 @@ def trained(plan: Plan, dimension: int, sample: Vectors, pace: Pace) -> Any:
 
 def _train_codes(index: Any, centroids: Vectors, sample: Vectors, pace: Pace) -> None:
     """Each part of a vector's rest after its centroid gets 256 codes of its own."""
-    sample = sample[: _MOST_POINTS * PQ_CENTROIDS]
+    few = min(len(sample), _MOST_POINTS * PQ_CENTROIDS)
+    sample = sample[np.random.default_rng(_SEED).choice(len(sample), few, replace=False)]
     residuals = sample - centroids[_nearest(sample, centroids, pace)]
     width = index.d // index.pq.M
     tables = []
@@ -206,8 +223,13 @@ def _means(points: Vectors, owner: Items, before: Vectors, random: np.random.Gen
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     means = before.copy()
     filled = np.flatnonzero(counts)
-    sums = np.add.reduceat(points[order], starts[filled], axis=0)
-    means[filled] = sums / counts[filled, None]
+    sums = np.zeros_like(before)
+    for start in range(0, len(points), _TOGETHER):
+        # A copy of all points in their clusters' order would be as large as the sample.
+        mine = order[start : start + _TOGETHER]
+        owners, first = np.unique(owner[mine], return_index=True)
+        sums[owners] += np.add.reduceat(points[mine], first, axis=0)
+    means[filled] = sums[filled] / counts[filled, None]
     empty = np.flatnonzero(counts == 0)
     if len(empty):
         # A centroid nobody is near to splits a large cluster: it moves to one of its points.
