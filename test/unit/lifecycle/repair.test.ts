@@ -3,10 +3,12 @@ import { destroy } from "../../../cli/src/app/destroy.js";
 import { statusText } from "../../../cli/src/app/render/status-text.js";
 import { status } from "../../../cli/src/app/status.js";
 import { lockRelease } from "../../../cli/src/app/lock-release.js";
+import { repair } from "../../../cli/src/app/repair.js";
 import { Failed, PreflightRefused, UsageError } from "../../../cli/src/domain/errors.js";
 import type { ReleaseState } from "../../../cli/src/domain/release.js";
 import { ms } from "../../../cli/src/domain/units.js";
 import { Environment } from "../../fakes/environment.js";
+import { InMemoryDriver } from "../../fakes/in-memory-driver.js";
 import {
   current,
   expectAtRest,
@@ -65,6 +67,26 @@ describe("what differs from the release", () => {
     if (instance !== undefined) instance.traffic = "paused";
     expect((await runPlan(environment)).drift).toEqual([`open      ${id} (paused, though it is the current release)`]);
     await runRepair(environment);
+    await expectAtRest(environment);
+  });
+
+  test("a paused instance that was told to end by a command that was killed is started again", async () => {
+    const environment = await running();
+    const { ctx } = environment.cli();
+    const index = environment.machine.writer ?? "";
+    const paused = environment.machine.instances.get(index);
+    if (paused === undefined) throw new Error("no index runs");
+    paused.traffic = "paused";
+    const driver = new InMemoryDriver(environment.machine, ctx.clock);
+    const open = driver.open.bind(driver);
+    let refusals = 1;
+    driver.open = (id, lease) => {
+      refusals -= 1;
+      if (refusals < 0) return open(id, lease);
+      return Promise.reject(new Failed(`the keeper did not open ${id}`, { data: { code: "ending" } }));
+    };
+    const { mended } = await repair({ ...ctx, driver }, { lockWait: ms(0) });
+    expect(mended.map((line) => line.split(/\s+/)[0])).toEqual(["open", "restart"]);
     await expectAtRest(environment);
   });
 

@@ -1,4 +1,4 @@
-import { Failed } from "../../domain/errors.js";
+import { Failed, GpuctlError } from "../../domain/errors.js";
 import type { DriftOperation } from "../../domain/operations.js";
 import { describeOperation } from "../../domain/operations.js";
 import { instanceOf } from "../../domain/drift.js";
@@ -144,9 +144,23 @@ async function reopen(session: Session, now: Survey, operation: Extract<DriftOpe
     slot: release.slot,
     spec: release.spec,
   };
-  await waitLoaded(session, [instance]);
-  await verifyWarm(session, instance, release.proof, noFindings());
-  await session.target.open(operation.id);
+  try {
+    await waitLoaded(session, [instance]);
+    await verifyWarm(session, instance, release.proof, noFindings());
+    await session.target.open(operation.id);
+  } catch (thrown) {
+    if (!(await ends(session, operation.id, thrown))) throw thrown;
+    // A command that was killed had told it to end. That is finished here, and the next round starts it again.
+    await session.target.stop(operation.id, null);
+  }
+}
+
+/** Whether an instance could not be opened because it is about to end, or has ended since it was seen. */
+async function ends(session: Session, id: string, thrown: unknown): Promise<boolean> {
+  if (!(thrown instanceof GpuctlError)) return false;
+  if (thrown.data?.["code"] === "ending") return true;
+  const { instances } = await observe(session.ctx);
+  return !instances.some((instance) => instance.id === id && instance.process.state === "running");
 }
 
 /** Starts an instance of the current release again; it answers only after the same gates as when it was deployed. */
