@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Bed } from "../support/bed/bed.js";
 import { ComposeProject } from "../support/bed/compose-project.js";
 import type { BedHost } from "../support/bed/host.js";
-import { buildServices, serviceImage } from "../support/bed/images.js";
+import { buildServices, serviceImage, stubGpuImage } from "../support/bed/images.js";
 import { until } from "../support/until.js";
 
 const services = { embedder: 8001, reranker: 8002, index: 8003 } as const;
@@ -16,13 +16,15 @@ describe("docker compose up", () => {
   let image: string;
 
   beforeAll(async () => {
-    const name = await serviceImage();
+    const [name, stub] = [await serviceImage(), await stubGpuImage()];
     bed = await Bed.start([{ name: "box", gpus: [{ uuid: "GPU-5a1c3d0e-7b52-4f0a-9c1e-0d6a1f2b3c4d" }] }]);
     host = bed.host("box");
     image = `${bed.registry.address}/${name}`;
     await host.must(["docker", "pull", "--quiet", image], { timeoutMs: 300_000 });
     project = new ComposeProject(host);
-    await project.install({ IMAGE: image, GPU_IMAGE: image, GPU_REQUIRE: "" });
+    const gpuImage = `${bed.registry.address}/${stub}`;
+    await host.must(["docker", "pull", "--quiet", gpuImage], { timeoutMs: 300_000 });
+    await project.install({ IMAGE: image, GPU_IMAGE: gpuImage });
     await project.must(["up", "--detach", "--wait", "--no-build"]);
   }, 1_800_000);
 
@@ -153,9 +155,21 @@ describe("docker compose up", () => {
     });
     expect(rendered.services["index"]?.deploy).toBeUndefined();
     await project.must(["up", "--detach", "--wait", "--no-build"], ["gpu"]);
-    expect(await inside("embedder", "nvidia-smi", "-L")).toContain("Tesla T4");
-    // The tests' image has no CUDA engine: what is asked for is not there, and it says so.
-    expect((await project.request(services.embedder, "/health")).body).toMatchObject({ status: "degraded", device: "cpu" });
+    for (const service of ["embedder", "reranker"] as const) {
+      expect(await inside(service, "nvidia-smi", "-L")).toContain("Tesla T4");
+      expect((await project.request(services[service], "/health")).body).toMatchObject({ status: "healthy", device: "cuda" });
+    }
+    // Their engines' processes are found from outside: by the control group of their container.
+    const apps = await host.must(["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"]);
+    const groups = await Promise.all(
+      apps
+        .trim()
+        .split("\n")
+        .map((pid) => host.must(["cat", `/proc/${pid}/cgroup`])),
+    );
+    const containers = (await project.must(["ps", "--quiet", "embedder", "reranker"])).trim().split("\n");
+    expect(groups).toHaveLength(2);
+    for (const container of containers) expect(groups.filter((text) => text.includes(container))).toHaveLength(1);
   });
 
   test("the overlays for CPUs and for Redis are ones that Compose understands", async () => {

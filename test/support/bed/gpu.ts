@@ -1,5 +1,5 @@
 /** GPUs that are not there: what the stand-in for nvidia-smi says, and what containers get when they ask for one. */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** A GPU of a host. Figures that are left out are those of a Tesla T4. */
@@ -62,6 +62,8 @@ export class Gpus {
   /** Puts driver, tool and CDI specification on the host's disk. To be called before its first start. */
   install(): void {
     mkdirSync(join(this.#folder, "claims"), { recursive: true });
+    // Whatever user a container has, its processes hold memory.
+    chmodSync(join(this.#folder, "claims"), 0o1777);
     writeFileSync(join(this.#folder, "count"), String(this.#models.length));
     mkdirSync(this.#on("/usr/bin"), { recursive: true });
     writeFileSync(this.#on("/usr/bin/nvidia-smi"), readFileSync(join(import.meta.dirname, "nvidia-smi")), { mode: 0o755 });

@@ -40,6 +40,47 @@ export async function serviceImage(): Promise<string> {
   return name;
 }
 
+/**
+ * The services' image with the tests' engine for GPUs in place of the real one: it says `cuda`, computes on the CPU, and holds memory on
+ * a GPU of the bed. Variables of its containers: `FAULTY_CUDA` (compose/services/tests/faults/faulty.py) and `BED_HOLDS_MIB`.
+ */
+export async function stubGpuImage(): Promise<string> {
+  const [real, parts] = [await serviceImage(), await prepared()];
+  const name = `${real.replace(":", ":stub-")}-${hashOf(services, ["tests/faults/*.py"]).slice(0, 8)}`;
+  if (!isKept(parts, name)) {
+    await onBuilder(async (bed, host) => {
+      await host.must(["docker", "pull", "--quiet", `${bed.registry.address}/${real}`], { timeoutMs: buildMs });
+      const image = `${bed.registry.address}/${name}`;
+      const context = await stubGpuContext(bed.folder, `${bed.registry.address}/${real}`);
+      await host.must(["docker", "build", "--provenance", "false", "--tag", image, "-"], {
+        input: { file: context },
+        timeoutMs: buildMs,
+      });
+      await host.must(["docker", "push", "--quiet", image], { timeoutMs: buildMs });
+    });
+  }
+  return name;
+}
+
+async function stubGpuContext(folder: string, from: string): Promise<string> {
+  const root = join(folder, "stub");
+  const make = `import shutil, sys
+from pathlib import Path
+from tests.faults.package import FAULTS, faulty_package
+engines = faulty_package(Path(sys.argv[1]), gpu=True) / "gpuctl_serving/engines"
+(engines / "torch_cuda.py").rename(engines / "torch_cuda_stub.py")
+shutil.copy(FAULTS / "torch_cuda_on_bed.py", engines / "torch_cuda.py")`;
+  const env = { PATH: process.env["PATH"] ?? "", PYTHONPATH: services, PYTHONDONTWRITEBYTECODE: "1" };
+  await must("python3", ["-c", make, root], { env });
+  const lib = "/opt/gpuctl/lib/gpuctl_serving";
+  // The bytecode that is there is believed without a look at its source, so all of it has to go.
+  const lines = [`FROM ${from}`, "USER 0", `RUN rm -rf ${lib}`, `COPY gpuctl_serving ${lib}`, "USER 10001:10001"];
+  writeFileSync(join(root, "Dockerfile"), `${lines.join("\n")}\n`);
+  const context = join(folder, "stub.tar");
+  await must("tar", ["-C", root, "-cf", context, "."]);
+  return context;
+}
+
 /** `docker build` as a person behind a mirror runs it: base image and proxy as arguments, index and certificate as secrets. */
 export async function buildServices(
   bed: Bed,
@@ -99,8 +140,13 @@ function isKept({ registry }: Prepared, image: string): boolean {
 
 /** Everything that the image is made of. */
 function contextHash({ base }: Prepared): string {
-  const hash = createHash("sha256").update(basename(dirname(base)));
-  const files = globSync(["Dockerfile", ".dockerignore", "locks/{runtime,cuda}.txt", "src/**/*.py"], { cwd: services });
-  for (const file of files.sort()) hash.update(`${file}\0`).update(readFileSync(join(services, file)));
-  return hash.digest("hex").slice(0, 16);
+  const files = ["Dockerfile", ".dockerignore", "locks/{runtime,cuda}.txt", "src/**/*.py"];
+  return hashOf(services, files, basename(dirname(base))).slice(0, 16);
+}
+
+function hashOf(folder: string, patterns: readonly string[], more = ""): string {
+  const hash = createHash("sha256").update(more);
+  for (const file of globSync(patterns, { cwd: folder }).sort())
+    hash.update(`${file}\0`).update(readFileSync(join(folder, file)));
+  return hash.digest("hex");
 }
