@@ -23,7 +23,7 @@ const traces = (id: string): string[] => [
   ...globSync(`/sys/fs/cgroup/{,*/}*${id}*`),
   ...globSync(join(bedsDirectory(), `*${id}*`)),
   ...globSync("/sys/block/loop*/loop/backing_file").filter((file) => mentions(file, id)),
-  ...globSync("/proc/[0-9]*/{cmdline,environ}").filter((file) => mentions(file, id)),
+  ...globSync("/proc/[0-9]*/{cmdline,environ,mountinfo}").filter((file) => mentions(file, id)),
 ];
 
 describe("a bed of two hosts, one with a GPU, one with a small disk", () => {
@@ -127,8 +127,20 @@ time.sleep(600)`;
 
   test("a restart of the host: another boot, the same disk and key, and Docker brings back what it should", async () => {
     const boot = await gpu.must(["cat", "/proc/sys/kernel/random/boot_id"]);
-    await gpu.must(["docker", "run", "--detach", "--restart", "unless-stopped", "--name", "stays", image, "sleep", "600"]);
-    await gpu.must(["docker", "run", "--detach", "--name", "goes", image, "sleep", "600"]);
+    await gpu.must([
+      "docker",
+      "run",
+      "--detach",
+      "--init",
+      "--restart",
+      "unless-stopped",
+      "--name",
+      "stays",
+      image,
+      "sleep",
+      "600",
+    ]);
+    await gpu.must(["docker", "run", "--detach", "--init", "--name", "goes", image, "sleep", "600"]);
     await gpu.must(["sh", "-c", "echo kept > /srv/note"]);
     await gpu.reboot();
     expect(await gpu.must(["cat", "/proc/sys/kernel/random/boot_id"])).not.toBe(boot);
@@ -139,7 +151,7 @@ time.sleep(600)`;
   });
 
   test("a restart of Docker", async () => {
-    await gpu.must(["docker", "run", "--detach", "--restart", "always", "--name", "stays", image, "sleep", "600"]);
+    await gpu.must(["docker", "run", "--detach", "--init", "--restart", "always", "--name", "stays", image, "sleep", "600"]);
     await gpu.stopDocker();
     expect((await gpu.exec(["docker", "ps"])).code).not.toBe(0);
     await gpu.startDocker();

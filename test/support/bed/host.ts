@@ -172,7 +172,8 @@ export class BedHost {
   }
 
   async dockerAnswers(): Promise<void> {
-    const answers = async (): Promise<boolean> => (await this.exec(["docker", "info"], { timeoutMs: 10_000 })).code === 0;
+    const answers = async (): Promise<boolean> =>
+      existsSync(join(this.root, "run/docker.sock")) && (await this.exec(["docker", "info"], { timeoutMs: 10_000 })).code === 0;
     await until(answers, `Docker of ${this.name} answers`, startMs).catch((error: unknown) => {
       throw new Error(`${String(error)}\n${this.log()}`);
     });
@@ -203,7 +204,10 @@ export class BedHost {
     const offset = `FAKETIME=${seconds < 0 ? "-" : "+"}${Math.abs(seconds)}`;
     const lines = seconds === 0 ? "" : `SetEnv LD_PRELOAD=${preload} ${offset} FAKETIME_DONT_FAKE_MONOTONIC=1\n`;
     writeFileSync(join(this.root, "etc/ssh/sshd_config.d/clock.conf"), lines);
+    const listener = async (): Promise<string> => (await this.exec(["pgrep", "-x", "-o", "sshd"])).stdout;
+    const before = await listener();
     await this.must(["pkill", "-x", "sshd"]);
+    await until(async () => !["", before].includes(await listener()), `sshd of ${this.name} starts again`, startMs);
     await this.#sshAnswers();
   }
 

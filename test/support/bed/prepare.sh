@@ -77,7 +77,8 @@ unpack_sid() {
 settle_host() {
   local root=$1
   rm -f "$root"/etc/ssh/ssh_host_*
-  chroot "$root" useradd --create-home --shell /bin/bash --groups docker deploy
+  # No password, which is not the same as the locked account that `!` would be.
+  chroot "$root" useradd --create-home --shell /bin/bash --groups docker --password '*' deploy
   echo 'deploy ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/deploy"
   chmod 0440 "$root/etc/sudoers.d/deploy"
   # What Docker calls it; Debian keeps it in a package of its own name.
