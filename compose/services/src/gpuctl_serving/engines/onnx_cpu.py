@@ -8,9 +8,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from gpuctl_serving.engines.onnx_session import OnnxSession, session_options
 from gpuctl_serving.engines.protocol import (
-    DeviceLost,
     EngineBroken,
+    EngineError,
     EngineFacts,
     OutOfMemory,
     Rows,
@@ -20,45 +21,35 @@ from gpuctl_serving.engines.protocol import (
 #: Padded tokens that one run has for each thread: more makes it no faster, but its memory grows with them.
 _RUN_TOKENS_A_THREAD = 512
 _LEAST_RUN_TOKENS = 1024
-_INT64 = "tensor(int64)"
 
 
 class OnnxCpuEngine:
-    """One session. Spinning is off: the cores are shared with tokenising, HTTP and neighbours."""
+    """One session, on as many threads as it is given."""
 
     def __init__(self, threads: int, dtype: str = "float32") -> None:
         """`dtype` is what the graph computes in: float32, or int8 where its weights were quantised."""
         self._dtype = dtype
         self._threads = threads
-        self._session: Any = None
-        self._inputs: dict[str, type[np.generic]] = {}
+        self._session = OnnxSession()
         self._run_tokens = max(_LEAST_RUN_TOKENS, _RUN_TOKENS_A_THREAD * threads)
         self._shrink = ort.RunOptions()
         self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def load(self, model: Path) -> EngineFacts:
         """See Engine."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
+        options = session_options(self._threads)
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        options.log_severity_level = 3
         # It would keep a memory plan for every shape it ever saw.
         options.enable_mem_pattern = False
         arena = {"arena_extend_strategy": "kSameAsRequested"}
         try:
-            self._session = ort.InferenceSession(
-                str(model), options, providers=[("CPUExecutionProvider", arena)]
+            self._session.open(
+                ort.InferenceSession(str(model), options, providers=[("CPUExecutionProvider", arena)])
             )
         except (
             Exception
         ) as failure:  # ONNX Runtime raises its own classes, one per status code, without a base.
             raise EngineBroken(f"ONNX Runtime cannot load {model.name}: {failure}") from failure
-        self._inputs = {
-            i.name: np.int64 if i.type == _INT64 else np.int32 for i in self._session.get_inputs()
-        }
         return EngineFacts(
             device="cpu",
             name=f"onnxruntime {ort.__version__}",
@@ -69,30 +60,24 @@ class OnnxCpuEngine:
 
     def infer(self, batch: TokenBatch) -> Rows:
         """See Engine."""
-        if self._session is None:
-            raise DeviceLost("the session is closed")
         rows = [self._run(part) for part in parts(batch, self._run_tokens)]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def _run(self, batch: TokenBatch) -> Rows:
-        arrays = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.types}
-        feeds = {name: arrays[name].astype(dtype, copy=False) for name, dtype in self._inputs.items()}
         # One text that is longer than a usual run gives its memory back to the system.
         options = self._shrink if batch.padded_tokens > self._run_tokens else None
         try:
-            rows = self._session.run(None, feeds, options)[0]
+            return self._session.run(batch, options)
+        except EngineError:
+            raise
         except Exception as failure:
             if "allocate" in str(failure).lower() or isinstance(failure, MemoryError):
                 raise OutOfMemory(str(failure)) from failure
             raise
-        rows = np.asarray(rows, dtype=np.float32)
-        return rows[:, 0] if rows.ndim == 2 and rows.shape[1] == 1 else rows
 
     def probe(self) -> tuple[str, ...]:
         """See Engine."""
-        if self._session is None:
-            raise DeviceLost("the session is closed")
-        return tuple(self._session.get_providers())
+        return self._session.providers()
 
     def memory(self) -> int:
         """See Engine. The CPU's memory is the process's."""
@@ -100,7 +85,7 @@ class OnnxCpuEngine:
 
     def close(self) -> None:
         """See Engine."""
-        self._session = None
+        self._session.close()
 
 
 def parts(batch: TokenBatch, most: int) -> Iterator[TokenBatch]:

@@ -2,13 +2,12 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 
 from gpuctl_serving.engines.budget import MIB
 from gpuctl_serving.engines.device_faults import classify
+from gpuctl_serving.engines.onnx_session import OnnxSession, session_options
 from gpuctl_serving.engines.protocol import (
     DeviceLost,
     EngineBroken,
@@ -21,7 +20,6 @@ from gpuctl_serving.engines.protocol import (
 )
 
 _CUDA = "CUDAExecutionProvider"
-_INT64 = "tensor(int64)"
 #: Share of the card the arena may take; the rest is for kernels' own memory and for neighbours.
 _ARENA_SHARE = 0.8
 
@@ -31,8 +29,7 @@ class OnnxCudaEngine:
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
-        self._session: Any = None
-        self._inputs: dict[str, type[np.generic]] = {}
+        self._session = OnnxSession()
 
     def load(self, model: Path) -> EngineFacts:
         """See Engine."""
@@ -45,14 +42,14 @@ class OnnxCudaEngine:
             ort.preload_dlls()
         limit = _arena_limit(self._spec.memory_mib)
         try:
-            session = ort.InferenceSession(str(model), self._options(), providers=[(_CUDA, _arena(limit))])
+            options = session_options(self._spec.threads)
+            session = ort.InferenceSession(str(model), options, providers=[(_CUDA, _arena(limit))])
         except Exception as failure:  # One class per status code, without a base.
             raise EngineBroken(f"ONNX Runtime cannot load {model.name}: {failure}") from failure
         if session.get_providers()[0] != _CUDA:
             found = ", ".join(session.get_providers())
             raise EngineBroken(f"ONNX Runtime put {model.name} on {found} though {_CUDA} was asked for")
-        self._session = session
-        self._inputs = {i.name: np.int64 if i.type == _INT64 else np.int32 for i in session.get_inputs()}
+        self._session.open(session)
         return EngineFacts(
             device="cuda",
             name=f"onnxruntime {ort.__version__}",
@@ -64,22 +61,16 @@ class OnnxCudaEngine:
 
     def infer(self, batch: TokenBatch) -> Rows:
         """See Engine."""
-        if self._session is None:
-            raise DeviceLost("the session is closed")
-        arrays = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.types}
-        feeds = {name: arrays[name].astype(dtype, copy=False) for name, dtype in self._inputs.items()}
         try:
-            rows = self._session.run(None, feeds)[0]
+            return self._session.run(batch)
+        except EngineError:
+            raise
         except Exception as failure:  # As above.
             raise self._named(failure) from failure
-        rows = np.asarray(rows, dtype=np.float32)
-        return rows[:, 0] if rows.ndim == 2 and rows.shape[1] == 1 else rows
 
     def probe(self) -> tuple[str, ...]:
         """See Engine."""
-        if self._session is None:
-            raise DeviceLost("the session is closed")
-        return tuple(self._session.get_providers())
+        return self._session.providers()
 
     def memory(self) -> int:
         """See Engine. ONNX Runtime does not tell what its arena holds."""
@@ -87,15 +78,7 @@ class OnnxCudaEngine:
 
     def close(self) -> None:
         """See Engine."""
-        self._session = None
-
-    def _options(self) -> Any:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self._spec.threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        return options
+        self._session.close()
 
     def _named(self, failure: Exception) -> EngineError:
         match classify(failure):
