@@ -81,8 +81,6 @@ settle_host() {
   chroot "$root" useradd --create-home --shell /bin/bash --groups docker --password '*' deploy
   echo 'deploy ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/deploy"
   chmod 0440 "$root/etc/sudoers.d/deploy"
-  # What Docker calls it; Debian keeps it in a package of its own name.
-  [[ -e $root/usr/bin/docker-init ]] || ln -s tini "$root/usr/bin/docker-init"
   mkdir -p "$root"/etc/{docker,cdi}
   cat >"$root/etc/ssh/sshd_config.d/bed.conf" <<'CONFIG'
 PermitRootLogin prohibit-password
