@@ -7,7 +7,7 @@ import { readNodeFacts } from "../../../cli/src/domain/preflight/read-facts.js";
 /** Whole nodes in test/golden/preflight: a good one, and four as people have them. */
 export const nodes = ["t4-ubuntu", "after-upgrade", "bare-ubuntu", "wsl2", "no-rights"] as const;
 /** Made by the script itself. */
-export const machines = ["debian-root", "debian-user", "debian-empty-environment", "busybox"] as const;
+export const machines = ["debian-root", "debian-user", "debian-empty-environment", "debian-docker", "busybox"] as const;
 export type Capture = (typeof nodes)[number] | (typeof machines)[number];
 
 /** Exit status, stdout and stderr of a probe, or that it was not asked. */

@@ -93,6 +93,19 @@ const cases: Readonly<Record<string, Case>> = {
   "storage-driver": ["warning", "t4-ubuntu", { "docker-info": info({ Driver: "vfs" }) }],
   cdi: ["ok", "t4-ubuntu", {}],
   "cdi-off": ["blocker", "t4-ubuntu", { "docker-version": engine("27.5.1"), "docker-info": info({ CDISpecDirs: [] }) }],
+  "cdi-spec-broken": [
+    "blocker",
+    "t4-ubuntu",
+    {
+      "docker-info": info({
+        DiscoveredDevices: null,
+        Warnings: [
+          "WARNING: IPv4 forwarding is disabled",
+          'CDI: Error associated with spec file /etc/cdi/other.yaml: conflicting device "nvidia.com/gpu=all" (specs "/etc/cdi/other.yaml", "/etc/cdi/nvidia.yaml")',
+        ],
+      }),
+    },
+  ],
   "port-free": ["ok", "wsl2", {}],
   "port-ours": ["ok", "t4-ubuntu", {}],
   "port-taken": ["blocker", "bare-ubuntu", {}, want({ bind: "203.0.113.7" })],

@@ -5,7 +5,11 @@ export const dockerProbes = {
   "docker-path": user(5, 'tool=$(command -v docker) || exit 127; printf \'%s\\n\' "$tool"; readlink -f "$tool"'),
   "docker-version": docker(10, "docker version --format '{{json .}}'"),
   "docker-info": docker(15, "docker info --format '{{json .}}'"),
-  "docker-ps": docker(15, "docker ps --no-trunc --format '{{json .}}'"),
+  // Field by field: with all of them Docker measures the size of every container first.
+  "docker-ps": docker(
+    15,
+    `docker ps --no-trunc --format '{"ID":{{json .ID}},"Names":{{json .Names}},"Image":{{json .Image}},"Labels":{{json .Labels}},"Ports":{{json .Ports}}}'`,
+  ),
   // With the containerd image store the images are not below Docker's own folder.
   "docker-disk": docker(
     15,

@@ -93,8 +93,10 @@ export interface Engine {
   containerdStore: boolean;
   /** Null when neither the engine nor its configuration says. */
   cdi: boolean | null;
-  /** CDI devices that the engine lists; null for an engine that lists none (before 28.2). */
+  /** CDI devices that the engine lists; null for an engine that lists none (before 28.2, or because there is none). */
   cdiDevices: readonly string[] | null;
+  /** What the engine finds wrong with CDI specifications: not readable, or two that name one device. */
+  cdiErrors: readonly string[];
   runtimes: readonly string[];
   liveRestore: boolean | null;
   compose: Seen<string>;

@@ -70,11 +70,19 @@ const failures: readonly (readonly [RegExp, Explain])[] = [
     }),
   ],
   [
-    /error mounting "[^"]*(?:nvidia|libcuda|libnv)[^"]*"|(?:libcuda|libnvidia-[a-z-]+)\.so\.[\d.]+["']?:? .*no such file/i,
+    /error mounting "[^"]*(?:nvidia|libcuda|libnv|cuda)[^"]*"/i,
     (commands) => ({
       code: "gpu-container-stale",
       what: "no GPU container starts: the CDI specification names libraries of another driver",
       next: [generate(commands)],
+    }),
+  ],
+  [
+    /error running (?:\w+ )?hook/i,
+    (commands) => ({
+      code: "gpu-container-hook-failed",
+      what: "no GPU container starts: a program that the CDI specification names has failed",
+      next: [generate(commands), "nvidia-ctk --version", `${commands.sudo}journalctl -u docker -n 50`],
     }),
   ],
   [

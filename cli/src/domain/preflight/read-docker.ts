@@ -39,6 +39,7 @@ function readEngine(answers: Answers, as: Engine["as"], server: string): NodeDoc
     containerdStore,
     cdi: readCdi(answers, info),
     cdiDevices: readDevices(info),
+    cdiErrors: textsAt(info, "Warnings").flatMap((warning) => /^CDI: (.*)/s.exec(warning)?.[1] ?? []),
     runtimes: typeof runtimes === "object" && runtimes !== null ? Object.keys(runtimes) : [],
     liveRestore: typeof liveRestore === "boolean" ? liveRestore : null,
     compose: readCompose(answers),
