@@ -2,6 +2,7 @@ import { mkdir, open, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { AuditEntry, AuditLog, Clock } from "../../ports.js";
 import { errorCode, storageFailure } from "../state/storage-failure.js";
+import { entryOf } from "./audit-line.js";
 
 /** One JSON line per action in `audit.jsonl`; each is a single append, so that writers at the same time never mix. */
 export class FileAuditLog implements AuditLog {
@@ -32,7 +33,10 @@ export class FileAuditLog implements AuditLog {
       if (errorCode(error) === "ENOENT") return "";
       throw storageFailure("could not read the audit", this.#file, error);
     });
-    return text.split("\n").flatMap(parse).slice(-last);
+    return text
+      .split("\n")
+      .flatMap((line) => entryOf(line) ?? [])
+      .slice(-last);
   }
 
   async #write(line: string): Promise<void> {
@@ -48,26 +52,5 @@ export class FileAuditLog implements AuditLog {
     } finally {
       await file.close();
     }
-  }
-}
-
-/** A line that is torn or foreign is left out: what follows it still counts. */
-function parse(line: string): AuditEntry[] {
-  try {
-    const value = JSON.parse(line) as Partial<Record<keyof AuditEntry, unknown>> | null;
-    if (typeof value !== "object" || value === null) return [];
-    const { at, author, action, release, detail } = value;
-    if (typeof at !== "string" || typeof author !== "string" || typeof action !== "string") return [];
-    return [
-      {
-        at,
-        author,
-        action,
-        release: typeof release === "string" ? (release as AuditEntry["release"]) : null,
-        detail: typeof detail === "string" ? detail : "",
-      },
-    ];
-  } catch {
-    return [];
   }
 }

@@ -11,10 +11,9 @@ import { currentUid } from "../state/directories.js";
 import { errorCode, storageFailure } from "../state/storage-failure.js";
 import { seal, unseal } from "./checksummed.js";
 import { HmacKey } from "./hmac-key.js";
+import { asRecord, recordName, safeId } from "./record-file.js";
 
 type Secrets = Readonly<Record<string, Readonly<Record<string, string>>>>;
-
-const recordName = /^r(\d+)-[0-9a-f]{8}\.json$/;
 
 /** Release records as checksummed files in `releases/`, each replaced atomically, secret values beside them. */
 export class FileReleaseStore implements ReleaseStore {
@@ -117,32 +116,10 @@ export class FileReleaseStore implements ReleaseStore {
   }
 
   #recordFile(id: ReleaseId): string {
-    return join(this.#directory, `${safe(id)}.json`);
+    return join(this.#directory, `${safeId(id)}.json`);
   }
 
   #secretsFile(id: ReleaseId): string {
-    return join(this.#directory, `${safe(id)}.secrets.json`);
+    return join(this.#directory, `${safeId(id)}.secrets.json`);
   }
-}
-
-/** An id becomes a file name: anything but an id is a bug, or an attempt to leave the directory. */
-function safe(id: ReleaseId): ReleaseId {
-  if (/^r\d+-[0-9a-f]{8}$/.test(id)) return id;
-  throw new Failed(`${id} is not a release id`, { nextSteps: ["gpuctl releases"] });
-}
-
-/** The checksum tells that gpuctl wrote it; this tells that this gpuctl understands it and that it sits under its own name. */
-function asRecord(body: unknown, name: string): { ok: true; record: ReleaseRecord } | { ok: false; because: string } {
-  const record = body as Partial<ReleaseRecord> | null;
-  if (typeof record !== "object" || record === null) return { ok: false, because: "it is not a release record" };
-  if ((record.schemaVersion as number | undefined) !== 1) {
-    return { ok: false, because: `it has schemaVersion ${String(record.schemaVersion)}, and this gpuctl reads 1` };
-  }
-  if (`${String(record.id)}.json` !== name) return { ok: false, because: `it is the record of ${String(record.id)}` };
-  if (record.number !== Number(recordName.exec(name)?.[1]))
-    return { ok: false, because: "its number is not the number of its id" };
-  if (typeof record.services !== "object" || !["candidate", "switched", "good", "failed"].includes(String(record.state))) {
-    return { ok: false, because: "it is incomplete" };
-  }
-  return { ok: true, record: record as ReleaseRecord };
 }
