@@ -1,7 +1,7 @@
 """The copy in memory: one index for each namespace, shared by searches, changed by one thread at a time."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,9 @@ from gpuctl_serving.index.ann.plan import FLAT
 from gpuctl_serving.index.ann.replica.delta import Delta
 from gpuctl_serving.index.store import Change, as_matrix
 from gpuctl_serving.index.vectors import Vectors
+
+#: Items that are brought up to date at once.
+_PIECE = 2048
 
 
 class Shared:
@@ -267,11 +270,14 @@ class Catalog:
         with self._changing, self._lock.writing():
             self._journals.pop(ns, None)
 
-    def catch_up(self, ns: int, index: VectorIndex) -> int:
-        """Brings an index being built up to what changed since it was last asked; how many items."""
+    def catch_up(self, ns: int, index: VectorIndex, pause: Callable[[], None] = lambda: None) -> int:
+        """Brings an index being built up to what changed since it was last asked; how many items.
+
+        `pause` is called between pieces of the work, and may raise.
+        """
         with self._changing, self._lock.writing():
             changed, self._journals[ns] = self._journals[ns], set()
-        self._refresh(index, changed)
+        self._refresh(index, changed, pause)
         return len(changed)
 
     def swap(self, ns: int, index: VectorIndex) -> int:
@@ -284,9 +290,16 @@ class Catalog:
                 self._indexes[ns] = index
         return len(changed)
 
-    def _refresh(self, index: VectorIndex, changed: set[int]) -> None:
-        # The database may be ahead of memory by what is being committed; that is then applied once more.
-        there, vectors = self.truth.of(sorted(changed))
-        index.remove(sorted(changed.difference(there.tolist())))
-        if len(there):
-            index.put(index.prepare(there, vectors))
+    def _refresh(
+        self, index: VectorIndex, changed: set[int], pause: Callable[[], None] = lambda: None
+    ) -> None:
+        items = sorted(changed)
+        # In pieces: all at once, the vectors of a large import would be in memory twice more.
+        for start in range(0, len(items), _PIECE):
+            part = items[start : start + _PIECE]
+            # The database may be ahead of memory by what is being committed; that is then applied once more.
+            there, vectors = self.truth.of(part)
+            index.remove(sorted(set(part).difference(there.tolist())))
+            if len(there):
+                index.put(index.prepare(there, vectors))
+            pause()

@@ -2,16 +2,17 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gpuctl_serving.index.ann.flat import FlatIndex
 from gpuctl_serving.index.ann.near import Effort, Items
 from gpuctl_serving.index.ann.plan import FLAT, Plan, Policy
 from gpuctl_serving.index.ann.promotion import Promoter
-from gpuctl_serving.index.ann.training import Pace, build
+from gpuctl_serving.index.ann.training import Abandoned, Pace, build
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.vectors import Vectors
 from tests.index.ann.support import DictTruth, clustered, unhurried
@@ -160,3 +161,37 @@ def test_an_index_over_its_threshold_is_promoted_by_itself_and_says_so(tmp_path:
             assert line in text
         recall = next(line for line in text.splitlines() if line.startswith("gpuctl_vector_recall_probe "))
         assert 0.95 <= float(recall.split()[1]) <= 1
+
+
+def test_what_changed_meanwhile_is_brought_in_piece_by_piece_and_can_be_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gpuctl_serving.index.catalog._PIECE", 100)
+    truth = DictTruth(D)
+    catalog = Catalog(D, truth)
+    catalog.apply(truth.put(range(1, 11), clustered(10, D)))
+    catalog.begin_rebuild(1)
+    catalog.apply(truth.put(range(11, 951), clustered(940, D)))
+    catalog.apply(truth.drop(range(500, 520)))
+    asked, of = [0], truth.of
+    sizes: list[int] = []
+
+    def counting(items: Sequence[int]) -> tuple[Items, Vectors]:
+        sizes.append(len(items))
+        return of(items)
+
+    monkeypatch.setattr(truth, "of", counting)
+    index = FlatIndex(D)
+
+    def stop() -> None:
+        asked[0] += 1
+        if asked[0] == 3:
+            raise Abandoned
+
+    with pytest.raises(Abandoned):
+        catalog.catch_up(1, index, stop)
+    assert len(index) == 300
+    # What was asked for is not asked for again: an abandoned index is dropped.
+    catalog.apply(truth.put(range(2001, 2151), clustered(150, D)))
+    assert catalog.catch_up(1, index) == 150
+    assert max(sizes) == 100

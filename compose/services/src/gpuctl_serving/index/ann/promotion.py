@@ -172,7 +172,7 @@ class Promoter(threading.Thread):
         for _ in range(_ROUNDS):
             self._tell("catching up", 0, 0)
             pace.pause()
-            if catalog.catch_up(ns, made) <= _LAST_CHANGES:
+            if catalog.catch_up(ns, made, pace.pause) <= _LAST_CHANGES:
                 break
         catalog.swap(ns, made)
 
