@@ -52,8 +52,8 @@ def started(
         child.communicate(timeout=10)
 
 
-def ask(port: int, method: str, path: str, body: object = None) -> tuple[int, object]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+def ask(port: int, method: str, path: str, body: object = None, timeout: float = 10) -> tuple[int, object]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     connection.request(method, path, None if body is None else orjson.dumps(body))
     response = connection.getresponse()
     return response.status, orjson.loads(response.read())
@@ -171,6 +171,24 @@ def test_a_delayed_fault_begins_after_the_instance_answers_publicly(
         control.traffic = "open"
         _, errors = process.communicate("\n", timeout=60)
         assert process.returncode == 0, errors
+
+
+def test_a_batch_that_hangs_is_run_again_within_its_requests_deadline(
+    faulty_code: Path, tiny: dict[str, Path], tmp_path: Path
+) -> None:
+    fault = tmp_path / "fault"
+    fault.write_text("")
+    with started(faulty_code, tiny["tiny-xlmr-embedder"], f"@{fault}") as (_, port):
+        until_ready(port)
+        right = ask(port, "POST", "/embed", {"inputs": "b"})
+        fault.write_text("hang")
+        # Only the batch that is running then hangs: its worker never reads the file again.
+        threading.Timer(3.0, fault.write_text, [""]).start()
+        began = time.monotonic()
+        status, answer = ask(port, "POST", "/embed", {"inputs": "a"}, timeout=60)
+        assert status == 200, answer
+        assert 3.0 < time.monotonic() - began < 30.0
+        assert ask(port, "POST", "/embed", {"inputs": "b"}) == right
 
 
 def test_without_a_fault_it_is_the_real_engine(faulty_code: Path, tiny: dict[str, Path]) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -17,7 +18,7 @@ __all__ = ["stage"]
 
 _BASE_ITEMS = 700
 #: Small lists and segments, so that a few hundred items are trained, sealed and trimmed.
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "index_type": "IVFFlat",
     "index_nlist": 8,
     "index_segment_mb": 1,

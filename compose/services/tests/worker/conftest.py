@@ -13,8 +13,10 @@ from tests.worker.support import ARGV, SPEC, Make
 def make() -> Iterator[Make]:
     made: list[WorkerEngine] = []
 
-    def one(hang: float = 30.0, pulse: float = 30.0, load: float = 30.0) -> WorkerEngine:
-        engine = WorkerEngine(SPEC, hang_seconds=hang, pulse_seconds=pulse, load_seconds=load, argv=ARGV)
+    def one(hang: float = 30.0, pulse: float = 30.0, load: float = 30.0, still: float = 30.0) -> WorkerEngine:
+        engine = WorkerEngine(
+            SPEC, hang_seconds=hang, pulse_seconds=pulse, load_seconds=load, still_seconds=still, argv=ARGV
+        )
         made.append(engine)
         return engine
 

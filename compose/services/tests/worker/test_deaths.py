@@ -87,6 +87,21 @@ def test_an_answer_that_is_late_is_a_hang(make: Make) -> None:
         engine.infer(batch([4]))
 
 
+def test_a_batch_that_computes_nothing_is_a_hang_long_before_it_is_late(make: Make) -> None:
+    engine = make(hang=600.0, still=1.0)
+    engine.load(Path("fine"))
+    with pytest.raises(WorkerHung, match="computed nothing for 1 s"):
+        engine.infer(batch([child.HANG]))
+
+
+def test_a_slow_batch_that_computes_is_waited_for(make: Make) -> None:
+    engine = make(still=1.0)
+    engine.load(Path("fine"))
+    assert len(engine.infer(batch([child.DAWDLE]))) == 1
+    time.sleep(1.5)
+    assert len(engine.infer(batch([4]))) == 1
+
+
 def test_a_stopped_process_is_a_hang_long_before_its_batch_is_late(make: Make) -> None:
     engine = make(hang=600.0, pulse=0.5)
     engine.load(Path("fine"))

@@ -30,15 +30,38 @@ def boot_ms() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
+class Usage(NamedTuple):
+    """What a process used so far."""
+
+    #: Processor seconds of all its threads, in the kernel's ticks of 10 ms.
+    seconds: float
+    #: Whether its first thread waits in a way that only the kernel can end: mostly for a disk.
+    waits_for_disk: bool
+
+
+def usage(pid: int) -> Usage | None:
+    """From `/proc`; None where there is none, or no such process."""
+    fields = _fields(pid)
+    if fields is None:
+        return None
+    ticks = int(fields[11]) + int(fields[12])
+    return Usage(ticks / os.sysconf("SC_CLK_TCK"), fields[0] == b"D")
+
+
 def start_time(pid: int) -> int | None:
     """Field 22 of `/proc/<pid>/stat`; None when there is no such process, or only its zombie."""
+    fields = _fields(pid)
+    return None if fields is None or fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def _fields(pid: int) -> list[bytes] | None:
+    """Of `/proc/<pid>/stat`, from the third on."""
     try:
         line = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
     # The command's name is in parentheses and may itself hold spaces and parentheses.
-    fields = line[line.rindex(b")") + 2 :].split()
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    return line[line.rindex(b")") + 2 :].split()
 
 
 def is_running(identity: ProcessIdentity) -> bool:

@@ -38,6 +38,8 @@ from gpuctl_serving.engines.worker.records import (
     Reply,
     Request,
 )
+from gpuctl_serving.engines.worker.stillness import STILL_SECONDS, Watch
+from gpuctl_serving.kit.process import usage
 
 #: A worker that misses its beats this long is stopped or stuck, whatever it works on.
 PULSE_SECONDS = 3.0
@@ -55,9 +57,9 @@ class WorkerEngine:
     """Runs the engine of `spec` in a process of its own.
 
     Raises what that engine raises; WorkerDied when the process is gone; WorkerHung when a batch takes
-    longer than `hang_seconds` or the process stops beating. After any DeviceLost it stays lost: close it
-    and make a new one. One call at a time runs, and one `infer_beside`; `kill`, `check` and `pid` are for any
-    thread.
+    longer than `hang_seconds`, the process stops beating or, on a CPU, computes nothing for
+    `still_seconds`. After any DeviceLost it stays lost: close it and make a new one. One call at a time runs,
+    and one `infer_beside`; `kill`, `check` and `pid` are for any thread.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class WorkerEngine:
         hang_seconds: float,
         load_seconds: float = LOAD_SECONDS,
         pulse_seconds: float = PULSE_SECONDS,
+        still_seconds: float = STILL_SECONDS,
         argv: Sequence[str] | None = None,
     ) -> None:
         self.spec = spec
         self._hang_seconds = hang_seconds
         self._load_seconds = load_seconds
         self._pulse_seconds = pulse_seconds
+        self._still_seconds = still_seconds
         self._argv = worker_argv() if argv is None else [*argv]
         self._main, self._side = Lane(), Lane()
         self._process: subprocess.Popen[bytes] | None = None
@@ -204,13 +208,23 @@ class WorkerEngine:
     def _wait(self, link: Link[Request, Reply], seconds: float) -> None:
         """Until there is an answer or the end of the process."""
         until = time.monotonic() + seconds
-        pulse = self._pulse
+        pulse, watch = self._pulse, self._watch()
         while not link.wait(min(2 * BEAT_SECONDS, max(0.0, until - time.monotonic()))):
             if self._beating and pulse is not None and pulse.late(self._pulse_seconds):
                 what = f"the engine's process stopped beating for {self._pulse_seconds:.0f} s"
                 raise self._lose(WorkerHung(what))
+            if self._beating and watch is not None and watch.hangs(time.monotonic()):
+                what = f"the engine's process computed nothing for {self._still_seconds:.0f} s"
+                raise self._lose(WorkerHung(what))
             if time.monotonic() >= until:
                 raise self._lose(WorkerHung(f"the engine did not answer within {seconds:.0f} s"))
+
+    def _watch(self) -> Watch | None:
+        """None for devices beside the CPU: whoever waits for a card computes nothing and is well."""
+        pid = self.pid
+        if self.spec.device != "cpu" or pid is None:
+            return None
+        return Watch(lambda: usage(pid), self._still_seconds)
 
     def _last_words(self) -> str:
         process = self._process
