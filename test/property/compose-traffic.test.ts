@@ -80,7 +80,7 @@ test("only what serves comes back by itself", () => {
   fc.assert(
     fc.property(found, fc.option(target), (start, to) => {
       for (const step of switchSteps(start, to, checkers))
-        if (step.kind === "set-restart") expect(step.policy).toBe(step.id === to ? "unless-stopped" : "no");
+        if (step.kind === "set-restart") expect(step.policy).toBe(step.id === to ? "always" : "no");
     }),
   );
 });

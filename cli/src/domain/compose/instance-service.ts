@@ -33,7 +33,6 @@ export function instanceService(node: ComposeNode, layout: HostLayout, instance:
     ...hardening,
     tmpfs: ["/tmp:size=512m,mode=1777,nosuid,nodev"],
     deploy: { resources: resourcesOf(node, instance) },
-    ulimits: { nofile: { soft: 65_536, hard: 65_536 } },
     healthcheck: {
       test: ["CMD", "python3", "-c", probe(insidePort[service])],
       interval: "10s",
@@ -42,8 +41,7 @@ export function instanceService(node: ComposeNode, layout: HostLayout, instance:
       start_period: secondsOf(node.budgets.load),
       start_interval: "2s",
     },
-    // A candidate that has not been switched to runs under `docker update --restart no`: one that exits while loading stays exited.
-    restart: "unless-stopped",
+    restart,
     stop_grace_period: secondsOf(Math.max(node.budgets.drain, ownDrainMs) + closingMs),
     logging,
     labels: labelsOf(node, instance),
@@ -52,6 +50,13 @@ export function instanceService(node: ComposeNode, layout: HostLayout, instance:
 
 /** What every container of ours goes without. */
 export const hardening = { read_only: true, cap_drop: ["ALL"], security_opt: ["no-new-privileges:true"] } as const;
+
+/**
+ * `unless-stopped` would not do: after an engine that crashed (not one that was restarted), Docker 28 ends what survived it and takes
+ * that for a person's stop. A candidate that was not switched to yet runs under `docker update --restart no`, so that one which
+ * exits while loading stays exited; Compose does not see that, and its file stays true.
+ */
+export const restart = "always";
 
 /** At most 100 MiB of logs a container, compressed; `docker logs` reads all of it. */
 export const logging = { driver: "local", options: { "max-size": "20m", "max-file": "5" } } as const;

@@ -1,6 +1,6 @@
 import { ConfigInvalid } from "../errors.js";
 import { containerUser, inside, insidePort, plainPort, tlsPort } from "./inside.js";
-import { bind, hardening, instanceService, logging, memoryLimit, modelVolumes } from "./instance-service.js";
+import { bind, hardening, instanceService, logging, memoryLimit, modelVolumes, restart } from "./instance-service.js";
 import { companionLabels } from "./labels.js";
 import { HostLayout } from "./layout.js";
 import { composeProject, slotName } from "./names.js";
@@ -99,8 +99,7 @@ function caddyService(
     // Caddy's binary carries this capability; with it out of reach the kernel refuses to start the binary at all.
     cap_add: ["NET_BIND_SERVICE"],
     deploy: { resources: { limits: { memory: memoryLimit(node), pids: 1024 } } },
-    ulimits: { nofile: { soft: 65_536, hard: 65_536 } },
-    restart: "unless-stopped",
+    restart,
     stop_grace_period: "45s",
     logging,
     labels: companionLabels(node, role),
@@ -131,7 +130,7 @@ function redisService(node: ComposeNode, { image, memory }: NonNullable<ComposeN
     // Above what it may keep: copies of buffers and its own tables.
     deploy: { resources: { limits: { memory: `${Math.ceil(memory * 1.5) + 64}m`, pids: 256 } } },
     healthcheck: { test: ["CMD", "redis-cli", "ping"], interval: "10s", timeout: "3s", retries: 3 },
-    restart: "unless-stopped",
+    restart,
     logging,
     labels: companionLabels(node, "redis"),
   };

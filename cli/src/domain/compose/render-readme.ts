@@ -82,12 +82,12 @@ function hostOf({ tls, bind }: ComposeNode): string {
 const startStop = (node: ComposeNode): string => `Stop and start
 --------------
 
-    docker compose stop            ends everything, requests first; nothing is lost
+    docker compose stop            ends everything, after the requests of this moment; no data is lost
     docker compose up --detach     puts everything back as it was, gates included
     docker compose restart ${node.services.length > 0 ? "proxy" : "ingress"}
                                    cuts the requests of this moment; the gates stay as they are
 
-After a reboot of the host, or a restart of Docker, what served comes back by itself.`;
+After a reboot of the host, or a restart of Docker, what served comes back by itself: also what was stopped by hand.`;
 
 function moving(layout: HostLayout, service: ServiceName): string {
   const [a, b] = [slotName(service, "a"), slotName(service, "b")];

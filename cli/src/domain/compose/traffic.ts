@@ -27,7 +27,7 @@ export type SwitchStep =
   /** Write the gate's file. */
   | { kind: "set-gate"; id: InstanceId; gate: Gate }
   /** `docker update --restart`: only what serves comes back by itself. */
-  | { kind: "set-restart"; id: InstanceId; policy: "unless-stopped" | "no" }
+  | { kind: "set-restart"; id: InstanceId; policy: "always" | "no" }
   /** Until every listener of the proxy has asked the instance and got this answer. */
   | { kind: "await-checked"; id: InstanceId; open: boolean; checkers: readonly string[] }
   /** Until the proxy counts no request in flight to it. */
@@ -36,7 +36,7 @@ export type SwitchStep =
 /** Lets an instance take public requests. Done again, it changes nothing. */
 export function openSteps({ id }: Pick<GateState, "id">, checkers: readonly string[]): readonly SwitchStep[] {
   return [
-    { kind: "set-restart", id, policy: "unless-stopped" },
+    { kind: "set-restart", id, policy: "always" },
     { kind: "set-gate", id, gate: "open" },
     { kind: "await-checked", id, open: true, checkers },
   ];
@@ -107,7 +107,7 @@ export function describeStep(step: SwitchStep): string {
     case "set-gate":
       return `gate      ${step.id}: ${step.gate}`;
     case "set-restart":
-      return `restart   ${step.id}: ${step.policy === "no" ? "not by itself" : "unless it is stopped"}`;
+      return `restart   ${step.id}: ${step.policy === "no" ? "not by itself" : "always"}`;
     case "await-checked":
       return `wait      until ${step.checkers.join(" and ")} saw ${step.id} ${step.open ? "open" : "closed"}`;
     case "await-idle":
