@@ -96,7 +96,6 @@ work=$(mktemp -d "$cache/making.XXXXXX")
 trap 'rm -rf --one-file-system "$work"' EXIT
 download sid "$cache/sid" "${from_sid[@]}"
 download "$suite" "$cache/tools" debootstrap
-[[ ${PREPARE_ONLY:-} == downloads ]] && exit 0
 mkdir -p "$work/debootstrap" "$cache/packages"
 dpkg-deb -x "$cache"/tools/debootstrap_*.deb "$work/debootstrap"
 
