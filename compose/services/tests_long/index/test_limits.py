@@ -17,7 +17,7 @@ Keep = Callable[[str, Any], None]
 DIMENSION = 384
 MILLION = 1_000_000
 #: While it grows: the lists of IVFFlat with their slack, then the codes beside them and their sample.
-GROWING_MIB = 4500
+GROWING_MIB = 3500
 #: Codes, places and the process itself, once it is IVFPQ and started anew.
 SERVING_MIB = 900
 SECOND_BATCH = 100_000
