@@ -8,6 +8,7 @@ import { quoteWord } from "./shell-line.js";
 /** Exit status of a script whose input ended early or did not arrive as it was sent. */
 export const damagedStatus = 65;
 
+const hash = `sum() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi | cut -c1-64; }`;
 /** `sync FILE` asks for these bytes only; where `sync` takes no file, everything is written out. */
 const durable = `durable() { sync "$1" 2>/dev/null || sync; }`;
 
@@ -27,7 +28,8 @@ export function saysMissing(stderr: string): boolean {
  */
 export function writeScript(path: string, bytes: number, mode: number): string {
   return [
-    `f=${quoteWord(path)}; n=${bytes}; m=${octal(mode)}; umask 077; ${durable}`,
+    // A script that says why it fails must not die of nobody listening any more, or what it made is left behind.
+    `trap '' PIPE; f=${quoteWord(path)}; n=${bytes}; m=${octal(mode)}; umask 077; ${durable}`,
     `if [ -d "$f" ]; then echo "$f is a directory" >&2; exit 1; fi`,
     `t=$(mktemp "$f.XXXXXXXX") || exit 1`,
     `trap 'rm -f "$t"' EXIT; trap 'exit 129' HUP; trap 'exit 143' TERM`,
@@ -53,7 +55,7 @@ function partOf(path: string, sha256: string): string {
 export function surveyScript(path: string, sha256: string): string {
   return [
     partOf(path, sha256),
-    `sum() { sha256sum | cut -c1-64; }`,
+    hash,
     `if [ -f "$f" ] && [ "$(sum <"$f")" = "$h" ]; then echo whole; exit 0; fi`,
     `if [ ! -f "$p" ]; then echo part 0 -; exit 0; fi`,
     `b=$(( $(wc -c <"$p") / ${blockBytes} ))`,
@@ -69,22 +71,32 @@ export interface SentFile {
   mode: number;
 }
 
+/** From where a file is sent: a block that the host has everything before, or the beginning after removing what is wrong. */
+export type SendFrom = { block: number } | "anew";
+
 /**
  * Writes stdin into the unfinished copy from a block on, and gives it the file's name when its hash is right. Every attempt
  * writes the same bytes at the same places, so two at once do no harm; a copy that is only short is kept for the next attempt.
  */
-export function receiveScript(file: SentFile, fromBlock: number): string {
+export function receiveScript(file: SentFile, from: SendFrom): string {
+  const block = from === "anew" ? 0 : from.block;
   return [
-    `${partOf(file.path, file.sha256)}; n=${file.bytes}; m=${octal(file.mode)}; umask 077; ${durable}`,
+    `trap '' PIPE; ${partOf(file.path, file.sha256)}; n=${file.bytes}; m=${octal(file.mode)}; umask 077; ${durable}; ${hash}`,
     `if [ -d "$f" ]; then echo "$f is a directory" >&2; exit 1; fi`,
-    ...(fromBlock === 0 ? [`rm -f "$p"`] : []),
-    `: >>"$p" && chmod "$m" "$p" || exit 1`,
-    `dd of="$p" bs=${blockBytes} seek=${fromBlock} conv=notrunc || exit 1`,
-    `if [ ! -f "$p" ]; then p="$f"; fi`,
-    `if [ "$(wc -c <"$p")" -lt "$n" ]; then echo "the input ended early" >&2; exit ${damagedStatus}; fi`,
-    `s=$(sha256sum <"$p" | cut -c1-64)`,
-    `if [ "$s" != "$h" ]; then [ "$p" = "$f" ] || rm -f "$p"; echo "its sha256 is $s, not $h" >&2; exit ${damagedStatus}; fi`,
-    `durable "$p"; if [ "$p" != "$f" ]; then mv -f "$p" "$f" || exit 1; fi; durable "$(dirname "$f")"`,
+    ...(from === "anew" ? [`rm -f "$p"`] : []),
+    `dd of="$p" bs=${blockBytes} seek=${block} conv=notrunc || exit 1`,
+    // Whoever sends the same file at the same time may give it its name at any moment.
+    `finish() {`,
+    `  if [ "$(wc -c <"$1")" -lt "$n" ]; then [ -f "$1" ] || return 1; echo "the input ended early" >&2; exit ${damagedStatus}; fi`,
+    `  s=$(sum <"$1")`,
+    `  if [ "$s" != "$h" ]; then`,
+    `    [ -f "$1" ] || return 1; [ "$1" = "$f" ] || rm -f "$1"; echo "its sha256 is $s, not $h" >&2; exit ${damagedStatus}`,
+    `  fi`,
+    `  durable "$1"; chmod "$m" "$1" || return 1`,
+    `  [ "$1" = "$f" ] || mv -f "$1" "$f" || return 1`,
+    `  durable "$(dirname "$f")"`,
+    `}`,
+    `finish "$p" || { [ ! -f "$p" ] && finish "$f"; }`,
   ].join("\n");
 }
 
@@ -93,10 +105,10 @@ export function modeScript(path: string, mode: number): string {
   return `chmod ${octal(mode)} ${quoteWord(path)}`;
 }
 
-/** Ends the process group that a framed script leads: politely, and two seconds later for good. */
+/** Ends the process group that a framed script leads: politely, and two seconds later for good what is left of it. */
 export function endGroupScript(leader: number): string {
-  const end = (signal: string): string => `{ kill -s ${signal} -- -${leader} || kill -s ${signal} ${leader}; } 2>/dev/null`;
-  return `${end("TERM")}; sleep 2; if kill -0 ${leader} 2>/dev/null; then ${end("KILL")}; fi; true`;
+  const send = (signal: string): string => `kill -s ${signal} -- -${leader} 2>/dev/null`;
+  return `${send("TERM")} || kill -s TERM ${leader} 2>/dev/null; sleep 2; ${send("KILL")}; true`;
 }
 
 function octal(mode: number): string {

@@ -1,0 +1,186 @@
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { execa } from "execa";
+import type { Milliseconds } from "../../domain/units.js";
+import type { Environment } from "../state/directories.js";
+import { whyOpensshFailed } from "./openssh-errors.js";
+import { unlessAborted } from "./time-limit.js";
+import type { HostAddress } from "./unreachable.js";
+
+/**
+ * A socket's path may have 104 bytes on some systems, its final zero among them. ssh first binds to the path and a dot with 16
+ * more characters, and tunnels lie beside it.
+ */
+const longestSocketPath = 103 - 17;
+/** What the far end prints when the connection stands and its shell works. */
+const readyWord = "gpuctl-ready";
+
+export interface OpensshOptions {
+  address: HostAddress;
+  /** The file of gpuctl.yaml, or null for what ssh would take. */
+  identityFile: string | null;
+  /** In place of the user's files, or null. */
+  knownHosts: string | null;
+  /** Files that are read for the message of a refused host key. */
+  acceptNew: boolean;
+  connectTimeout: Milliseconds;
+  keepalive: { every: Milliseconds; times: number };
+  /** In place of the user's and the system's configuration, or null. */
+  configFile: string | null;
+  env: Environment;
+}
+
+/** The process of ssh that holds one connection. */
+export interface Master {
+  readonly ended: boolean;
+  readonly env: Record<string, string>;
+  /** What it printed last. */
+  said(): string;
+  /** Arguments of a client, up to the script. */
+  clientArgs(): readonly string[];
+  /** Arguments that ask something of the master. */
+  controlArgs(what: "forward" | "exit", more?: readonly string[]): readonly string[];
+  /** A path in the folder that only this connection uses. */
+  pathOf(name: string): string;
+  close(): Promise<void>;
+}
+
+/** Starts it, and returns when the connection stands. Throws TargetUnreachable. */
+export async function startMaster(options: OpensshOptions, signal: AbortSignal): Promise<Master> {
+  signal.throwIfAborted();
+  const folder = await privateFolder();
+  const master = new MasterProcess(folder, options);
+  try {
+    await unlessAborted(master.ready, signal);
+    return master;
+  } catch (error) {
+    await master.close();
+    signal.throwIfAborted();
+    throw whyOpensshFailed(error, master.said(), options);
+  }
+}
+
+async function privateFolder(): Promise<string> {
+  const longest = (place: string): number => Buffer.byteLength(join(place, "gpuctl-XXXXXX", "m"));
+  const place = longest(tmpdir()) <= longestSocketPath ? tmpdir() : "/tmp";
+  const folder = await mkdtemp(join(place, "gpuctl-"));
+  await chmod(folder, 0o700);
+  return folder;
+}
+
+class MasterProcess implements Master {
+  readonly env: Record<string, string>;
+  readonly ready: Promise<void>;
+  readonly #folder: string;
+  readonly #address: HostAddress;
+  readonly #process: ReturnType<typeof startSsh>;
+  readonly #over: Promise<void>;
+  #ended = false;
+  #said = "";
+
+  constructor(folder: string, options: OpensshOptions) {
+    this.#folder = folder;
+    this.#address = options.address;
+    this.env = definedOnly(options.env);
+    this.#process = startSsh(masterArgs(this.pathOf("m"), options), this.env);
+    this.#process.stderr.on("data", (chunk: Buffer) => {
+      this.#said = (this.#said + chunk.toString()).slice(-4000);
+    });
+    this.#process.stdin.on("error", () => undefined);
+    this.#over = this.#process.then((result) => {
+      this.#ended = true;
+      if (result.exitCode === undefined && result.signal === undefined) this.#said = result.shortMessage ?? "";
+    });
+    this.ready = this.#untilReady();
+    this.ready.catch(() => undefined);
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  said(): string {
+    return this.#said;
+  }
+
+  clientArgs(): readonly string[] {
+    const { user, host } = this.#address;
+    // Without a master the client would make a connection of its own, with settings of its own: this ends it instead.
+    const noOther = ["-o", "ControlMaster=no", "-o", "ProxyCommand=false"];
+    return ["-F", "none", "-S", this.pathOf("m"), ...noOther, ...quiet, "-T", "-l", user, "--", host];
+  }
+
+  controlArgs(what: "forward" | "exit", more: readonly string[] = []): readonly string[] {
+    const { user, host } = this.#address;
+    return ["-F", "none", "-S", this.pathOf("m"), ...quiet, "-O", what, ...more, "-l", user, "--", host];
+  }
+
+  pathOf(name: string): string {
+    return join(this.#folder, name);
+  }
+
+  async close(): Promise<void> {
+    if (!this.#ended) {
+      const asked = { stdin: "ignore", reject: false, timeout: 2000, env: this.env, extendEnv: false } as const;
+      const exit = execa("ssh", this.controlArgs("exit"), asked);
+      this.#process.stdin.end();
+      await exit;
+      const kill = setTimeout(() => this.#process.kill("SIGKILL"), 1000);
+      this.#process.kill("SIGTERM");
+      await this.#over;
+      clearTimeout(kill);
+    }
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  #untilReady(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let heard = "";
+      this.#process.stdout.on("data", (chunk: Buffer) => {
+        heard = (heard + chunk.toString()).slice(-4000);
+        if (heard.includes(readyWord)) resolve();
+      });
+      void this.#over.then(() => reject(new Error(heard.trim())));
+    });
+  }
+}
+
+const quiet = ["-o", "LogLevel=ERROR", "-o", "BatchMode=yes"];
+
+function startSsh(args: readonly string[], env: Record<string, string>) {
+  // The far end ends when the pipe to it does: a master never outlives the process that it works for.
+  return execa("ssh", args, { stdin: "pipe", buffer: false, reject: false, env, extendEnv: false });
+}
+
+function masterArgs(socket: string, options: OpensshOptions): readonly string[] {
+  const { address, identityFile, knownHosts, acceptNew, connectTimeout, keepalive, configFile } = options;
+  const settings: Readonly<Record<string, string | number>> = {
+    ControlMaster: "yes",
+    ControlPath: socket,
+    ControlPersist: "no",
+    StrictHostKeyChecking: acceptNew ? "accept-new" : "yes",
+    ConnectTimeout: Math.max(1, Math.ceil(connectTimeout / 1000)),
+    ServerAliveInterval: Math.max(1, Math.ceil(keepalive.every / 1000)),
+    ServerAliveCountMax: keepalive.times,
+    ForwardAgent: "no",
+    ForwardX11: "no",
+    // Forwardings and commands of the user's configuration are for their terminal.
+    ClearAllForwardings: "yes",
+    PermitLocalCommand: "no",
+    RemoteCommand: "none",
+    ...(knownHosts === null ? {} : { UserKnownHostsFile: knownHosts.replaceAll("%", "%%") }),
+  };
+  return [
+    ...(configFile === null ? [] : ["-F", configFile]),
+    ...quiet,
+    ...Object.entries(settings).flatMap(([name, value]) => ["-o", `${name}=${value}`]),
+    ...(identityFile === null ? [] : ["-i", identityFile]),
+    ...["-T", "-l", address.user, "-p", String(address.port), "--", address.alias],
+    `echo ${readyWord}; exec cat >/dev/null`,
+  ];
+}
+
+function definedOnly(env: Environment): Record<string, string> {
+  return Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined));
+}

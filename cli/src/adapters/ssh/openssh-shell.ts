@@ -1,0 +1,90 @@
+import type { Duplex, Readable } from "node:stream";
+import { connect } from "node:net";
+import { execa } from "execa";
+import { cannotConnect, lastLines, type HostAddress } from "./unreachable.js";
+import type { HostShell, ScriptEvents, TunnelEnd } from "./host-shell.js";
+import { startMaster, type Master, type OpensshOptions } from "./openssh-master.js";
+
+/** Connects with the system's ssh: one master process holds the connection, every script is a client of it. */
+export async function connectOpenssh(options: OpensshOptions, signal: AbortSignal): Promise<HostShell> {
+  return new OpensshShell(options.address, await startMaster(options, signal));
+}
+
+class OpensshShell implements HostShell {
+  readonly status = "printed";
+  readonly #address: HostAddress;
+  readonly #master: Master;
+  /** Local sockets that lead to ports and sockets of the host, by what they lead to. */
+  readonly #forwards = new Map<string, Promise<string>>();
+
+  constructor(address: HostAddress, master: Master) {
+    this.#address = address;
+    this.#master = master;
+  }
+
+  get lost(): boolean {
+    return this.#master.ended;
+  }
+
+  start(script: string, input: Readable | null, events: ScriptEvents): Promise<() => void> {
+    let deaf = false;
+    let said = "";
+    const client = execa("ssh", [...this.#master.clientArgs(), script], {
+      stdin: input === null ? "ignore" : "pipe",
+      buffer: false,
+      reject: false,
+      encoding: "buffer",
+      env: this.#master.env,
+      extendEnv: false,
+    });
+    client.stdout.on("data", (chunk: Buffer) => deaf || events.stdout(chunk));
+    client.stderr.on("data", (chunk: Buffer) => {
+      said = (said + chunk.toString("utf8", Math.max(0, chunk.length - 2000))).slice(-2000);
+      if (!deaf) events.stderr(chunk);
+    });
+    // A script that ends without reading its input is not an error of ours.
+    client.stdin?.on("error", () => undefined);
+    if (client.stdin !== null) input?.pipe(client.stdin);
+    void client.then((result) => {
+      const said255 = lastLines(said) || this.#master.said();
+      if (!deaf) events.closed(result.exitCode === 255 && said255 !== "" ? new Error(said255) : null);
+    });
+    return Promise.resolve(() => {
+      deaf = true;
+      client.kill("SIGKILL");
+    });
+  }
+
+  async forward(to: TunnelEnd, signal: AbortSignal): Promise<Duplex> {
+    const end = "port" in to ? `127.0.0.1:${to.port}` : to.socket;
+    const local = this.#forwards.get(end) ?? this.#ask(end, signal);
+    this.#forwards.set(end, local);
+    try {
+      const socket = connect({ path: await local, allowHalfOpen: true });
+      return socket;
+    } catch (error) {
+      this.#forwards.delete(end);
+      throw error;
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#master.close();
+  }
+
+  /** The master listens on a socket of ours: nobody else can, and no port can be taken in between. */
+  async #ask(end: string, signal: AbortSignal): Promise<string> {
+    const local = this.#master.pathOf(`t${this.#forwards.size}`);
+    const { exitCode, stderr } = await execa("ssh", this.#master.controlArgs("forward", ["-L", `${local}:${end}`]), {
+      stdin: "ignore",
+      reject: false,
+      timeout: 10_000,
+      cancelSignal: signal,
+      env: this.#master.env,
+      extendEnv: false,
+    });
+    signal.throwIfAborted();
+    if (exitCode !== 0) throw cannotConnect(this.#address, `no tunnel to ${end}: ${lastLines(stderr)}`);
+    return local;
+  }
+}
