@@ -82,43 +82,50 @@ describe("containers as Docker shows them", () => {
   test("inspected: what runs, what was killed, what Docker could not start", () => {
     const [running, killed, foreign] = readInspect(capture("inspect.json"))!;
     expect(running).toMatchObject({
-      name: "gpuctl_shop_prod_embedder-a",
+      name: "gpuctl_shop_prod_embedder-b",
       state: "running",
-      pid: 41253,
-      restarts: 2,
+      pid: 27068,
+      restarts: 0,
       health: "healthy",
     });
-    expect(running?.startedAt).toBe(Date.parse("2026-11-21T08:00:01.987Z"));
-    expect(running?.finishedAt).toBeNull();
+    expect(running?.startedAt).toBe(Date.parse("2026-11-21T11:21:13.867Z"));
+    expect(foreign?.startedAt).toBeNull();
     expect(killed).toMatchObject({ state: "exited", pid: null, exitCode: 137, outOfMemory: true, restartPolicy: "no" });
     expect(foreign?.error).toContain("unresolvable CDI devices");
   });
 
   test("listed: by docker ps, by docker compose ps, and by an older Compose in one list", () => {
-    const [running, exited] = readListing(capture("ps.jsonl"));
-    expect(running).toMatchObject({ name: "gpuctl_shop_prod_embedder-a", state: "running", health: "healthy", pid: null });
-    expect(running?.labels).toMatchObject({ "dev.gpuctl.slot": "a", "dev.gpuctl.fingerprint": "7c9aaf78" });
-    expect(exited).toMatchObject({ state: "exited", exitCode: 137, health: null });
+    const byName = (name: string) => readListing(capture("ps.jsonl")).find((facts) => facts.name === name);
+    expect(byName("gpuctl_shop_prod_embedder-b")).toMatchObject({
+      state: "running",
+      health: "healthy",
+      pid: null,
+      labels: { "dev.gpuctl.slot": "b", "dev.gpuctl.instance": "embedder-r2-9f3ab2c1-b", "com.docker.compose.depends_on": "" },
+    });
+    expect(byName("gpuctl_shop_prod_embedder-cpu")).toMatchObject({ state: "exited", exitCode: 139, health: null });
     const composed = readListing(capture("compose-ps.jsonl"));
-    expect(composed.map(({ health, exitCode }) => [health, exitCode])).toEqual([
-      ["starting", 0],
-      [null, 0],
+    expect(composed.map(({ name, state, health, exitCode }) => [name.slice(17), state, health, exitCode])).toEqual([
+      ["embedder-a", "exited", null, 0],
+      ["embedder-b", "running", "healthy", 0],
+      ["embedder-cpu", "exited", null, 139],
+      ["proxy", "running", null, 0],
     ]);
     const old = `[${capture("compose-ps.jsonl").trim().split("\n").join(",")}]`;
     expect(readListing(old)).toEqual(composed);
+    expect(readListing('{"ID":"1","State":"running","Status":"Up 4 seconds (health: starting)"}')[0]?.health).toBe("starting");
   });
 
   test("as instances: a foreign container is none", () => {
     const [running, killed, foreign] = readInspect(capture("inspect.json"))!.map((facts) => observeContainer(facts, around));
     expect(running).toMatchObject({
-      id: "embedder-r12-9f3ab2c1-a",
-      process: { state: "running", pid: 41253 },
+      id: "embedder-r2-9f3ab2c1-b",
+      process: { state: "running", pid: 27068 },
       traffic: "open",
       inflight: 3,
       ended: null,
     });
     expect(killed).toMatchObject({
-      id: "embedder-r13-00c0ffee-b",
+      id: "embedder-r3-00c0ffee-a",
       process: { state: "exited", code: null, signal: "SIGKILL" },
       inflight: null,
       ended: "it needed more memory than its container may have and was killed",
@@ -130,10 +137,10 @@ describe("containers as Docker shows them", () => {
     ["paused", { gate: "paused" as const }, "exited", "closed"],
     ["closed", { gate: "closed" as const }, "exited", "closed"],
     ["open, so Docker is bringing it back", {}, "exited", "open"],
-    ["open, and the host was booted since", { bootedAt: Date.parse("2026-11-21T09:00:00Z") }, "stopped-by-reboot", "open"],
+    ["open, and the host was booted since", { bootedAt: Date.parse("2026-11-21T12:00:00Z") }, "stopped-by-reboot", "open"],
     [
       "paused, and the host was booted since",
-      { gate: "paused" as const, bootedAt: Date.parse("2026-11-21T09:00:00Z") },
+      { gate: "paused" as const, bootedAt: Date.parse("2026-11-21T12:00:00Z") },
       "exited",
       "closed",
     ],
