@@ -76,6 +76,8 @@ def connect(directory: Path, *, writable: bool) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA cache_size=-16384")
     connection.execute("PRAGMA journal_size_limit=67108864")
+    # Else every write that replaces something makes a file in /var/tmp, which a kill leaves there.
+    connection.execute("PRAGMA temp_store=MEMORY")
     if not writable:
         connection.execute("PRAGMA query_only=1")
     return connection

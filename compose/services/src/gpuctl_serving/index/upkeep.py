@@ -60,7 +60,10 @@ def _free_pages(core: Core) -> int:
     if not do("PRAGMA auto_vacuum").fetchone()[0]:
         # Made by an earlier release: once as a whole, from then on in pieces.
         do("PRAGMA auto_vacuum=INCREMENTAL")
+        # A second copy of everything, for once: too much for memory.
+        do("PRAGMA temp_store=FILE")
         do("VACUUM")
+        do("PRAGMA temp_store=MEMORY")
     return int(do("PRAGMA freelist_count").fetchone()[0])
 
 
