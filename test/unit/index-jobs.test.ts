@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { indexCompact, indexStats } from "../../cli/src/app/index-upkeep.js";
+import { indexCompact, indexRemove, indexStats } from "../../cli/src/app/index-upkeep.js";
 import { ms } from "../../cli/src/domain/units.js";
 import { Environment } from "../fakes/environment.js";
 import { failureOf } from "../support/lifecycle.js";
@@ -17,5 +17,16 @@ describe("an index that does not run", () => {
     const refused = await failureOf(indexCompact(environment.cli().ctx));
     expect(refused.because).toMatch(/`gpuctl index restore` \(pid \d+/);
     expect(refused.nextSteps).not.toContain("gpuctl deploy index");
+  });
+});
+
+describe("removing a namespace", () => {
+  it("wants its name twice, and says what to type", async () => {
+    const { ctx } = new Environment().cli();
+    for (const confirm of [undefined, "docs", "local"]) {
+      const refused = await failureOf(indexRemove(ctx, { namespace: "docs~undone", confirm }));
+      expect(refused.exit).toBe("usage");
+      expect(refused.nextSteps).toContain("gpuctl index remove docs~undone --confirm docs~undone");
+    }
   });
 });

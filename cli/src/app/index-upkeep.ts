@@ -42,6 +42,23 @@ export async function indexRebuild(ctx: Context): Promise<IndexFacts> {
   return runIndexJob(ctx, await requireIndex(ctx), `${indexBase}/rebuild`);
 }
 
+export interface RemoveRequest {
+  namespace: string;
+  confirm: string | undefined;
+}
+
+/** Removes a namespace with everything in it: what a migration kept, once it is not wanted any more. */
+export async function indexRemove(ctx: Context, request: RemoveRequest): Promise<IndexFacts> {
+  const { namespace, confirm } = request;
+  if (confirm !== namespace) {
+    throw new UsageError(`remove deletes everything in the namespace ${namespace}`, {
+      because: confirm === undefined ? "its name must be given to confirm that" : `${confirm} is not its name`,
+      nextSteps: ["gpuctl index stats", `gpuctl index remove ${namespace} --confirm ${namespace}`],
+    });
+  }
+  return runIndexJob(ctx, await requireIndex(ctx), `${indexBase}/namespaces/remove`, { namespace });
+}
+
 /** Reads everything and compares: by the running index, else by the offline tool. Throws Failed with every finding. */
 export async function indexVerify(ctx: Context, place: IndexPlace): Promise<IndexFacts> {
   const id = await servingIndex(ctx);

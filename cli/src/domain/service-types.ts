@@ -288,6 +288,12 @@ export interface Ready {
   reason: string | null;
 }
 
+/** `POST namespaces/remove`. */
+export interface Remove {
+  namespace: string;
+  wait?: boolean;
+}
+
 /** `POST namespaces/rename`. */
 export interface Rename {
   from: string;

@@ -127,6 +127,9 @@ def test_an_indexs_answers_are_what_its_document_says(tmp_path: Path) -> None:
             described("index"), "POST", f"{BASE}/namespaces/rename", index.post("namespaces/rename", renamed)
         )
         index.post("namespaces/rename", {"from": "other", "to": "default"})
+        index.post("add", {"items": [item], "namespace": "removed"})
+        removed = index.post("namespaces/remove", {"namespace": "removed"})
+        conforms(described("index"), "POST", f"{BASE}/namespaces/remove", removed)
         for kind in ("snapshot", "compact", "rebuild", "verify"):
             job = index.post(kind, {"wait": True})
             conforms(described("index"), "POST", f"{BASE}/{kind}", job)

@@ -11,13 +11,14 @@ from starlette.concurrency import iterate_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from gpuctl_serving.index import archive, upkeep
+from gpuctl_serving.index import archive, removal, upkeep
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.durable import manifest as manifests
 from gpuctl_serving.index.durable.files import stamp
 from gpuctl_serving.index.durable.snapshot import copy_to
 from gpuctl_serving.index.handover import Lost, Origin, forward
 from gpuctl_serving.index.maintenance import Job, Maintenance, Progress, Run
+from gpuctl_serving.index.requests import Remove, check_remove
 from gpuctl_serving.kit.app import json_response
 from gpuctl_serving.kit.body import read_json
 from gpuctl_serving.kit.errors import ServiceError, invalid, unavailable
@@ -53,6 +54,21 @@ class MaintenanceRoutes:
     async def compact(self, request: Request) -> Response:
         """`POST compact`."""
         return await self._by_writer(request, "compact", partial(upkeep.compact, self._core))
+
+    async def remove(self, request: Request) -> Response:
+        """`POST namespaces/remove`: its name at once, its items piece by piece."""
+        body = await read_json(request, Remove)
+        check_remove(body)
+        if not await self._core.read(lambda: self._is_there(body.namespace)):
+            raise ServiceError(
+                404, "NotFound", f"There is no namespace {body.namespace!r} here.", param="namespace"
+            )
+        run = partial(removal.remove, self._core, body.namespace)
+        return await self._by_writer(request, "remove", run, wait=body.wait)
+
+    def _is_there(self, namespace: str) -> bool:
+        with self._core.readers.snapshot() as snapshot:
+            return snapshot.namespace(namespace) is not None
 
     async def rebuild(self, request: Request) -> Response:
         """`POST rebuild`: of this instance's memory."""
@@ -97,11 +113,13 @@ class MaintenanceRoutes:
         }
         return StreamingResponse(_streamed(work), media_type="application/x-tar", headers=headers)
 
-    async def _by_writer(self, request: Request, kind: str, run: Run) -> Response:
+    async def _by_writer(
+        self, request: Request, kind: str, run: Run, *, wait: bool | None = None
+    ) -> Response:
         """The writer alone trims the log and gives pages back; a follower passes the request on."""
         worker = self._core.worker
         if worker.role != "follower":
-            return await self._here(request, kind, run)
+            return await self._here(request, kind, run, wait=wait)
         try:
             return await forward(
                 request, worker.elsewhere(), Origin.of(request), self._core.live.key, repeatable=True
@@ -113,9 +131,10 @@ class MaintenanceRoutes:
                 f"This instance is not the writer, and the one that is does not answer; no {kind}.",
             ) from None
 
-    async def _here(self, request: Request, kind: str, run: Run) -> Response:
-        body = await read_json(request, Wait) if await request.body() else Wait()
-        return await self._answer(self._maintenance.start_job(kind, run), wait=body.wait)
+    async def _here(self, request: Request, kind: str, run: Run, *, wait: bool | None = None) -> Response:
+        if wait is None:
+            wait = (await read_json(request, Wait)).wait if await request.body() else True
+        return await self._answer(self._maintenance.start_job(kind, run), wait=wait)
 
     async def _answer(self, job: Job, *, wait: bool) -> Response:
         if wait:

@@ -97,6 +97,14 @@ class Rename(msgspec.Struct, forbid_unknown_fields=True, rename={"source": "from
     keep: str | None = None
 
 
+class Remove(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST namespaces/remove`."""
+
+    namespace: str
+    #: False: answered at once with the job.
+    wait: bool = True
+
+
 class Lookup(msgspec.Struct, forbid_unknown_fields=True):
     """`POST items/lookup`."""
 
@@ -274,6 +282,11 @@ def check_rename(body: Rename) -> None:
             _namespace(name)
     if body.source == body.target:
         raise invalid("`from` and `to` are the same namespace. Name two.", "to")
+
+
+def check_remove(body: Remove) -> None:
+    """Raises what is wrong with a removal."""
+    _namespace(body.namespace)
 
 
 def check_lookup(lookup: Lookup) -> None:

@@ -77,6 +77,7 @@ class IndexService(ServiceBase):
             route("GET", f"{BASE}/items/{{id:path}}", lambda parts: parts.reading.item),
             route("GET", f"{BASE}/stats", lambda parts: parts.reading.stats),
             route("POST", f"{BASE}/namespaces/rename", lambda parts: parts.writing.rename),
+            route("POST", f"{BASE}/namespaces/remove", lambda parts: parts.upkeep.remove),
             route("POST", f"{BASE}/snapshot", lambda parts: parts.upkeep.snapshot),
             route("POST", f"{BASE}/compact", lambda parts: parts.upkeep.compact),
             route("POST", f"{BASE}/rebuild", lambda parts: parts.upkeep.rebuild),

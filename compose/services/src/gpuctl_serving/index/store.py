@@ -1,7 +1,7 @@
 """The writing side of the database: every change, and the log of changes. Used by one thread only."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,11 +141,14 @@ class Store:
         row = self._do("SELECT ns FROM namespaces WHERE name = ?", (namespace,)).fetchone()
         if row is None:
             return 0
-        known = self._known(row[0], list(dict.fromkeys(ids)))
-        for at, item in enumerate(known.values(), self.sequence + 1):
+        return self.delete_items(self._known(row[0], list(dict.fromkeys(ids))).values())
+
+    def delete_items(self, items: Collection[int]) -> int:
+        """Removes items that are there, by their numbers; how many."""
+        for at, item in enumerate(items, self.sequence + 1):
             self.rows.delete(at, item)
             self.ops.append(Delete(item))
-        return len(known)
+        return len(items)
 
     def embed(self, generation: Generation, made: Sequence[tuple[int, int, Vectors]]) -> int:
         """Stores (item, sequence, vector) of a generation being built; skips items that changed meanwhile."""

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from gpuctl_serving.index.ids import ItemId
 from gpuctl_serving.index.maintenance import State
 from gpuctl_serving.index.maintenance_routes import Wait
-from gpuctl_serving.index.requests import Add, Delete, Get, Lookup, Rename, Search, Values
+from gpuctl_serving.index.requests import Add, Delete, Get, Lookup, Remove, Rename, Search, Values
 from gpuctl_serving.openapi.common import Health, probes
 from gpuctl_serving.openapi.operation import BODY_ERRORS, ERRORS, Operation, Schema
 
@@ -199,6 +199,16 @@ OPERATIONS = [
         Renamed,
         (*_WRITE_ERRORS, 404),
         example={"from": "new", "to": "default", "keep": "old"},
+    ),
+    Operation(
+        "POST",
+        f"{BASE}/namespaces/remove",
+        "Removes a namespace with everything in it.",
+        Remove,
+        JobFacts,
+        (*BODY_ERRORS, 404, 409),
+        also=(202,),
+        example={"namespace": "default~before-1c0ffee1"},
     ),
     *(
         Operation(
