@@ -4,6 +4,8 @@ import type { HostFacts, ProjectFacts } from "../domain/doctor/facts.js";
 import type { DoctorFinding } from "../domain/doctor/finding.js";
 import { GpuctlError } from "../domain/errors.js";
 import type { Finding, HostInspector, ModelStore, TargetDriver } from "../ports.js";
+import type { NodeInspector } from "../ports/node-inspector.js";
+import { inspectNodes, type NodeReport } from "./doctor-nodes.js";
 
 /** What doctor needs of a project whose configuration could be loaded. */
 export interface DoctorProject {
@@ -11,6 +13,8 @@ export interface DoctorProject {
   models: Pick<ModelStore, "resolve" | "verify">;
   /** Null for a target that has no driver yet. */
   driver: Pick<TargetDriver, "observe"> | null;
+  /** Looks at the hosts of an environment that has some; absent where nothing can reach them. */
+  nodes?: NodeInspector;
 }
 
 /** `broken` is why the project could not be loaded; null when there is no project file. */
@@ -19,18 +23,28 @@ export type DoctorRequest = { host: HostInspector; signal: AbortSignal } & (
 );
 
 export interface DoctorReport {
+  /** About this machine and the project. */
   findings: readonly DoctorFinding[];
+  /** About each node of the environment; none for a target without nodes of its own. */
+  nodes: readonly NodeReport[];
+  /** Of all of them. */
   blockers: number;
   warnings: number;
   /** What was seen, for bug reports and scripts. */
   facts: HostFacts;
 }
 
-/** Looks at everything a deploy depends on, without changing anything and without a network. */
+/** Looks at everything a deploy depends on, without changing anything; without a network but that to the environment's own nodes. */
 export async function doctor(request: DoctorRequest): Promise<DoctorReport> {
   const [facts, project] = await Promise.all([request.host.inspect(request.signal), projectState(request)]);
   const findings = diagnose(facts, project);
-  return { findings, ...tally(findings), facts };
+  const nodes = await nodeReports(request, project);
+  return { findings, nodes, ...tally([...findings, ...nodes.flatMap((node) => node.findings)]), facts };
+}
+
+async function nodeReports({ project, signal }: DoctorRequest, state: ProjectState): Promise<readonly NodeReport[]> {
+  if (project?.nodes === undefined) return [];
+  return inspectNodes(project.config, project.nodes, state.state === "usable" ? state.facts.models : [], signal);
 }
 
 async function projectState(request: DoctorRequest): Promise<ProjectState> {

@@ -1,6 +1,6 @@
 import type { DoctorReport } from "../app/doctor.js";
+import { doctorReportText } from "../app/render/doctor-text.js";
 import { BaseCommand } from "../base-command.js";
-import { doctorText } from "../domain/doctor/diagnose.js";
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
 import { ConfigInvalid, GpuctlError, UsageError, type ExitCodeName } from "../domain/errors.js";
 
@@ -20,7 +20,7 @@ Changes nothing and uses no network. Exits with 5 when something would stop a de
   }
 
   override render(report: DoctorReport): string {
-    return doctorText(report.findings);
+    return doctorReportText(report);
   }
 
   override successExit({ blockers }: DoctorReport): ExitCodeName {

@@ -71,5 +71,5 @@ export const needs: NodeNeeds = {
   imageBytes: 9e9,
   modelBytes: 2.3e9,
   dataDirectory: "/var/lib/gpuctl",
-  own: { label: "gpuctl.environment", value: "shop/production" },
+  own: ["label=dev.gpuctl.project=shop", "label=dev.gpuctl.environment=production"],
 };

@@ -10,7 +10,14 @@ import {
 import { factsOf } from "./captures.js";
 
 const gpu = "GPU-5a1c3d0e-7b52-4f0a-9c1e-0d6a1f2b3c4d";
-const probe: GpuContainerProbe = { name: "gpuctl-probe-1", image: "services@sha256:1f0c", gpu, as: "user", look: "nvidia-smi" };
+const probe: GpuContainerProbe = {
+  name: "gpuctl-probe-1",
+  image: "services@sha256:1f0c",
+  gpu,
+  device: `nvidia.com/gpu=${gpu}`,
+  as: "user",
+  look: "nvidia-smi",
+};
 const facts = factsOf("t4-ubuntu");
 const judge = (result: GpuContainerResult, changes: Partial<GpuContainerProbe> = {}): ReturnType<typeof judgeGpuContainer> =>
   judgeGpuContainer({ ...probe, ...changes }, result, facts);
@@ -22,7 +29,7 @@ test("the probe gets the GPU as a service does, and nothing else: no network, no
       "--security-opt no-new-privileges --memory 512m --pids-limit 64 --log-driver none --device nvidia.com/gpu=" +
       `${gpu} --entrypoint nvidia-smi services@sha256:1f0c -L`,
   );
-  const nodes = gpuContainerCommand({ ...probe, gpu: null, as: "sudo", look: "device-nodes" });
+  const nodes = gpuContainerCommand({ ...probe, device: "nvidia.com/gpu=all", as: "sudo", look: "device-nodes" });
   expect(nodes.slice(0, 3)).toEqual(["sudo", "-n", "docker"]);
   expect(nodes).toContain("nvidia.com/gpu=all");
   expect(nodes.at(-1)).toContain("/dev/nvidiactl");

@@ -2,11 +2,10 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { LocalExecutor } from "../../../cli/src/adapters/exec/local-executor.js";
 import { collectNodeFacts } from "../../../cli/src/adapters/preflight/node-facts.js";
-import { preflightScript, shellQuote, type ScriptOptions } from "../../../cli/src/adapters/preflight/script.js";
+import { preflightScript, type ScriptOptions } from "../../../cli/src/adapters/preflight/script.js";
 import { Failed, TargetUnreachable } from "../../../cli/src/domain/errors.js";
 import { probeNames } from "../../../cli/src/domain/preflight/answers.js";
 import type { NodeFacts } from "../../../cli/src/domain/preflight/facts.js";
@@ -94,16 +93,6 @@ test("any path of a data directory arrives as it is", async () => {
   mkdirSync(join(folder, name));
   const facts = await look({ dataDirectory: join(folder, name), only: ["data-disk"] });
   expect(facts.dataDisk).toMatchObject({ seen: true, value: { path: join(folder, name) } });
-});
-
-test("quoting gives the shell back what it was given", () => {
-  const text = fc.string({ unit: "grapheme", maxLength: 30 }).filter((value) => !value.includes("\0"));
-  fc.assert(
-    fc.property(text, (value) => {
-      expect(execFileSync("sh", ["-c", `printf %s ${shellQuote(value)}`]).toString()).toBe(value);
-    }),
-    { numRuns: 40 },
-  );
 });
 
 describe("tools that are not as they should be", () => {

@@ -1,4 +1,5 @@
 import { probeNames, scriptBegin, scriptEnd, skippedWord, type ProbeName } from "../../domain/preflight/answers.js";
+import { quoteWord } from "../../domain/ssh/shell-line.js";
 import { dockerProbes } from "./docker-probes.js";
 import { gpuProbes } from "./gpu-probes.js";
 import { machineProbes } from "./machine-probes.js";
@@ -12,11 +13,6 @@ const probes: Readonly<Record<Exclude<ProbeName, "sudo" | "docker-access">, Prob
 
 /** Bytes of one stream of one probe; a probe that says more has said nothing of use. */
 const longest = 300_000;
-
-/** Puts a text into single quotes for a POSIX shell. */
-export function shellQuote(text: string): string {
-  return `'${text.replaceAll("'", String.raw`'\''`)}'`;
-}
 
 export interface ScriptOptions {
   /** Where the node is to keep models, index and records. */
@@ -35,11 +31,11 @@ export function preflightScript({ dataDirectory, longestProbe = 15, only = probe
   const records = probeNames.filter((name) => isAsked(name, only)).map((name) => record(name, longestProbe));
   return [
     "gpuctl_preflight() {",
-    `data=${shellQuote(dataDirectory)}`,
+    `data=${quoteWord(dataDirectory)}`,
     prelude,
-    `printf '\\n%s\\n' ${shellQuote(scriptBegin)}`,
+    `printf '\\n%s\\n' ${quoteWord(scriptBegin)}`,
     ...records,
-    `printf '%s\\n' ${shellQuote(scriptEnd)}`,
+    `printf '%s\\n' ${quoteWord(scriptEnd)}`,
     "}",
     // Called at the end, so that a script that arrived in part does nothing.
     "gpuctl_preflight",
@@ -57,7 +53,7 @@ function record(name: ProbeName, longestProbe: number): string {
   if (name === "sudo") return 'say sudo "$sudo_status" "$sudo_says"';
   if (name === "docker-access") return findDocker(Math.min(10, longestProbe));
   const { runner, seconds, script } = probes[name];
-  return `probe ${name} ${runner} ${Math.min(seconds, longestProbe)} ${shellQuote(script)}`;
+  return `probe ${name} ${runner} ${Math.min(seconds, longestProbe)} ${quoteWord(script)}`;
 }
 
 /**

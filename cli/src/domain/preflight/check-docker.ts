@@ -1,7 +1,7 @@
 import { blocker, ok, warning, type DoctorFinding } from "../doctor/finding.js";
 import { commandsFor, type SystemCommands } from "./commands.js";
 import type { Engine, NodeFacts } from "./facts.js";
-import { names, wantsGpu, type NodeNeeds } from "./needs.js";
+import { levelFor, names, wantsGpu, type NodeNeeds } from "./needs.js";
 import { lastLine } from "./read-machine.js";
 import { atLeast } from "./versions.js";
 
@@ -92,20 +92,21 @@ function checkCdi(engine: Engine, { sudo, restartDocker }: SystemCommands, needs
   if (wanting.length === 0 || !atLeast(engine.server, leastEngine)) return [];
   const byDefault = atLeast(engine.server, cdiByDefault);
   const enabled = engine.cdi ?? byDefault;
-  if (enabled) return [checkSpecs(engine, sudo)];
+  const level = levelFor(wanting);
+  if (enabled) return [checkSpecs(engine, sudo, level)];
   const because = byDefault
     ? `it is switched off in Docker's configuration, and ${names(wanting)} wants a GPU`
     : `before 28.2 it is off unless it is switched on, and ${names(wanting)} wants a GPU`;
   const restart = engine.liveRestore === true ? restartDocker : `${restartDocker}, which restarts every container`;
   const next = [`in /etc/docker/daemon.json: { "features": { "cdi": true } }  (${sudo}nano /etc/docker/daemon.json)`, restart];
-  return [blocker("Docker", "cdi-off", `Docker ${engine.server} has CDI switched off`, because, next)];
+  return [level("Docker", "cdi-off", `Docker ${engine.server} has CDI switched off`, because, next)];
 }
 
 /** Docker's own complaints: a device that two specifications name is given to nobody. */
-function checkSpecs({ cdiErrors }: Engine, sudo: string): DoctorFinding {
+function checkSpecs({ cdiErrors }: Engine, sudo: string, level: typeof blocker): DoctorFinding {
   const [first, ...others] = cdiErrors.map((error) => lastLine(error.replaceAll("\n", " ")));
   if (first === undefined) return ok("Docker", "cdi", "Docker can give GPUs to containers by CDI");
   const because = others.length === 0 ? first : `${first} (and ${others.length} more)`;
   const next = ["ls -l /etc/cdi /var/run/cdi", `${sudo}rm the file that is wrong, or the older of two`, "docker info | grep CDI"];
-  return blocker("Docker", "cdi-spec-broken", "Docker cannot use the CDI specifications", because, next);
+  return level("Docker", "cdi-spec-broken", "Docker cannot use the CDI specifications", because, next);
 }

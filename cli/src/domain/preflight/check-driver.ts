@@ -1,29 +1,31 @@
 import { blocker, ok, warning, type DoctorFinding } from "../doctor/finding.js";
+import { cdiDeviceFor, cdiDevices } from "./cdi-device.js";
 import { commandsFor } from "./commands.js";
 import type { CdiSpec, NodeFacts, XidEvent } from "./facts.js";
-import { names, wantsGpu, type NodeNeeds } from "./needs.js";
+import { levelFor, names, wantsGpu, type NodeNeeds, type ServiceNeeds } from "./needs.js";
 
 /** The driver's three versions, what the kernel said of it, and what may change it; only where a GPU is wanted and answers. */
 export function checkDriver(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
-  if (!needs.services.some(wantsGpu)) return [];
+  const wanting = needs.services.filter(wantsGpu);
+  if (wanting.length === 0) return [];
   const wsl = facts.system.seen && facts.system.value.wsl === 2;
   const answers = facts.smi.state === "gpus";
   return [
-    ...(answers && !wsl ? checkVersions(facts) : []),
+    ...(answers && !wsl ? checkVersions(facts, levelFor(wanting)) : []),
     ...checkXids(facts),
     ...(wsl ? [] : [...checkPersistence(facts), ...checkHolds(facts)]),
   ];
 }
 
 /** Loaded module, module on disk and libraries are one set: any difference breaks new containers now, or after the next boot. */
-function checkVersions(facts: NodeFacts): DoctorFinding[] {
+function checkVersions(facts: NodeFacts, level: typeof blocker): DoctorFinding[] {
   const { loaded, onDisk, library, secureBoot } = facts.driver;
   const { sudo } = commandsFor(facts);
   if (!loaded.seen) return [];
   if (library.seen && library.value !== loaded.value) {
     const because = `the kernel module is ${loaded.value} and the libraries are ${library.value}: what runs goes on, but no new container can use the GPU`;
     const what = "the NVIDIA driver was upgraded and the machine not restarted";
-    return [blocker("GPU", "driver-mismatch", what, because, [`${sudo}reboot`])];
+    return [level("GPU", "driver-mismatch", what, because, [`${sudo}reboot`])];
   }
   if (onDisk.seen && onDisk.value !== loaded.value) {
     const because = `the kernel module is ${loaded.value} now and will be ${onDisk.value} after the next boot, with libraries ${library.seen ? library.value : "unknown"}`;
@@ -118,6 +120,7 @@ function covers(pattern: string, name: string): boolean {
 export function checkToolkit(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
   const wanting = needs.services.filter(wantsGpu);
   if (wanting.length === 0) return [];
+  const level = levelFor(wanting);
   const { toolkit } = facts;
   const { installToolkit, sudo } = commandsFor(facts);
   const generate = `${sudo}nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`;
@@ -139,10 +142,14 @@ export function checkToolkit(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[
   const specs = toolkit.specs.value;
   if (specs.length === 0) {
     const because = `neither /etc/cdi nor /var/run/cdi has one for nvidia.com/gpu, and ${names(wanting)} wants a GPU`;
-    return [...findings, blocker("GPU", "cdi-spec-missing", "no CDI specification of NVIDIA GPUs", because, [generate])];
+    return [...findings, level("GPU", "cdi-spec-missing", "no CDI specification of NVIDIA GPUs", because, [generate])];
   }
   const inForce = specs.filter((spec) => !isShadowed(spec, specs));
-  return [...findings, ...inForce.flatMap((spec) => checkSpec(spec, facts, generate)), ...checkDevices(facts, needs, generate)];
+  return [
+    ...findings,
+    ...inForce.flatMap((spec) => checkSpec(spec, facts, generate, level)),
+    ...checkDevices(facts, wanting, generate),
+  ];
 }
 
 /** /var/run/cdi goes before /etc/cdi, device by device: an old file in the latter does no harm. */
@@ -151,36 +158,31 @@ function isShadowed(spec: CdiSpec, specs: readonly CdiSpec[]): boolean {
   return spec.path.startsWith("/etc/cdi/") && spec.devices.length > 0 && spec.devices.every((device) => fresh.has(device));
 }
 
-function checkSpec(spec: CdiSpec, { driver, access, system }: NodeFacts, generate: string): DoctorFinding[] {
-  const { sudo } = commandsFor({ access, system });
+function checkSpec(spec: CdiSpec, facts: NodeFacts, generate: string, level: typeof blocker): DoctorFinding[] {
+  const { driver } = facts;
+  const { sudo } = commandsFor(facts);
   const again = spec.path.startsWith("/var/run/cdi/") ? `${sudo}systemctl restart nvidia-cdi-refresh` : generate;
   if (spec.missingHooks.length > 0) {
     const because = `${spec.path} starts ${spec.missingHooks.join(" and ")}, which is not there`;
-    return [blocker("GPU", "cdi-hook-missing", "the CDI specification names a program that is missing", because, [again])];
+    return [level("GPU", "cdi-hook-missing", "the CDI specification names a program that is missing", because, [again])];
   }
   // One that fits the libraries of an upgrade will be right after the restart that the upgrade wants anyway.
   const upgraded = driver.library.seen && driver.library.value === spec.driver;
   if (spec.driver !== null && driver.loaded.seen && spec.driver !== driver.loaded.value && !upgraded) {
     const because = `${spec.path} was made for driver ${spec.driver}, and ${driver.loaded.value} is loaded: its libraries are not there, so no container starts`;
-    return [blocker("GPU", "cdi-spec-stale", "the CDI specification is that of another driver", because, [again])];
+    return [level("GPU", "cdi-spec-stale", "the CDI specification is that of another driver", because, [again])];
   }
   return [];
 }
 
-/** What Docker lists where it lists devices, else what the specifications name. */
-function checkDevices({ docker, toolkit }: NodeFacts, { services }: NodeNeeds, generate: string): DoctorFinding[] {
-  const listed = docker.state === "reachable" ? docker.cdiDevices : null;
-  const named = toolkit.specs.seen ? toolkit.specs.value.flatMap(({ devices }) => devices) : [];
-  const devices = new Set((listed ?? named).filter((device) => device.startsWith("nvidia.com/gpu=")));
-  const missing = services.filter((service) => wantsGpu(service) && !devices.has(cdiDevice(service.gpu)));
-  if (missing.length === 0) return [ok("GPU", "cdi-devices", `CDI devices: ${[...devices].join(", ")}`)];
-  const wanted = [...new Set(missing.map(({ gpu }) => cdiDevice(gpu)))].join(" and ");
-  const because = `${listed === null ? "the specifications name" : "Docker lists"} ${devices.size === 0 ? "none" : [...devices].join(", ")}`;
-  // On WSL2 a specification names all GPUs at once and none of them alone.
-  const whole = devices.has(cdiDevice(null)) ? ["or in gpuctl.yaml, leave out gpu: for these services"] : [];
-  const next = [generate, "nvidia-ctk cdi list", ...whole];
-  return [blocker("GPU", "cdi-device-missing", `no CDI device ${wanted}`, because, next)];
+function checkDevices(facts: NodeFacts, wanting: readonly ServiceNeeds[], generate: string): DoctorFinding[] {
+  const devices = cdiDevices(facts);
+  const missing = wanting.filter(({ gpu }) => cdiDeviceFor(facts, gpu) === null);
+  if (missing.length === 0) return [ok("GPU", "cdi-devices", `CDI devices: ${devices.join(", ")}`)];
+  const wanted = [...new Set(missing.map(({ gpu }) => gpu ?? "all GPUs"))].join(" and ");
+  const listed = facts.docker.state === "reachable" && facts.docker.cdiDevices !== null;
+  const because = `${listed ? "Docker lists" : "the specifications name"} ${devices.length === 0 ? "none" : devices.join(", ")}`;
+  return [
+    levelFor(missing)("GPU", "cdi-device-missing", `no CDI device for ${wanted}`, because, [generate, "nvidia-ctk cdi list"]),
+  ];
 }
-
-/** The CDI device of a reserved GPU; all of the node for a service that reserves none. */
-export const cdiDevice = (gpu: string | null): string => `nvidia.com/gpu=${gpu ?? "all"}`;

@@ -4,7 +4,7 @@ import type { SystemFacts } from "../doctor/facts.js";
 import { driverMajor, type Gpu, type NvidiaSmi } from "../nvidia-smi.js";
 import { commandsFor } from "./commands.js";
 import type { Container, GpuProcess, NodeFacts } from "./facts.js";
-import { names, wantsGpu, type NodeNeeds, type ServiceNeeds } from "./needs.js";
+import { isOwn, names, wantsGpu, type NodeNeeds, type ServiceNeeds } from "./needs.js";
 
 /** The driver branch that hosts are prepared with and images are built for. */
 const leastDriver = 580;
@@ -200,9 +200,9 @@ function usersOf({ uuid }: Gpu, { gpuProcesses, docker }: NodeFacts, needs: Node
   return processes.map((process) => userOf(process, containers, needs));
 }
 
-function userOf(process: GpuProcess, containers: readonly Container[], { own }: NodeNeeds): VramUser {
+function userOf(process: GpuProcess, containers: readonly Container[], needs: NodeNeeds): VramUser {
   const container = containers.find(({ id }) => id === process.container);
   const pid = process.pid === null ? "" : ` (pid ${process.pid})`;
   const who = container === undefined ? `${process.name}${pid}` : `the container ${container.name}${pid}`;
-  return { who, usedMiB: process.usedMiB ?? 0, own: container?.labels[own.label] === own.value };
+  return { who, usedMiB: process.usedMiB ?? 0, own: container !== undefined && isOwn(container, needs) };
 }

@@ -1,7 +1,7 @@
 import { blocker, ok, warning, type DoctorFinding } from "../doctor/finding.js";
 import { commandsFor } from "./commands.js";
 import type { Container, NodeFacts, NodeNetwork, Published } from "./facts.js";
-import type { NodeNeeds, ServiceNeeds } from "./needs.js";
+import { isOwn, type NodeNeeds, type ServiceNeeds } from "./needs.js";
 import { collides, isLoopback, isPublic, isWildcard, within } from "./network.js";
 
 /** The public ports: free or ours, on an address that the node has, and not open to more people than was said. */
@@ -25,8 +25,6 @@ function checkBind({ addresses }: NodeNetwork, { bind }: NodeNeeds): DoctorFindi
 
 const containersOf = ({ docker }: NodeFacts): readonly Container[] =>
   docker.state === "reachable" && docker.containers.seen ? docker.containers.value : [];
-
-const isOwn = ({ labels }: Container, { own }: NodeNeeds): boolean => labels[own.label] === own.value;
 
 function checkPorts(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
   const { listeners } = facts.network;

@@ -1,7 +1,7 @@
 import { unheldPackages } from "./check-driver.js";
 import { isThere } from "./check-machine.js";
 import type { NodeFacts } from "./facts.js";
-import { wantsGpu, type NodeNeeds } from "./needs.js";
+import { settleDevices, wantsGpu, type NodeNeeds } from "./needs.js";
 
 /** A repair that `--fix` may make once a person has agreed to it. Nothing here restarts Docker, a container or the machine, or touches a driver. */
 export interface Fix {
@@ -19,7 +19,7 @@ export interface Fix {
 /** The safe repairs of a node, in the order in which they are to be made. None without the rights to make them. */
 export function planFixes(facts: NodeFacts, needs: NodeNeeds): Fix[] {
   if (facts.access.root.by === "none") return [];
-  const gpu = needs.services.some(wantsGpu) ? [persistence(facts), hold(facts), specification(facts)] : [];
+  const gpu = settleDevices(needs, facts).services.some(wantsGpu) ? [persistence(facts), hold(facts), specification(facts)] : [];
   return [dataDirectory(facts, needs), ...gpu]
     .filter((fix) => fix !== null)
     .map((fix) => ({ ...fix, argv: asRoot(facts, fix.argv) }));

@@ -1,5 +1,4 @@
 import { blocker, ok, warning, type DoctorFinding } from "../doctor/finding.js";
-import { cdiDevice } from "./check-driver.js";
 import { commandsFor, type SystemCommands } from "./commands.js";
 import type { NodeFacts } from "./facts.js";
 import { explainGpuFailure } from "./gpu-container-errors.js";
@@ -10,8 +9,10 @@ export interface GpuContainerProbe {
   name: string;
   /** Image that is on the node already; nothing is pulled. */
   image: string;
-  /** UUID of the reserved GPU or MIG instance; null for all. */
+  /** UUID of the reserved GPU or MIG instance, which it must see; null when any will do. */
   gpu: string | null;
+  /** Its CDI name on this node (`cdiDeviceFor`). */
+  device: string;
   /** As whom the engine answers. */
   as: "user" | "sudo";
   /** What is asked inside: the driver's own tool, or only whether its device nodes are there. */
@@ -24,22 +25,23 @@ type Argv = readonly [string, ...string[]];
  * `docker run` of the probe: no network, nothing writable, and the GPU by CDI exactly as a service gets it. `nvidia-smi` is mounted
  * by the CDI specification, so the image needs none; where a specification leaves it out, the device nodes are looked at.
  */
-export function gpuContainerCommand({ name, image, gpu, as, look }: GpuContainerProbe): Argv {
+export function gpuContainerCommand({ name, image, device, as, look }: GpuContainerProbe): Argv {
   const hardening = ["--network", "none", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"];
   const limits = ["--memory", "512m", "--pids-limit", "64", "--log-driver", "none"];
   const run = ["run", "--rm", "--pull", "never", "--name", name, "--label", "gpuctl.probe=gpu", ...hardening, ...limits];
   const what =
     look === "nvidia-smi" ? ["--entrypoint", "nvidia-smi", image, "-L"] : ["--entrypoint", "/bin/sh", image, "-c", nodesScript];
-  return docker(as, [...run, "--device", cdiDevice(gpu), ...what]);
+  return dockerCommand(as, [...run, "--device", device, ...what]);
 }
 
 const nodesScript = "for node in /dev/nvidiactl /dev/dxg; do [ -c $node ] && echo device node $node && exit 0; done; exit 3";
 
 /** Removes a probe that did not end by itself. */
 export const removeGpuContainer = ({ name, as }: Pick<GpuContainerProbe, "name" | "as">): Argv =>
-  docker(as, ["rm", "--force", "--volumes", name]);
+  dockerCommand(as, ["rm", "--force", "--volumes", name]);
 
-function docker(as: GpuContainerProbe["as"], args: readonly string[]): Argv {
+/** A command for the engine, as whoever it answers. */
+export function dockerCommand(as: GpuContainerProbe["as"], args: readonly string[]): Argv {
   return as === "sudo" ? ["sudo", "-n", "docker", ...args] : ["docker", ...args];
 }
 
@@ -65,7 +67,7 @@ export function judgeGpuContainer(
   }
   if (result.code !== 0) return refused(result, commands, facts);
   const seen = result.stdout.split(/\r?\n/).filter((line) => /^GPU \d+: |^\s+MIG |^device node /.test(line));
-  const device = cdiDevice(probe.gpu);
+  const { device } = probe;
   if (seen.length === 0) {
     const because = `${probe.look} said nothing of one: ${result.stdout.trim().slice(0, 120) || "no output"}`;
     const next = [reproduce(probe), "nvidia-ctk cdi list"];
@@ -90,7 +92,7 @@ export function judgeGpuContainer(
 }
 
 const reproduce = (probe: GpuContainerProbe): string =>
-  `${probe.as === "sudo" ? "sudo " : ""}docker run --rm --device ${cdiDevice(probe.gpu)} --entrypoint nvidia-smi ${probe.image} -L`;
+  `${probe.as === "sudo" ? "sudo " : ""}docker run --rm --device ${probe.device} --entrypoint nvidia-smi ${probe.image} -L`;
 
 function refused(
   { code, stdout, stderr }: NonNullable<GpuContainerResult>,

@@ -5,10 +5,11 @@ import { checkGpus } from "./check-gpu.js";
 import { checkAccess, checkClock, checkDisks, checkNodeMemory, checkNodeSystem } from "./check-machine.js";
 import { checkNetwork } from "./check-network.js";
 import type { NodeFacts } from "./facts.js";
-import type { NodeNeeds } from "./needs.js";
+import { settleDevices, type NodeNeeds } from "./needs.js";
 
 /** Every finding about a node for what an environment wants of it, in the report's order. */
-export function judgeNode(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
+export function judgeNode(facts: NodeFacts, wanted: NodeNeeds): DoctorFinding[] {
+  const needs = settleDevices(wanted, facts);
   const findings = [
     ...checkAccess(facts),
     ...checkNodeSystem(facts),
@@ -21,5 +22,10 @@ export function judgeNode(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
     ...checkNodeDocker(facts, needs),
     ...checkNetwork(facts, needs),
   ];
-  return findings.sort((left, right) => doctorGroups.indexOf(left.group) - doctorGroups.indexOf(right.group));
+  return sortFindings(findings);
+}
+
+/** Findings in the report's order of groups. */
+export function sortFindings(findings: readonly DoctorFinding[]): DoctorFinding[] {
+  return findings.toSorted((left, right) => doctorGroups.indexOf(left.group) - doctorGroups.indexOf(right.group));
 }

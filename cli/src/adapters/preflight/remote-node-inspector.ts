@@ -1,0 +1,77 @@
+import { randomBytes } from "node:crypto";
+import { Failed } from "../../domain/errors.js";
+import type { NodeFacts } from "../../domain/preflight/facts.js";
+import {
+  dockerCommand,
+  gpuContainerCommand,
+  removeGpuContainer,
+  wantsDeviceNodes,
+  type GpuContainerProbe,
+  type GpuContainerResult,
+} from "../../domain/preflight/gpu-container.js";
+import { ms } from "../../domain/units.js";
+import type { Clock } from "../../ports.js";
+import type { NodeInspector } from "../../ports/node-inspector.js";
+import type { HostConnector, RemoteHost } from "../../ports/remote-host.js";
+import { collectNodeFacts } from "./node-facts.js";
+
+/** A container starts in a second or two; the driver of a card without persistence needs some more. */
+const startPatience = ms(60_000);
+const dockerPatience = ms(20_000);
+
+/** Looks at nodes over the connections of an environment, which it shares and leaves open. */
+export class RemoteNodeInspector implements NodeInspector {
+  readonly #hosts: Pick<HostConnector, "connect">;
+  readonly #clock: Pick<Clock, "now">;
+
+  constructor(hosts: Pick<HostConnector, "connect">, clock: Pick<Clock, "now">) {
+    this.#hosts = hosts;
+    this.#clock = clock;
+  }
+
+  async inspect(node: string, dataDirectory: string, signal: AbortSignal): Promise<NodeFacts> {
+    const host = await this.#hosts.connect(node, signal);
+    return collectNodeFacts(host, { dataDirectory, clock: this.#clock, signal });
+  }
+
+  async hasImage(node: string, image: string, as: GpuContainerProbe["as"], signal: AbortSignal): Promise<boolean> {
+    const host = await this.#hosts.connect(node, signal);
+    const argv = dockerCommand(as, ["image", "inspect", "--format", "{{.Id}}", image]);
+    return (await host.run({ argv }, { deadline: dockerPatience, signal })).code === 0;
+  }
+
+  async tryGpu(
+    node: string,
+    wanted: Omit<GpuContainerProbe, "name" | "look">,
+    signal: AbortSignal,
+  ): Promise<{ probe: GpuContainerProbe; result: GpuContainerResult }> {
+    const host = await this.#hosts.connect(node, signal);
+    const name = `gpuctl-probe-${randomBytes(6).toString("hex")}`;
+    const first: GpuContainerProbe = { ...wanted, name, look: "nvidia-smi" };
+    const result = await runProbe(host, first, signal);
+    if (!wantsDeviceNodes(result)) return { probe: first, result };
+    const second: GpuContainerProbe = { ...first, look: "device-nodes" };
+    return { probe: second, result: await runProbe(host, second, signal) };
+  }
+}
+
+/** Null when the container did not end in time; then, and when the command is stopped, it is removed by its name. */
+async function runProbe(
+  host: Pick<RemoteHost, "run">,
+  probe: GpuContainerProbe,
+  signal: AbortSignal,
+): Promise<GpuContainerResult> {
+  let ended = false;
+  try {
+    const { code, stdout, stderr } = await host.run({ argv: gpuContainerCommand(probe) }, { deadline: startPatience, signal });
+    ended = true;
+    return { code, stdout, stderr };
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof Failed) return null;
+    throw error;
+  } finally {
+    // Without the signal, which may be why it has to go. What cannot be removed now goes by --rm when it ends.
+    if (!ended) await host.run({ argv: removeGpuContainer(probe) }, { deadline: dockerPatience }).catch(() => undefined);
+  }
+}

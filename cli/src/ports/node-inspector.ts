@@ -1,0 +1,22 @@
+import type { NodeFacts } from "../domain/preflight/facts.js";
+import type { GpuContainerResult, GpuContainerProbe } from "../domain/preflight/gpu-container.js";
+
+/** Looks at the nodes of an environment. Everything throws TargetUnreachable for a node that cannot be reached. */
+export interface NodeInspector {
+  /**
+   * Everything a deploy depends on, without changing anything.
+   * @param dataDirectory where the node is to keep models, index and records
+   */
+  inspect(node: string, dataDirectory: string, signal: AbortSignal): Promise<NodeFacts>;
+  /** Whether an image is on the node, by its reference. */
+  hasImage(node: string, image: string, as: GpuContainerProbe["as"], signal: AbortSignal): Promise<boolean>;
+  /**
+   * Starts a container with the GPU, waits for its end and removes it; by its device nodes when its image and its CDI specification
+   * have no `nvidia-smi`. Gives the probe as it was made in the end.
+   */
+  tryGpu(
+    node: string,
+    probe: Omit<GpuContainerProbe, "name" | "look">,
+    signal: AbortSignal,
+  ): Promise<{ probe: GpuContainerProbe; result: GpuContainerResult }>;
+}

@@ -1,0 +1,199 @@
+import { expect, test } from "vitest";
+import { inspectNodes } from "../../../cli/src/app/doctor-nodes.js";
+import { doctorReportText } from "../../../cli/src/app/render/doctor-text.js";
+import type { EnvironmentConfig, ServiceConfig } from "../../../cli/src/domain/config/resolved.js";
+import { TargetUnreachable } from "../../../cli/src/domain/errors.js";
+import type { NodeFacts } from "../../../cli/src/domain/preflight/facts.js";
+import type { GpuContainerProbe, GpuContainerResult } from "../../../cli/src/domain/preflight/gpu-container.js";
+import { nodeNames, nodeNeeds } from "../../../cli/src/domain/preflight/needs-of.js";
+import { mib } from "../../../cli/src/domain/units.js";
+import type { NodeInspector } from "../../../cli/src/ports/node-inspector.js";
+import { projectConfig } from "../../support/project-config.js";
+import { factsOf } from "./captures.js";
+
+const t4 = "GPU-5a1c3d0e-7b52-4f0a-9c1e-0d6a1f2b3c4d";
+const signal = new AbortController().signal;
+const models = [
+  { name: "bge-m3", bytes: 2.3e9, problem: null },
+  { name: "reranker-v2", bytes: 1.1e9, problem: null },
+];
+
+function service(name: "embedder" | "reranker", changes: Partial<ServiceConfig> = {}): ServiceConfig {
+  return {
+    service: name,
+    port: name === "embedder" ? 8001 : 8002,
+    model: name === "embedder" ? "bge-m3" : "reranker-v2",
+    device: { prefer: "cuda", require: "cuda", proof: "vram" },
+    vramBudget: mib(3000),
+    slo: null,
+    env: {},
+    secrets: { API_KEYS: { env: "KEYS" } },
+    benchmarkGate: null,
+    gpu: t4,
+    ...changes,
+  };
+}
+
+function environment(
+  changes: Partial<EnvironmentConfig> = {},
+  images: { services?: string } = { services: "services:1" },
+): EnvironmentConfig {
+  return {
+    ...projectConfig("/p"),
+    project: "shop",
+    environment: "production",
+    target: "compose",
+    bind: "10.0.0.5",
+    services: { reranker: service("reranker") },
+    targetSettings: { target: "compose", nodes: { "gpu-1": { host: "10.0.0.5" } }, allow: ["10.0.0.0/24"], images },
+    ...changes,
+  };
+}
+
+/** Nodes as captures show them; containers end as a test says. */
+class Nodes implements NodeInspector {
+  readonly tried: Omit<GpuContainerProbe, "name" | "look">[] = [];
+  images: readonly string[] = ["services:1"];
+  result: GpuContainerResult = { code: 0, stdout: `GPU 0: Tesla T4 (UUID: ${t4})\n`, stderr: "" };
+  readonly #facts: Readonly<Record<string, NodeFacts>>;
+
+  constructor(facts: Readonly<Record<string, NodeFacts>> = { "gpu-1": factsOf("t4-ubuntu") }) {
+    this.#facts = facts;
+  }
+
+  async inspect(node: string): Promise<NodeFacts> {
+    const facts = this.#facts[node];
+    if (facts === undefined)
+      throw new TargetUnreachable(`${node} cannot be reached`, { because: "no route to host", nextSteps: [`ssh ${node}`] });
+    return facts;
+  }
+
+  async hasImage(_node: string, image: string): Promise<boolean> {
+    return this.images.includes(image);
+  }
+
+  async tryGpu(_node: string, wanted: Omit<GpuContainerProbe, "name" | "look">): ReturnType<NodeInspector["tryGpu"]> {
+    this.tried.push(wanted);
+    return { probe: { ...wanted, name: "p", look: "nvidia-smi" }, result: this.result };
+  }
+}
+
+const inspect = async (nodes: Nodes, config = environment()): Promise<Record<string, string>> => {
+  const [report] = await inspectNodes(config, nodes, models, signal);
+  return Object.fromEntries((report?.findings ?? []).map(({ code, level }) => [code, level]));
+};
+
+test("a good node is good, down to a container that sees its GPU", async () => {
+  const nodes = new Nodes();
+  const found = await inspect(nodes);
+  expect(Object.values(found).filter((level) => level !== "ok")).toEqual([]);
+  expect(found["gpu-container"]).toBe("ok");
+  expect(nodes.tried).toEqual([{ image: "services:1", gpu: t4, device: `nvidia.com/gpu=${t4}`, as: "user" }]);
+});
+
+test("every node has its own report; one that cannot be reached does not hide the others", async () => {
+  const config = environment({
+    targetSettings: { target: "compose", nodes: { "gpu-1": { host: "a" }, "gpu-2": { host: "b" } } },
+  });
+  const reports = await inspectNodes(config, new Nodes(), models, signal);
+  expect(reports.map(({ node, facts }) => [node, facts !== null])).toEqual([
+    ["gpu-1", true],
+    ["gpu-2", false],
+  ]);
+  expect(reports[1]?.findings).toEqual([
+    {
+      group: "machine",
+      level: "blocker",
+      code: "node-unreachable",
+      what: "gpu-2 cannot be reached",
+      because: "no route to host",
+      nextSteps: ["ssh gpu-2"],
+    },
+  ]);
+  const text = doctorReportText({ findings: [], nodes: reports });
+  expect(text).toMatch(/^this machine\n/);
+  expect(text).toMatch(/\n\nnode gpu-2\n\nmachine\n {2}BLOCKER gpu-2 cannot be reached\n/);
+});
+
+test("a machine without nodes has the report that it always had", () => {
+  expect(doctorReportText({ findings: [], nodes: [] })).toBe("no blockers, no warnings.");
+});
+
+test("a refusal stops those who require a GPU and warns those who prefer one", async () => {
+  const nodes = new Nodes();
+  nodes.result = { code: 125, stdout: "", stderr: "docker: Error response from daemon: something new" };
+  expect((await inspect(nodes))["gpu-container-failed"]).toBe("blocker");
+  const preferring = environment({
+    services: { reranker: service("reranker", { device: { prefer: "cuda", require: null, proof: "self" } }) },
+  });
+  expect((await inspect(nodes, preferring))["gpu-container-failed"]).toBe("warning");
+});
+
+test("without an image on the node nothing is started, and that is said", async () => {
+  const nodes = new Nodes();
+  nodes.images = [];
+  expect((await inspect(nodes))["gpu-container-untried"]).toBe("ok");
+  expect((await inspect(nodes, environment({}, {})))["gpu-container-untried"]).toBe("ok");
+  expect(nodes.tried).toEqual([]);
+});
+
+test("no container is started for services on the CPU, nor for a GPU that has no CDI device", async () => {
+  const nodes = new Nodes();
+  await inspect(
+    nodes,
+    environment({ services: { reranker: service("reranker", { device: { prefer: "cpu", require: null, proof: "self" } }) } }),
+  );
+  await inspect(nodes, environment({ services: { reranker: service("reranker", { gpu: "GPU-elsewhere" }) } }));
+  expect(nodes.tried).toEqual([]);
+});
+
+test("`auto` is a GPU where the node has one, and the CPU elsewhere", async () => {
+  const auto = environment({
+    services: {
+      reranker: service("reranker", { device: { prefer: "auto", require: null, proof: "self" }, gpu: null, vramBudget: null }),
+    },
+  });
+  const nodes = new Nodes({ "gpu-1": factsOf("t4-ubuntu") });
+  expect(await inspect(nodes, auto)).toMatchObject({ "gpu-container": "ok", "cdi-devices": "ok" });
+  expect(await inspect(new Nodes({ "gpu-1": factsOf("bare-ubuntu") }), auto)).toMatchObject({
+    "driver-missing": "warning",
+    "cdi-spec-missing": "warning",
+  });
+  const without = await inspect(new Nodes({ "gpu-1": factsOf("debian-docker") }), auto);
+  expect(without["no-gpu"]).toBe("ok");
+  expect(without).not.toHaveProperty("cdi-devices");
+});
+
+test("what a node needs is what its own services need", () => {
+  const services = {
+    embedder: service("embedder", { nodes: ["gpu-1"] }),
+    reranker: service("reranker", { nodes: ["gpu-2"], secrets: {} }),
+  };
+  const nodes = { "gpu-1": { host: "a" }, "gpu-2": { host: "b" } };
+  const config = environment({
+    services,
+    targetSettings: { target: "compose", nodes, dataDirectory: "/data", tls: { mode: "off" } },
+  });
+  expect(nodeNames(config)).toEqual(["gpu-1", "gpu-2"]);
+  expect(nodeNeeds(config, "gpu-2", { imageBytes: null, modelBytes: 1 })).toEqual({
+    node: "gpu-2",
+    services: [
+      {
+        name: "reranker",
+        port: 8002,
+        device: { prefer: "cuda", require: "cuda", proof: "vram" },
+        gpu: t4,
+        vramMiB: 3000,
+        keys: false,
+      },
+    ],
+    bind: "10.0.0.5",
+    allow: null,
+    tls: false,
+    imageBytes: null,
+    modelBytes: 1,
+    dataDirectory: "/data",
+    own: ["label=dev.gpuctl.project=shop", "label=dev.gpuctl.environment=production"],
+  });
+  expect(nodeNames({ ...config, target: "process", targetSettings: { target: "process" } })).toEqual([]);
+});
