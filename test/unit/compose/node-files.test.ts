@@ -86,6 +86,7 @@ test("an instance finds in its directory what it is, with the paths that it sees
     private: "/gpuctl/run/embedder-r12-9f3ab2c1-a/private.sock",
     control: "/gpuctl/run/embedder-r12-9f3ab2c1-a/control.sock",
     gate: "/gpuctl/gates/embedder-r12-9f3ab2c1-a",
+    lingerMs: 5000,
   });
 });
 

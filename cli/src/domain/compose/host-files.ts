@@ -5,6 +5,7 @@ import type { ComposeNode, HostInstance } from "./node.js";
 import { renderIngressCaddyfile, renderProxyCaddyfile } from "./render-caddyfile.js";
 import { renderCompose } from "./render-compose.js";
 import { renderReadme } from "./render-readme.js";
+import { lingerMs } from "./traffic.js";
 
 /** A directory that must be there, with its mode and its owner as `uid:gid`, before a container is started. */
 export interface HostDirectory {
@@ -84,6 +85,7 @@ function instanceFile(layout: HostLayout, instance: HostInstance): HostFile {
     private: privateSocketInside(id),
     control: `${inside.run}/${id}/${sockets.control}`,
     gate: `${inside.gates}/${id}`,
+    lingerMs,
   };
   const content = `${JSON.stringify(document, null, 2)}\n`;
   return { path: layout.instanceDocument(id), mode: 0o400, owner: containerUser, content };

@@ -1,6 +1,7 @@
+import type { InstanceId } from "../names.js";
 import { modelsOf, type ServiceSpec } from "../release.js";
 import type { Milliseconds } from "../units.js";
-import { containerUser, inside, insidePort, internalPort, sockets } from "./inside.js";
+import { containerUser, inside, insidePort, internalPort, privateSocketInside, sockets } from "./inside.js";
 import { labelsOf } from "./labels.js";
 import type { HostLayout } from "./layout.js";
 import { containerName, modelVolume } from "./names.js";
@@ -14,9 +15,20 @@ const closingMs = 15_000;
 /** Threads count as pids: an engine has some for each core, a front process a few dozen. */
 const pidsLimit = 2048;
 
-/** Asked inside the container with what the image surely has. Exit status 0 means that it can answer as asked. */
-const probe = (port: number): string =>
-  `import http.client as h; c = h.HTTPConnection("127.0.0.1", ${port}, timeout=4); c.request("GET", "/health/ready"); raise SystemExit(c.getresponse().status != 200)`;
+/**
+ * Asked inside the container with what the image surely has, over the private socket: the public port is silent while the gate is
+ * closed. Exit status 0 means that it can answer as asked.
+ */
+const probe = (id: InstanceId): string =>
+  [
+    "import http.client, socket",
+    'c = http.client.HTTPConnection("localhost")',
+    "c.sock = socket.socket(socket.AF_UNIX)",
+    "c.sock.settimeout(4)",
+    `c.sock.connect("${privateSocketInside(id)}")`,
+    'c.request("GET", "/health/ready")',
+    "raise SystemExit(c.getresponse().status != 200)",
+  ].join("; ");
 
 /** One instance as a service of the node's Compose file. */
 export function instanceService(node: ComposeNode, layout: HostLayout, instance: HostInstance): YamlValue {
@@ -34,7 +46,7 @@ export function instanceService(node: ComposeNode, layout: HostLayout, instance:
     tmpfs: ["/tmp:size=512m,mode=1777,nosuid,nodev"],
     deploy: { resources: resourcesOf(node, instance) },
     healthcheck: {
-      test: ["CMD", "python3", "-c", probe(insidePort[service])],
+      test: ["CMD", "python3", "-c", probe(instance.id)],
       interval: "10s",
       timeout: "5s",
       retries: 3,

@@ -4,9 +4,15 @@ import { checkIntervalMs } from "./proxy-route.js";
 /**
  * Whether an instance wants public requests: `open`, or no longer (`paused`: warm for a rollback), or not yet (`closed`: a candidate).
  * It is a file on the host, so it survives restarts of Caddy, Docker and the host. To Caddy paused and closed are the same.
+ *
+ * An instance takes public connections only while its gate is open, and for `lingerMs` after: a Caddy that was just started
+ * takes every place for usable until its first check, and sends requests to those that it can connect to.
  */
 export const gates = ["open", "paused", "closed"] as const;
 export type Gate = (typeof gates)[number];
+
+/** How long a paused instance still takes connections, so that Caddy hears its 503 instead of losing requests on the way. */
+export const lingerMs = 5000;
 
 /** What the gate's file says. */
 export const gateText = (gate: Gate): string => `${gate}\n`;
