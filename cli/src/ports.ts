@@ -51,7 +51,7 @@ export interface Executor {
   run(command: Command, options: ExecuteOptions): Promise<CommandResult>;
 }
 
-/** Phases of a deploy, in DESIGN section 5's order; the numbers are printed. */
+/** Phases of a deploy in the order in which they run, the first five without a lease and repeatable; the numbers are printed. */
 export const phases = [
   "resolve",
   "preflight",

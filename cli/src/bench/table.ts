@@ -24,8 +24,8 @@ function oneReport(report: BenchReport): string[] {
 
 function headerLines(header: BenchHeader): string[] {
   const { host } = header;
-  const model =
-    header.model === null ? "not stated" : `${header.model}${header.revision === null ? "" : ` @ ${header.revision}`}`;
+  // An index has no model of its own: the generation of its vectors names the one that made them.
+  const model = [header.model, header.revision].filter((part) => part !== null).join(" @ ") || "not stated";
   const shared = header.sharedHost ? ", shared by client and service" : ", client only";
   const retried = `seed ${String(header.seed)}, corpus ${header.corpus.hash.slice(0, 12)} (v${String(header.corpus.version)})`;
   return [

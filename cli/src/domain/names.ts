@@ -8,7 +8,10 @@ export type TargetKind = (typeof targetKinds)[number];
 export const deviceKinds = ["cuda", "mps", "cpu"] as const;
 export type Device = (typeof deviceKinds)[number];
 
-/** Levels of device proof, weakest first (DESIGN section 6). */
+/**
+ * Levels of device proof, weakest first: `self`, the engine's own word with a canary answer; `vram`, memory of the card that rose as
+ * expected; `process`, the instance's process seen on the card.
+ */
 export const proofLevels = ["self", "vram", "process"] as const;
 export type ProofLevel = (typeof proofLevels)[number];
 

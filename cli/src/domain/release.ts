@@ -71,7 +71,10 @@ export type ReleaseState =
   | "good"
   | "failed";
 
-/** The immutable, complete record of what runs (DESIGN section 5). Only `state` and the result fields below it are completed later. */
+/**
+ * The immutable, complete record of what runs: from it alone a release is started again. Only `state` and the result fields below it
+ * are completed later.
+ */
 export interface ReleaseRecord {
   schemaVersion: 1;
   id: ReleaseId;

@@ -72,6 +72,7 @@ const invalid: BenchReport = {
     quick: true,
     sharedHost: true,
     model: null,
+    revision: "BAAI/bge-m3@5617a9f61b02|cls|normalized||1024",
     mode: { kind: "closed", concurrency: 2 },
   },
   verdict: "INVALID",

@@ -25,14 +25,14 @@ Documents are LangChain's index.pkl (read without running anything it names) or 
       description: "Where copies and the journal go (default: the state directory).",
       helpValue: "DIR",
     }),
-    "check-only": Flags.boolean({ description: "Look, change nothing.", exclusive: ["undo"] }),
-    "dry-run": Flags.boolean({ description: "The same as --check-only.", exclusive: ["undo"] }),
+    "check-only": Flags.boolean({ description: "Look, change nothing." }),
+    "dry-run": Flags.boolean({ description: "The same as --check-only." }),
     benchmark: Flags.boolean({ description: "Measure CPU and GPU search on vectors of this dimension afterwards." }),
     "re-embed": Flags.boolean({ description: "Make the vectors again from the texts." }),
     "accept-lossy": Flags.boolean({ description: "Take the approximations that a PQ or SQ index keeps." }),
     "assume-same-model": Flags.boolean({ description: "Do not check that the deployed model made the vectors." }),
     "recall-loss": Flags.string({ description: "Recall@10 that may be lost.", default: "0.01", helpValue: "SHARE" }),
-    undo: Flags.boolean({ description: "Put back what was served before." }),
+    undo: Flags.boolean({ description: "Put back what was served before.", exclusive: ["check-only", "dry-run"] }),
   };
 
   async execute(): Promise<MigrateResult> {

@@ -24,6 +24,8 @@ const normalised = (text: string): string => text.toLowerCase().replaceAll(/[-_ 
 export function nearest(typed: string, candidates: readonly string[]): string | null {
   if (typed.length > 64) return null;
   const wanted = normalised(typed);
+  const longer = longerName(wanted, candidates);
+  if (longer !== null) return longer;
   let best: string | null = null;
   let bestDistance = Infinity;
   for (const candidate of candidates) {
@@ -32,5 +34,15 @@ export function nearest(typed: string, candidates: readonly string[]): string | 
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
   }
   const longest = Math.max(wanted.length, best?.length ?? 0);
-  return Math.floor(bestDistance) <= Math.max(1, Math.floor(longest / 3)) && Math.floor(bestDistance) < longest ? best : null;
+  const near = Math.floor(bestDistance) <= Math.max(1, Math.floor(longest / 3)) && Math.floor(bestDistance) < longest;
+  return near ? best : null;
+}
+
+/** `bge-small` for `bge-small-en-v1.5`: the shortest candidate that begins with what was typed, or the only one that holds it. */
+function longerName(wanted: string, candidates: readonly string[]): string | null {
+  if (wanted.length < 4) return null;
+  const holding = candidates.filter((candidate) => normalised(candidate).includes(wanted));
+  const beginning = holding.filter((candidate) => normalised(candidate).startsWith(wanted));
+  const [first] = [...beginning].sort((left, right) => left.length - right.length);
+  return first ?? (holding.length === 1 ? (holding[0] ?? null) : null);
 }
