@@ -96,7 +96,13 @@ test("a gate file is read as it was written; anything else is closed", () => {
 
 test("a gate counts as seen when every listener was told, or after a time when nobody can say", () => {
   const step = { kind: "await-checked", id: "x", open: true, checkers } as const;
-  const view = (told: Record<string, boolean>, said: Gate = "open") => readTrafficView({ gate: said, checks: told });
+  const words = { true: "open", false: "closed" } as const;
+  const view = (told: Record<string, boolean>, said: Gate = "open") => {
+    const checks = Object.fromEntries(Object.entries(told).map(([checker, open]) => [checker, words[`${open}`]]));
+    const read = readTrafficView({ gate: said, checks });
+    expect(readTrafficView({ gate: said, checks: { ...told, stranger: "opne" } })).toEqual(read);
+    return read;
+  };
   expect(isChecked(step, view({ "embedder-public": true, "embedder-internal": true }), 0)).toBe(true);
   expect(isChecked(step, view({ "embedder-public": true }), 60_000)).toBe(false);
   expect(isChecked(step, view({ "embedder-public": true, "embedder-internal": false }), 60_000)).toBe(false);

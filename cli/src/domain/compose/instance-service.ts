@@ -1,7 +1,6 @@
-import type { InstanceId } from "../names.js";
 import { modelsOf, type ServiceSpec } from "../release.js";
 import type { Milliseconds } from "../units.js";
-import { containerUser, inside, insidePort, internalPort, privateSocketInside, sockets } from "./inside.js";
+import { containerUser, inside, insidePort, internalPort, sockets } from "./inside.js";
 import { labelsOf } from "./labels.js";
 import type { HostLayout } from "./layout.js";
 import { containerName, modelVolume } from "./names.js";
@@ -15,21 +14,6 @@ const closingMs = 15_000;
 /** Threads count as pids: an engine has some for each core, a front process a few dozen. */
 const pidsLimit = 2048;
 
-/**
- * Asked inside the container with what the image surely has, over the private socket: the public port is silent while the gate is
- * closed. Exit status 0 means that it can answer as asked.
- */
-const probe = (id: InstanceId): string =>
-  [
-    "import http.client, socket",
-    'c = http.client.HTTPConnection("localhost")',
-    "c.sock = socket.socket(socket.AF_UNIX)",
-    "c.sock.settimeout(4)",
-    `c.sock.connect("${privateSocketInside(id)}")`,
-    'c.request("GET", "/health/ready")',
-    "raise SystemExit(c.getresponse().status != 200)",
-  ].join("; ");
-
 /** One instance as a service of the node's Compose file. */
 export function instanceService(node: ComposeNode, layout: HostLayout, instance: HostInstance): YamlValue {
   const { service, slot } = instance;
@@ -37,7 +21,7 @@ export function instanceService(node: ComposeNode, layout: HostLayout, instance:
     image: instance.image,
     pull_policy: "never",
     container_name: containerName({ ...node, service, slot }),
-    command: ["python3", "-m", `gpuctl_serving.${service}`],
+    command: ["gpuctl-service", service],
     environment: environmentOf(node, instance),
     user: containerUser,
     networks: networksOf(node, instance),
@@ -46,7 +30,8 @@ export function instanceService(node: ComposeNode, layout: HostLayout, instance:
     tmpfs: ["/tmp:size=512m,mode=1777,nosuid,nodev"],
     deploy: { resources: resourcesOf(node, instance) },
     healthcheck: {
-      test: ["CMD", "python3", "-c", probe(instance.id)],
+      // Asks over the private socket, whatever the gate says.
+      test: ["CMD", "gpuctl-service", "ready"],
       interval: "10s",
       timeout: "5s",
       retries: 3,

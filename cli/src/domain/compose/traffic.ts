@@ -83,14 +83,17 @@ export interface TrafficView {
 }
 
 /**
- * Reads the part of `GET /private/status` that is about the gate, `{"gate": "open", "checks": {"embedder-public": true}}`; null when it
+ * Reads the part of `GET /private/status` that is about the gate, `{"gate": "open", "checks": {"embedder-public": "open"}}`; null when it
  * says nothing of it.
  */
 export function readTrafficView(status: unknown): TrafficView | null {
   const { gate, checks } = (status ?? {}) as { gate?: unknown; checks?: unknown };
   if (!gates.some((known) => known === gate)) return null;
   const entries = typeof checks === "object" && checks !== null ? Object.entries(checks) : [];
-  const told = entries.filter((entry): entry is [string, boolean] => typeof entry[1] === "boolean");
+  const told = entries.flatMap(([checker, said]: [string, unknown]) => {
+    const open = typeof said === "boolean" ? said : gates.some((known) => known === said) ? said === "open" : null;
+    return open === null ? [] : [[checker, open] as const];
+  });
   return { open: gate === "open", told: Object.fromEntries(told) };
 }
 
