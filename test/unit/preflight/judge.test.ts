@@ -176,6 +176,8 @@ const cases: Readonly<Record<string, Case>> = {
   ],
   persistence: ["ok", "t4-ubuntu", {}],
   "persistence-off": ["warning", "t4-ubuntu", { "smi-query": smi(t4.replace("Enabled", "Disabled")) }],
+  "uvm-missing": ["warning", "t4-ubuntu", { modules: [0, "nvidia\n"] }],
+  "reboot-pending": ["warning", "after-upgrade", {}],
   "driver-held": ["ok", "t4-ubuntu", {}],
   "driver-not-held": ["warning", "after-upgrade", {}],
   "container-toolkit": ["ok", "t4-ubuntu", {}],

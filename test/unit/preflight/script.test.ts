@@ -136,6 +136,40 @@ describe("tools that are not as they should be", () => {
   });
 });
 
+describe("rights", () => {
+  const only = ["identity", "sudo", "data-disk", "docker-version"] as const;
+  beforeEach(() => {
+    fake("id", "case $1 in -u) echo 1000 ;; *) echo deploy ;; esac");
+    fake("docker", "[ -n \"$AS_ROOT\" ] || { echo 'permission denied while trying to connect' >&2; exit 1; }\necho 28.5.2");
+  });
+
+  test("with passwordless sudo, what needs root is asked by it, and Docker too where it refuses the user", async () => {
+    fake("sudo", `[ "$1" = -n ] || exit 1\nshift\necho "$*" >>${join(folder, "asked")}\nAS_ROOT=1 exec "$@"`);
+    const facts = await look({ only });
+    expect(facts.access).toMatchObject({ user: { value: { name: "deploy", uid: 1000 } }, root: { by: "sudo" } });
+    expect(facts.docker).toMatchObject({ state: "reachable", as: "sudo", server: "28.5.2" });
+    expect(facts.dataDisk).toMatchObject({ seen: true, value: { path: folder } });
+    const asked = readFileSync(join(folder, "asked"), "utf8").trim().split("\n");
+    expect(asked.filter((line) => line.startsWith("env LC_ALL=C"))).not.toEqual([]);
+    // A PATH with spaces, as on WSL2, stays one word.
+    const spaced = await look({ only, env: { PATH: `${join(folder, "bin")}:/mnt/c/Program Files/Docker:${path}` } });
+    expect(spaced.docker).toMatchObject({ state: "reachable", as: "sudo" });
+  });
+
+  test("without it, nothing is asked as root and sudo's words are kept", async () => {
+    fake("sudo", "echo 'sudo: a password is required' >&2; exit 1");
+    const facts = await look({ only });
+    expect(facts.access.root).toEqual({ by: "none", because: "sudo: a password is required" });
+    expect(facts.docker).toEqual({ state: "refuses", because: "permission denied while trying to connect" });
+  });
+
+  test("who may talk to Docker needs no sudo for it", async () => {
+    fake("sudo", "exit 1");
+    fake("docker", "echo 28.5.2");
+    expect((await look({ only })).docker).toMatchObject({ state: "reachable", as: "user" });
+  });
+});
+
 test("a GPU node is seen through its tools: engine, cards, who holds their memory", async () => {
   fake(
     "docker",

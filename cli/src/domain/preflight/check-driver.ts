@@ -13,7 +13,7 @@ export function checkDriver(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[]
   return [
     ...(answers && !wsl ? checkVersions(facts, levelFor(wanting)) : []),
     ...checkXids(facts),
-    ...(wsl ? [] : [...checkPersistence(facts), ...checkHolds(facts)]),
+    ...(wsl ? [] : [...checkUnifiedMemory(facts), ...checkPersistence(facts), ...checkHolds(facts), ...checkRestart(facts)]),
   ];
 }
 
@@ -66,6 +66,28 @@ const describeXids = (events: readonly XidEvent[]): string =>
 function lastText(events: readonly XidEvent[]): string {
   const last = events.at(-1);
   return last === undefined ? "" : `the last, of ${last.bus}: ${last.text}`.replace(/\.$/, "");
+}
+
+/** The module is loaded by the first who uses CUDA on the host itself; a container by CDI only finds that its device node is missing. */
+function checkUnifiedMemory(facts: NodeFacts): DoctorFinding[] {
+  if (facts.driver.uvm !== false || facts.smi.state !== "gpus") return [];
+  const { sudo } = commandsFor(facts);
+  const because =
+    "CUDA needs nvidia_uvm and /dev/nvidia-uvm; a specification that names that device lets no container start without it";
+  const next = [
+    `${sudo}nvidia-modprobe -u -c 0`,
+    `for every boot: echo nvidia_uvm | ${sudo}tee /etc/modules-load.d/nvidia-uvm.conf`,
+  ];
+  return [warning("GPU", "uvm-missing", "the driver's module for unified memory is not loaded", because, next)];
+}
+
+/** A kernel or driver that waits for a restart comes with it, wanted or not. */
+function checkRestart({ driver, access, system }: NodeFacts): DoctorFinding[] {
+  const waiting = (driver.rebootPending?.packages ?? []).filter((name) => /^linux-(?:image|base|modules)|nvidia/.test(name));
+  if (waiting.length === 0) return [];
+  const because = `${waiting.join(", ")} ${waiting.length === 1 ? "takes" : "take"} effect then: containers of now may not start again with them`;
+  const next = [`${commandsFor({ access, system }).sudo}reboot, at a time of your choosing, then: gpuctl doctor`];
+  return [warning("GPU", "reboot-pending", "the machine is to be restarted", because, next)];
 }
 
 /** Without persistence the driver lets go of an idle card: the next start waits seconds, and settings are lost. */

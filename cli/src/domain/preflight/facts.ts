@@ -147,8 +147,8 @@ export interface NodeDriver {
   /** Version of libnvidia-ml; on WSL2, where it has none in its name, not seen. */
   library: Seen<string>;
   nouveau: boolean;
-  /** The kernel's module for unified memory, without which CUDA does not start. */
-  uvm: boolean;
+  /** Whether the kernel's module for unified memory is loaded, without which CUDA does not start; null where modules are not listed. */
+  uvm: boolean | null;
   /** NVIDIA display or 3D controllers on the PCI bus. */
   pciDevices: Seen<number>;
   secureBoot: Seen<boolean>;

@@ -23,7 +23,7 @@ export function readDriver(answers: Answers): NodeDriver {
     onDisk: parsed(answers.of("module-disk"), "modinfo", "it says no version", (text) => version(lines(text)[0] ?? "")),
     library: readLibrary(answers.of("library")),
     nouveau: present.includes("nouveau"),
-    uvm: present.includes("nvidia_uvm"),
+    uvm: present.includes("nvidia") ? present.includes("nvidia_uvm") : null,
     pciDevices: parsed(answers.of("pci"), "the PCI bus", "it cannot be read", (text) =>
       /^\d{1,4}$/.test(text.trim()) ? Number(text) : null,
     ),
