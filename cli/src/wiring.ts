@@ -2,7 +2,9 @@
 import { hostname, userInfo } from "node:os";
 import type { DoctorProject } from "./app/doctor.js";
 import type { EnvironmentConfig } from "./domain/config/resolved.js";
+import type { EnvironmentSettings } from "./domain/config/schema-targets.js";
 import { requireDriver } from "./domain/drivers.js";
+import { ms } from "./domain/units.js";
 import type { Io } from "./io.js";
 import type {
   Clock,
@@ -10,6 +12,7 @@ import type {
   Context,
   DocumentReader,
   Executor,
+  HostConnector,
   HostInspector,
   HttpClient,
   LoadGenerator,
@@ -177,10 +180,34 @@ export async function createIndexTools(
   return { tools, state: directoriesOf(config, request.env).state };
 }
 
-/** What `gpuctl doctor` looks with: this machine always, the project when there is one. */
-export async function createDoctor(
+/** The hosts of an environment that has some: one shared connection each, made on use, until `close`. */
+async function createHosts(
+  config: EnvironmentConfig,
+  settings: Extract<EnvironmentSettings, { target: "compose" }>,
   request: ToolsRequest,
-): Promise<{ host: HostInspector; forProject: (config: EnvironmentConfig) => Promise<DoctorProject> }> {
+): Promise<HostConnector> {
+  const [{ SshHostConnector }, { executor }] = await Promise.all([
+    import("./adapters/ssh/host-connector.js"),
+    createTools(request),
+  ]);
+  const { client = "node-ssh", knownHosts = null, connectTimeout = ms(10_000), acceptNew = false } = settings.ssh ?? {};
+  return new SshHostConnector({
+    nodes: Object.entries(settings.nodes).map(([name, node]) => ({ name, ...node })),
+    ssh: { client, knownHosts, connectTimeout, acceptNew },
+    env: request.env,
+    executor,
+    projectFile: config.projectFile,
+  });
+}
+
+/** What `gpuctl doctor` looks with: this machine always, the project and its nodes when there is one. Ended by `close`. */
+export interface DoctorTools {
+  host: HostInspector;
+  forProject: (config: EnvironmentConfig) => Promise<DoctorProject>;
+  close: () => Promise<void>;
+}
+
+export async function createDoctor(request: ToolsRequest): Promise<DoctorTools> {
   const [
     { executor },
     { LocalHost },
@@ -219,9 +246,21 @@ export async function createDoctor(
     const { models } = await localStores(config, request);
     const driver = config.target === "process" ? (await createContext(config, request)).driver : null;
     const store = { resolve: models.resolve.bind(models), verify: models.verifyQuickly.bind(models) };
-    return { config, models: store, driver };
+    const project = { config, models: store, driver };
+    if (config.targetSettings?.target !== "compose") return project;
+    const [{ RemoteNodeInspector }, { clock }] = await Promise.all([
+      import("./adapters/preflight/remote-node-inspector.js"),
+      createTools(request),
+    ]);
+    const connector = await createHosts(config, config.targetSettings, request);
+    open.push(connector);
+    return { ...project, nodes: new RemoteNodeInspector(connector, clock) };
   };
-  return { host, forProject };
+  const open: HostConnector[] = [];
+  const close = async (): Promise<void> => {
+    await Promise.all(open.map((connector) => connector.close()));
+  };
+  return { host, forProject, close };
 }
 
 /** gpuctl.yaml and the user file. */

@@ -7,16 +7,23 @@ import { ConfigInvalid, GpuctlError, UsageError, type ExitCodeName } from "../do
 export default class Doctor extends BaseCommand<typeof Doctor> {
   static override summary = "Look at this machine and say what is missing, why, and what to type.";
   static override description = `Looks at Node, Python, CPU features, memory, disks, ports, GPU and driver, Docker, WSL2 and the model store.
-Changes nothing and uses no network. Exits with 5 when something would stop a deploy.`;
+For an environment with hosts it looks at each of them too, over SSH: access, clock, disks, Docker, driver, container
+toolkit, GPUs, ports and who can reach them. That connection is the only use of a network, and nothing is changed; where
+the image is on a host already, a container is started with the GPU and removed again.
+Exits with 5 when something would stop a deploy.`;
   static override examples = ["<%= config.bin %> doctor", "<%= config.bin %> doctor --json"];
 
   async execute(): Promise<DoctorReport> {
     const [{ doctor }, { createDoctor }] = await Promise.all([import("../app/doctor.js"), import("../wiring.js")]);
     const project = await this.#project();
-    const { host, forProject } = await createDoctor(this.toolsRequest());
+    const { host, forProject, close } = await createDoctor(this.toolsRequest());
     const { signal } = this;
     if (project instanceof GpuctlError || project === null) return doctor({ host, signal, project: null, broken: project });
-    return doctor({ host, signal, project: await forProject(project) });
+    try {
+      return await doctor({ host, signal, project: await forProject(project) });
+    } finally {
+      await close();
+    }
   }
 
   override render(report: DoctorReport): string {

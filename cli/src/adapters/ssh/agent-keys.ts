@@ -1,4 +1,7 @@
-import { BaseAgent, OpenSSHAgent, type ParsedKey, type SignCallback, type SigningRequestOptions } from "ssh2";
+import ssh2, { type OpenSSHAgent as Agent, type ParsedKey, type SignCallback, type SigningRequestOptions } from "ssh2";
+
+// A CommonJS module whose names Node cannot all see from outside.
+const { BaseAgent, OpenSSHAgent } = ssh2;
 
 /** How long an agent may take to list its keys: one that hangs must not hold the connection up. */
 const agentTimeoutMs = 2000;
@@ -20,7 +23,7 @@ function isParsed(key: unknown): key is ParsedKey {
 
 /** An agent that offers only some of its keys: a server gives up after six that it does not know. */
 export class AgentWithKeys extends BaseAgent<ParsedKey> {
-  readonly #agent: OpenSSHAgent;
+  readonly #agent: Agent;
   readonly #keys: readonly ParsedKey[];
 
   constructor(socket: string, keys: readonly ParsedKey[]) {

@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { utils, type AnyAuthMethod, type ParsedKey } from "ssh2";
+import ssh2, { type AnyAuthMethod, type ParsedKey } from "ssh2";
 import { errorCode } from "../state/storage-failure.js";
 import { AgentWithKeys, keysOfAgent } from "./agent-keys.js";
 
@@ -75,10 +75,10 @@ function isSame(file: KeyFile, key: ParsedKey): boolean {
 async function readKeyFile(file: string): Promise<KeyFile> {
   const text = await textOf(file);
   if (text === null) return { kind: "absent" };
-  const key = utils.parseKey(text);
+  const key = ssh2.utils.parseKey(text);
   if (!(key instanceof Error)) return { kind: "key", key };
   const half = await textOf(`${file}.pub`);
-  const parsed = half === null ? null : utils.parseKey(half);
+  const parsed = half === null ? null : ssh2.utils.parseKey(half);
   const publicHalf = parsed === null || parsed instanceof Error ? null : parsed.getPublicSSH();
   const why = /encrypted/i.test(key.message)
     ? "has a passphrase and its key is not in an agent"
