@@ -62,7 +62,7 @@ def serves(directory: Path) -> tuple[dict[str, Any], list[str]]:
         direct.add(core, [direct.item("after", [1, 2, 3], {"kind": 0})])
     finally:
         direct.close(core)
-    assert not (directory / MARK).exists()
+    assert [one.name for one in directory.iterdir() if one.name.startswith(".") or one.name == MARK] == []
     core = direct.open_core(directory)
     assert "after" in damage.content(core)["documents"]
     direct.close(core)
@@ -80,12 +80,16 @@ def test_a_kill_before_any_call_of_a_restore_leaves_the_old_index_or_the_new_one
     for at, _ in runs:
         directory = work / f"n{at}"
         interrupted = (directory / MARK).exists()
+        left = [one.name for one in directory.iterdir() if one.name.startswith(".")]
         if interrupted:
             marked.append(at)
             shutil.copytree(directory, tmp_path / "marked" / f"n{at}")
         held, said = serves(directory)
         assert held in (old, new), at
         assert not interrupted or (held == old and "A restore was interrupted" in said[0]), (at, said)
+        assert {f"What an interrupted restore left ({one}) was removed." for one in left} == set(
+            said[interrupted:]
+        )
         outcomes.append(held == new)
     assert marked and outcomes[-1] and not outcomes[0]
     # The start that undoes it may be killed too.

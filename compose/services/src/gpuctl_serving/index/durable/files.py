@@ -44,9 +44,14 @@ def write_synced(path: Path, data: bytes) -> None:
         os.close(handle)
 
 
+def unfinished(path: Path) -> Path:
+    """What `replace_synced` writes before it renames; a kill may leave it."""
+    return path.with_name(f".{path.name}.new")
+
+
 def replace_synced(path: Path, data: bytes) -> None:
     """Replaces a small file as a whole: readers see the old one or the new one."""
-    beside = path.with_name(f".{path.name}.new")
+    beside = unfinished(path)
     write_synced(beside, data)
     beside.rename(path)
     sync_directory(path.parent)

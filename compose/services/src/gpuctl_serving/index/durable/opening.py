@@ -8,7 +8,7 @@ from gpuctl_serving.index.durable import rebuild, scan
 from gpuctl_serving.index.durable.log import AppendLog
 from gpuctl_serving.index.durable.manifest import snapshots
 from gpuctl_serving.index.durable.recovery import Place, TooOld, clear, join
-from gpuctl_serving.index.durable.restore import check_not_restoring, undo_interrupted
+from gpuctl_serving.index.durable.restore import check_not_restoring, clear_interrupted, undo_interrupted
 from gpuctl_serving.index.durable.sealing import reseal, sums, verify_rows
 from gpuctl_serving.index.rows import Rows
 from gpuctl_serving.index.schema import Damaged, is_sealed, load_failure, open_database
@@ -56,6 +56,7 @@ def open_writer(place: Place, found: str | None = None) -> Opened:
     """
     place.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     undo_interrupted(place)
+    clear_interrupted(place)
     clear(place)
     if found is not None or _lost(place):
         rebuild.rebuild(place, found or "it is missing")

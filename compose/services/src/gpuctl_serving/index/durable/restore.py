@@ -17,6 +17,7 @@ from gpuctl_serving.index.durable.files import (
     replace_synced,
     sync_directory,
     sync_file,
+    unfinished,
 )
 from gpuctl_serving.index.durable.manifest import Manifest, SnapshotInvalid, check_files, read_manifest
 from gpuctl_serving.index.durable.recovery import Place, begin_line
@@ -90,6 +91,18 @@ def undo_interrupted(place: Place) -> None:
         "A restore was interrupted before it was complete. What was there before it is in place again; "
         "run the restore again if it is still wanted.",
     )
+
+
+def clear_interrupted(place: Place) -> None:
+    """Removes what a killed restore had unpacked. The caller holds the writer's lock, and has undone it."""
+    for left in (place.directory / _WORK, unfinished(place.directory / MARK)):
+        if left.is_dir():
+            shutil.rmtree(left)
+        elif left.exists():
+            left.unlink()
+        else:
+            continue
+        place.report.said.append(f"What an interrupted restore left ({left.name}) was removed.")
 
 
 def _put_back(directory: Path, home: Path, moved: set[str]) -> None:
