@@ -74,8 +74,9 @@ class Maintenance(threading.Thread):
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._number = 0
         self._stopping = False
-        self._began, self._not_before = time.monotonic(), 0.0
-        #: Manifest of the newest snapshot, and when this process knew of it.
+        #: When this process knew of the newest snapshot, or that there is none.
+        self._known, self._not_before = time.monotonic(), 0.0
+        #: Manifest of the newest snapshot.
         self.newest: Manifest | None = newest_manifest(core)
         self.failures = 0
 
@@ -113,7 +114,7 @@ class Maintenance(threading.Thread):
         """Makes a snapshot; for `start_job`."""
         core = self._core
         path, made = take(self.source(), core.settings.index_snapshots_kept, progress)
-        self.newest = made
+        self.newest, self._known = made, time.monotonic()
         core.place.report.wants_snapshot = False
         log.info("snapshot-made", snapshot=path.name, sequence=made.sequence, items=made.items)
         return {
@@ -217,7 +218,8 @@ class Maintenance(threading.Thread):
         if core.live.applied == last:
             return False
         writes, seconds = settings.index_snapshot_writes, settings.index_snapshot_seconds
-        since = self.age if newest else now - self._began
+        # By the date, and where that was set back since, by how long it is known here.
+        since = max(self.age, now - self._known)
         return bool((writes and core.live.applied - last >= writes) or (seconds and since >= seconds))
 
 
