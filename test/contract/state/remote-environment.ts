@@ -1,0 +1,99 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { LocalExecutor } from "../../../cli/src/adapters/exec/local-executor.js";
+import { HostState } from "../../../cli/src/adapters/remote-state/host-state.js";
+import { MultiLeaseStore } from "../../../cli/src/adapters/remote-state/multi-lease-store.js";
+import { RemoteAuditLog } from "../../../cli/src/adapters/remote-state/remote-audit-log.js";
+import { RemoteLeaseStore } from "../../../cli/src/adapters/remote-state/remote-lease-store.js";
+import { RemoteReleaseFiles } from "../../../cli/src/adapters/remote-state/remote-release-files.js";
+import { ReplicatedReleaseStore } from "../../../cli/src/adapters/remote-state/replicated-release-store.js";
+import { SshHostConnector } from "../../../cli/src/adapters/ssh/host-connector.js";
+import { ms } from "../../../cli/src/domain/units.js";
+import type { Clock, RemoteHost } from "../../../cli/src/ports.js";
+import type { ProcessTable } from "../../../cli/src/adapters/state/process-identity.js";
+
+/** This machine as a host, through the adapter that real hosts are reached by. */
+export function thisMachineAs(name: string, env: Readonly<Record<string, string | undefined>>): Promise<RemoteHost> {
+  const connector = new SshHostConnector({
+    nodes: [{ name, host: "local" }],
+    ssh: { client: "node-ssh", knownHosts: null, connectTimeout: ms(10_000), acceptNew: false },
+    env,
+    executor: new LocalExecutor(env),
+    projectFile: "/gpuctl.yaml",
+  });
+  return connector.connect(name, new AbortController().signal);
+}
+
+/** One host of the tests: a folder of this machine, with a clock and a boot id of its own. */
+export class TestHost {
+  readonly name: string;
+  /** The environment's directory on it. */
+  readonly root: string;
+  readonly proc: string;
+  readonly #env: Readonly<Record<string, string | undefined>>;
+  #uptime = 1000;
+  #boot = 1;
+
+  constructor(folder: string, name: string, env: Readonly<Record<string, string | undefined>> = { PATH: process.env["PATH"] }) {
+    this.name = name;
+    this.root = join(folder, name, "shop's $(id) prod", "prod");
+    this.proc = join(folder, name, "proc");
+    this.#env = env;
+    mkdirSync(join(this.proc, "sys/kernel/random"), { recursive: true });
+    this.#tell();
+  }
+
+  /** Seconds pass on the host. */
+  pass(seconds: number): void {
+    this.#uptime += seconds;
+    this.#tell();
+  }
+
+  reboot(): void {
+    this.#boot += 1;
+    this.#uptime = 5;
+    this.#tell();
+  }
+
+  #tell(): void {
+    writeFileSync(join(this.proc, "uptime"), `${this.#uptime.toFixed(2)} 9999.99\n`);
+    writeFileSync(
+      join(this.proc, "sys/kernel/random/boot_id"),
+      `00000000-0000-4000-8000-${String(this.#boot).padStart(12, "0")}\n`,
+    );
+  }
+
+  /** The host's state as one operator sees it, over a connection that a test may break. */
+  seen(over: (host: RemoteHost) => RemoteHost = (host) => host): HostState {
+    const connect = async (): Promise<RemoteHost> => over(await thisMachineAs(this.name, this.#env));
+    return new HostState({ name: this.name, root: this.root, proc: this.proc, sudo: false, connect });
+  }
+}
+
+/** Everything one operator has of an environment. */
+export interface Operator {
+  states: readonly HostState[];
+  files: readonly RemoteReleaseFiles[];
+  releases: ReplicatedReleaseStore;
+  leases: MultiLeaseStore;
+  audit: RemoteAuditLog;
+}
+
+export interface Person {
+  owner: string;
+  pid: number;
+  /** What tells the operator's machine from others. */
+  machine: string;
+  processes: ProcessTable;
+  clock: Clock;
+}
+
+export function operatorOf(hosts: readonly TestHost[], person: Person, over?: (host: RemoteHost) => RemoteHost): Operator {
+  const states = hosts.map((host) => host.seen(over));
+  const { owner, pid, clock } = person;
+  const audit = new RemoteAuditLog(states, owner, clock);
+  const here = { id: person.machine, processes: person.processes };
+  const stores = states.map((host) => new RemoteLeaseStore({ host, name: "demo/prod", owner, clock, audit, here, pid }));
+  const files = states.map((state) => new RemoteReleaseFiles(state));
+  return { states, files, releases: new ReplicatedReleaseStore(files), leases: new MultiLeaseStore(stores, clock), audit };
+}
