@@ -3,6 +3,7 @@ import type { ProjectFacts } from "../domain/doctor/facts.js";
 import { blocker, ok, type DoctorFinding } from "../domain/doctor/finding.js";
 import { TargetUnreachable } from "../domain/errors.js";
 import { cdiDeviceFor } from "../domain/preflight/cdi-device.js";
+import { planFixes, type Fix } from "../domain/preflight/fixes.js";
 import type { NodeFacts } from "../domain/preflight/facts.js";
 import { judgeGpuContainer } from "../domain/preflight/gpu-container.js";
 import { judgeNode, sortFindings } from "../domain/preflight/judge.js";
@@ -13,36 +14,68 @@ import type { NodeInspector } from "../ports/node-inspector.js";
 export interface NodeReport {
   node: string;
   findings: readonly DoctorFinding[];
+  /** Repairs that are safe: those that could be made, or how each went. */
+  fixes: readonly NodeFix[];
   /** What was seen; null for a node that could not be reached. */
   facts: NodeFacts | null;
 }
 
+export interface NodeFix extends Fix {
+  outcome: { state: "planned" } | { state: "done" } | { state: "failed"; because: string };
+}
+
+/** What all nodes of an environment are looked at with. */
+export interface NodesRequest {
+  config: EnvironmentConfig;
+  nodes: NodeInspector;
+  models: ProjectFacts["models"];
+  /** Whether to make the safe repairs; the report is then that of afterwards. */
+  repair: boolean;
+  signal: AbortSignal;
+}
+
 /** Every node of an environment, side by side. One that cannot be reached is a finding of that node. */
-export function inspectNodes(
-  config: EnvironmentConfig,
-  nodes: NodeInspector,
-  models: ProjectFacts["models"],
-  signal: AbortSignal,
-): Promise<NodeReport[]> {
-  return Promise.all(
-    nodeNames(config).map(async (node) => {
-      // What the node has of it already is the driver's to know: all of it is the careful answer.
-      const needs = nodeNeeds(config, node, { imageBytes: null, modelBytes: modelBytes(config, node, models) });
-      try {
-        const facts = await nodes.inspect(node, needs.dataDirectory, signal);
-        const gpu = await tryGpus(facts, needs, serviceImage(config), nodes, signal);
-        return { node, findings: sortFindings([...judgeNode(facts, needs), ...gpu]), facts };
-      } catch (error) {
-        if (!(error instanceof TargetUnreachable)) throw error;
-        const next = error.nextSteps.length > 0 ? error.nextSteps : [`ssh ${node}`];
-        return {
-          node,
-          findings: [blocker("machine", "node-unreachable", error.message, error.because ?? error.message, next)],
-          facts: null,
-        };
-      }
-    }),
-  );
+export function inspectNodes(request: NodesRequest): Promise<NodeReport[]> {
+  return Promise.all(nodeNames(request.config).map((node) => inspectNode(request, node)));
+}
+
+async function inspectNode(request: NodesRequest, node: string): Promise<NodeReport> {
+  const { config, models, repair } = request;
+  // What the node has of it already is the driver's to know: all of it is the careful answer.
+  const needs = nodeNeeds(config, node, { imageBytes: null, modelBytes: modelBytes(config, node, models) });
+  try {
+    const before = await look(request, needs);
+    const planned = planFixes(before.facts, needs);
+    if (!repair || planned.length === 0) {
+      return { ...before, fixes: planned.map((fix) => ({ ...fix, outcome: { state: "planned" } })) };
+    }
+    const fixes = await makeFixes(request, node, planned);
+    return { ...(await look(request, needs)), fixes };
+  } catch (error) {
+    if (!(error instanceof TargetUnreachable)) throw error;
+    const next = error.nextSteps.length > 0 ? error.nextSteps : [`ssh ${node}`];
+    const finding = blocker("machine", "node-unreachable", error.message, error.because ?? error.message, next);
+    return { node, findings: [finding], fixes: [], facts: null };
+  }
+}
+
+async function look(
+  { config, nodes, signal }: NodesRequest,
+  needs: NodeNeeds,
+): Promise<{ node: string; findings: readonly DoctorFinding[]; facts: NodeFacts }> {
+  const facts = await nodes.inspect(needs.node, needs.dataDirectory, signal);
+  const gpu = await tryGpus(facts, needs, serviceImage(config), nodes, signal);
+  return { node: needs.node, findings: sortFindings([...judgeNode(facts, needs), ...gpu]), facts };
+}
+
+/** One after the other, each whatever became of the one before: none depends on another. */
+async function makeFixes({ nodes, signal }: NodesRequest, node: string, planned: readonly Fix[]): Promise<NodeFix[]> {
+  const made: NodeFix[] = [];
+  for (const fix of planned) {
+    const because = await nodes.repair(node, fix.argv, signal);
+    made.push({ ...fix, outcome: because === null ? { state: "done" } : { state: "failed", because } });
+  }
+  return made;
 }
 
 /** Bytes of the models that services of a node use; null when the size of one is not known. */

@@ -17,8 +17,8 @@ export interface DoctorProject {
   nodes?: NodeInspector;
 }
 
-/** `broken` is why the project could not be loaded; null when there is no project file. */
-export type DoctorRequest = { host: HostInspector; signal: AbortSignal } & (
+/** `broken` is why the project could not be loaded; null when there is no project file. `repair`: make the safe repairs on its nodes. */
+export type DoctorRequest = { host: HostInspector; signal: AbortSignal; repair?: boolean } & (
   { project: DoctorProject } | { project: null; broken: GpuctlError | null }
 );
 
@@ -42,9 +42,13 @@ export async function doctor(request: DoctorRequest): Promise<DoctorReport> {
   return { findings, nodes, ...tally([...findings, ...nodes.flatMap((node) => node.findings)]), facts };
 }
 
-async function nodeReports({ project, signal }: DoctorRequest, state: ProjectState): Promise<readonly NodeReport[]> {
+async function nodeReports(
+  { project, signal, repair = false }: DoctorRequest,
+  state: ProjectState,
+): Promise<readonly NodeReport[]> {
   if (project?.nodes === undefined) return [];
-  return inspectNodes(project.config, project.nodes, state.state === "usable" ? state.facts.models : [], signal);
+  const models = state.state === "usable" ? state.facts.models : [];
+  return inspectNodes({ config: project.config, nodes: project.nodes, models, repair, signal });
 }
 
 async function projectState(request: DoctorRequest): Promise<ProjectState> {

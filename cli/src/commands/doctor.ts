@@ -1,3 +1,4 @@
+import * as Flags from "@oclif/core/flags";
 import type { DoctorReport } from "../app/doctor.js";
 import { doctorReportText } from "../app/render/doctor-text.js";
 import { BaseCommand } from "../base-command.js";
@@ -10,8 +11,14 @@ export default class Doctor extends BaseCommand<typeof Doctor> {
 For an environment with hosts it looks at each of them too, over SSH: access, clock, disks, Docker, driver, container
 toolkit, GPUs, ports and who can reach them. That connection is the only use of a network, and nothing is changed; where
 the image is on a host already, a container is started with the GPU and removed again.
+--fix lists what can be mended without harm to what runs; only with --confirm it is done.
 Exits with 5 when something would stop a deploy.`;
-  static override examples = ["<%= config.bin %> doctor", "<%= config.bin %> doctor --json"];
+  static override examples = ["<%= config.bin %> doctor", "<%= config.bin %> doctor --json", "<%= config.bin %> doctor --fix"];
+
+  static override flags = {
+    fix: Flags.boolean({ description: "List the repairs of hosts that are safe." }),
+    confirm: Flags.boolean({ description: "Make them.", dependsOn: ["fix"] }),
+  };
 
   async execute(): Promise<DoctorReport> {
     const [{ doctor }, { createDoctor }] = await Promise.all([import("../app/doctor.js"), import("../wiring.js")]);
@@ -20,14 +27,14 @@ Exits with 5 when something would stop a deploy.`;
     const { signal } = this;
     if (project instanceof GpuctlError || project === null) return doctor({ host, signal, project: null, broken: project });
     try {
-      return await doctor({ host, signal, project: await forProject(project) });
+      return await doctor({ host, signal, repair: this.flags.confirm, project: await forProject(project) });
     } finally {
       await close();
     }
   }
 
   override render(report: DoctorReport): string {
-    return doctorReportText(report);
+    return doctorReportText(report, this.flags.fix ? "list" : "count");
   }
 
   override successExit({ blockers }: DoctorReport): ExitCodeName {

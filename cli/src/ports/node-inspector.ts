@@ -1,7 +1,8 @@
+import type { Fix } from "../domain/preflight/fixes.js";
 import type { NodeFacts } from "../domain/preflight/facts.js";
 import type { GpuContainerResult, GpuContainerProbe } from "../domain/preflight/gpu-container.js";
 
-/** Looks at the nodes of an environment. Everything throws TargetUnreachable for a node that cannot be reached. */
+/** Looks at the nodes of an environment, and mends them where that is asked for. Everything throws TargetUnreachable for a node that cannot be reached. */
 export interface NodeInspector {
   /**
    * Everything a deploy depends on, without changing anything.
@@ -19,4 +20,6 @@ export interface NodeInspector {
     probe: Omit<GpuContainerProbe, "name" | "look">,
     signal: AbortSignal,
   ): Promise<{ probe: GpuContainerProbe; result: GpuContainerResult }>;
+  /** Runs the command of a repair to its end; null when that worked, else what it said. */
+  repair(node: string, argv: Fix["argv"], signal: AbortSignal): Promise<string | null>;
 }

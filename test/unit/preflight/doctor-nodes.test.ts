@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { inspectNodes } from "../../../cli/src/app/doctor-nodes.js";
 import { doctorReportText } from "../../../cli/src/app/render/doctor-text.js";
 import type { EnvironmentConfig, ServiceConfig } from "../../../cli/src/domain/config/resolved.js";
@@ -9,7 +9,7 @@ import { nodeNames, nodeNeeds } from "../../../cli/src/domain/preflight/needs-of
 import { mib } from "../../../cli/src/domain/units.js";
 import type { NodeInspector } from "../../../cli/src/ports/node-inspector.js";
 import { projectConfig } from "../../support/project-config.js";
-import { factsOf } from "./captures.js";
+import { factsOf, printed } from "./captures.js";
 
 const t4 = "GPU-5a1c3d0e-7b52-4f0a-9c1e-0d6a1f2b3c4d";
 const signal = new AbortController().signal;
@@ -55,7 +55,8 @@ class Nodes implements NodeInspector {
   readonly tried: Omit<GpuContainerProbe, "name" | "look">[] = [];
   images: readonly string[] = ["services:1"];
   result: GpuContainerResult = { code: 0, stdout: `GPU 0: Tesla T4 (UUID: ${t4})\n`, stderr: "" };
-  readonly #facts: Readonly<Record<string, NodeFacts>>;
+  readonly repaired: string[] = [];
+  #facts: Readonly<Record<string, NodeFacts>>;
 
   constructor(facts: Readonly<Record<string, NodeFacts>> = { "gpu-1": factsOf("t4-ubuntu") }) {
     this.#facts = facts;
@@ -66,6 +67,13 @@ class Nodes implements NodeInspector {
     if (facts === undefined)
       throw new TargetUnreachable(`${node} cannot be reached`, { because: "no route to host", nextSteps: [`ssh ${node}`] });
     return facts;
+  }
+
+  async repair(node: string, argv: readonly string[]): Promise<string | null> {
+    this.repaired.push(argv.join(" "));
+    // What was mended is found mended: the next look shows a good node.
+    this.#facts = { ...this.#facts, [node]: factsOf("t4-ubuntu") };
+    return argv.includes("-pm") ? "it is not permitted" : null;
   }
 
   async hasImage(_node: string, image: string): Promise<boolean> {
@@ -79,7 +87,7 @@ class Nodes implements NodeInspector {
 }
 
 const inspect = async (nodes: Nodes, config = environment()): Promise<Record<string, string>> => {
-  const [report] = await inspectNodes(config, nodes, models, signal);
+  const [report] = await inspectNodes({ config, nodes, models, repair: false, signal });
   return Object.fromEntries((report?.findings ?? []).map(({ code, level }) => [code, level]));
 };
 
@@ -95,7 +103,7 @@ test("every node has its own report; one that cannot be reached does not hide th
   const config = environment({
     targetSettings: { target: "compose", nodes: { "gpu-1": { host: "a" }, "gpu-2": { host: "b" } } },
   });
-  const reports = await inspectNodes(config, new Nodes(), models, signal);
+  const reports = await inspectNodes({ config, nodes: new Nodes(), models, repair: false, signal });
   expect(reports.map(({ node, facts }) => [node, facts !== null])).toEqual([
     ["gpu-1", true],
     ["gpu-2", false],
@@ -110,13 +118,13 @@ test("every node has its own report; one that cannot be reached does not hide th
       nextSteps: ["ssh gpu-2"],
     },
   ]);
-  const text = doctorReportText({ findings: [], nodes: reports });
+  const text = doctorReportText({ findings: [], nodes: reports }, "count");
   expect(text).toMatch(/^this machine\n/);
   expect(text).toMatch(/\n\nnode gpu-2\n\nmachine\n {2}BLOCKER gpu-2 cannot be reached\n/);
 });
 
 test("a machine without nodes has the report that it always had", () => {
-  expect(doctorReportText({ findings: [], nodes: [] })).toBe("no blockers, no warnings.");
+  expect(doctorReportText({ findings: [], nodes: [] }, "count")).toBe("no blockers, no warnings.");
 });
 
 test("a refusal stops those who require a GPU and warns those who prefer one", async () => {
@@ -196,4 +204,47 @@ test("what a node needs is what its own services need", () => {
     own: ["label=dev.gpuctl.project=shop", "label=dev.gpuctl.environment=production"],
   });
   expect(nodeNames({ ...config, target: "process", targetSettings: { target: "process" } })).toEqual([]);
+});
+
+describe("safe repairs", () => {
+  const smi = printed("t4-ubuntu", "smi-query").replace("Enabled", "Disabled");
+  const neglected = (): Nodes => new Nodes({ "gpu-1": factsOf("t4-ubuntu", { "smi-query": [0, smi], holds: [0, ""] }) });
+  const reports = (nodes: Nodes, repair: boolean): ReturnType<typeof inspectNodes> =>
+    inspectNodes({ config: environment(), nodes, models, repair, signal });
+
+  test("are only counted, and listed on request, until they are confirmed", async () => {
+    const nodes = neglected();
+    const found = await reports(nodes, false);
+    expect(nodes.repaired).toEqual([]);
+    expect(doctorReportText({ findings: [], nodes: found }, "count")).toMatch(
+      /2 safe repairs can be made: gpuctl doctor --fix lists them\.$/,
+    );
+    expect(doctorReportText({ findings: [], nodes: found }, "list")).toMatch(
+      /\n\nrepairs\n {2}would {3}turn persistence mode on\n[^]*sudo -n nvidia-smi -pm 1\n[^]*Nothing was changed yet: gpuctl doctor --fix --confirm$/,
+    );
+  });
+
+  test("are made one by one when confirmed, whatever became of the one before, and the report is that of afterwards", async () => {
+    const nodes = neglected();
+    const [report] = await reports(nodes, true);
+    expect(nodes.repaired).toEqual([
+      "sudo -n nvidia-smi -pm 1",
+      "sudo -n apt-mark hold libnvidia-compute-580-server linux-modules-nvidia-580-server-open-generic nvidia-utils-580-server",
+    ]);
+    expect(report?.fixes.map(({ mends, outcome }) => [mends, outcome])).toEqual([
+      ["persistence-off", { state: "failed", because: "it is not permitted" }],
+      ["driver-not-held", { state: "done" }],
+    ]);
+    expect(report?.findings.filter(({ level }) => level !== "ok")).toEqual([]);
+    const text = doctorReportText({ findings: [], nodes: report === undefined ? [] : [report] }, "list");
+    expect(text).toContain("  FAILED  turn persistence mode on\n          because it is not permitted\n");
+    expect(text).not.toContain("Nothing was changed");
+  });
+
+  test("a good node is left alone even when repairs are confirmed", async () => {
+    const nodes = new Nodes();
+    const found = await reports(nodes, true);
+    expect(nodes.repaired).toEqual([]);
+    expect(doctorReportText({ findings: [], nodes: found }, "list")).toMatch(/There is nothing that can be repaired safely\.$/);
+  });
 });

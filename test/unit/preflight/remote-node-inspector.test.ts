@@ -94,3 +94,11 @@ test("one that is under way when the command is stopped is removed all the same,
   await expect(nodes.tryGpu("gpu-1", wanted, stop.signal)).rejects.toThrow("stopped");
   expect(node.asked[1]).toBe("docker rm --force --volumes PROBE");
 });
+
+test("a repair that works says nothing, one that fails says its last words", async () => {
+  const [nodes] = inspector((line) =>
+    line.includes("-pm") ? { code: 1, stderr: "Unable to set persistence mode\nInsufficient Permissions\n" } : {},
+  );
+  expect(await nodes.repair("gpu-1", ["apt-mark", "hold", "nvidia-utils-580-server"], signal)).toBeNull();
+  expect(await nodes.repair("gpu-1", ["nvidia-smi", "-pm", "1"], signal)).toBe("Insufficient Permissions");
+});

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { Failed } from "../../domain/errors.js";
+import type { Fix } from "../../domain/preflight/fixes.js";
 import type { NodeFacts } from "../../domain/preflight/facts.js";
 import {
   dockerCommand,
@@ -9,6 +10,7 @@ import {
   type GpuContainerProbe,
   type GpuContainerResult,
 } from "../../domain/preflight/gpu-container.js";
+import { lastLine } from "../../domain/preflight/read-machine.js";
 import { ms } from "../../domain/units.js";
 import type { Clock } from "../../ports.js";
 import type { NodeInspector } from "../../ports/node-inspector.js";
@@ -17,6 +19,8 @@ import { collectNodeFacts } from "./node-facts.js";
 
 /** A container starts in a second or two; the driver of a card without persistence needs some more. */
 const startPatience = ms(60_000);
+/** The container toolkit reads the driver, which may have to be loaded first. */
+const repairPatience = ms(60_000);
 const dockerPatience = ms(20_000);
 
 /** Looks at nodes over the connections of an environment, which it shares and leaves open. */
@@ -38,6 +42,13 @@ export class RemoteNodeInspector implements NodeInspector {
     const host = await this.#hosts.connect(node, signal);
     const argv = dockerCommand(as, ["image", "inspect", "--format", "{{.Id}}", image]);
     return (await host.run({ argv }, { deadline: dockerPatience, signal })).code === 0;
+  }
+
+  async repair(node: string, argv: Fix["argv"], signal: AbortSignal): Promise<string | null> {
+    const host = await this.#hosts.connect(node, signal);
+    const { code, stdout, stderr } = await host.run({ argv, env: { LC_ALL: "C" } }, { deadline: repairPatience, signal });
+    if (code === 0) return null;
+    return lastLine(stderr) || lastLine(stdout) || `it ended with status ${code ?? "unknown"}`;
   }
 
   async tryGpu(
