@@ -126,9 +126,13 @@ export interface Faults {
 export class TestSshServer {
   readonly faults: Faults = { refuseKeys: false, refuseSessions: false, banner: "", shell: "/bin/sh" };
   readonly line: FaultyLine;
+  /** The first of the keys it has. */
   hostKey: KeyPair;
+  /** Names that keys were accepted for. */
+  readonly users = new Set<string>();
   /** Sessions that ran a command, at once and at most. */
   sessions = { now: 0, most: 0, total: 0 };
+  #moreKeys: readonly KeyPair[] = [];
   readonly #userKey: KeyPair;
   readonly #children = new Set<number>();
   #server: InstanceType<typeof Server>;
@@ -154,11 +158,12 @@ export class TestSshServer {
     return this.line.port;
   }
 
-  /** From now on another key is shown, by a server that is otherwise the same. */
-  async changeKey(key = newKey()): Promise<void> {
+  /** From now on other keys are shown, by a server that is otherwise the same. */
+  async changeKey(key = newKey(), ...more: readonly KeyPair[]): Promise<void> {
     this.#server.close();
     this.line.cut();
     this.hostKey = key;
+    this.#moreKeys = more;
     this.#server = this.#makeServer();
     await this.#listen();
   }
@@ -177,12 +182,13 @@ export class TestSshServer {
 
   #makeServer(): InstanceType<typeof Server> {
     const allowed = utils.parseKey(this.#userKey.public) as ParsedKey;
-    return new Server({ hostKeys: [this.hostKey.private] }, (client) => {
+    return new Server({ hostKeys: [this.hostKey, ...this.#moreKeys].map((key) => key.private) }, (client) => {
       client.setMaxListeners(0);
       client.on("error", () => undefined);
       client.on("authentication", (attempt) => {
         const right =
           !this.faults.refuseKeys && attempt.method === "publickey" && attempt.key.data.equals(allowed.getPublicSSH());
+        if (right) this.users.add(attempt.username);
         if (right) attempt.accept();
         else attempt.reject(["publickey"]);
       });
@@ -227,6 +233,7 @@ export class TestSshServer {
     });
     child.on("close", () => {
       if (child.pid !== undefined) this.#children.delete(child.pid);
+      this.sessions.now -= 1;
       channel.end();
     });
     // When the connection is lost the pipes are closed, which a command that reads or writes notices.
@@ -235,7 +242,6 @@ export class TestSshServer {
     };
     client.once("close", closePipes);
     channel.on("close", () => {
-      this.sessions.now -= 1;
       client.off("close", closePipes);
       closePipes();
     });

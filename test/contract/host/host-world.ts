@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { LocalExecutor } from "../../../cli/src/adapters/exec/local-executor.js";
 import { SshHostConnector, type ConnectorOptions } from "../../../cli/src/adapters/ssh/host-connector.js";
-import { ms } from "../../../cli/src/domain/units.js";
+import { ms, type Milliseconds } from "../../../cli/src/domain/units.js";
 import type { RemoteHost } from "../../../cli/src/ports.js";
 import type { KeyPair } from "../../support/ssh-server.js";
 
@@ -20,7 +20,7 @@ export interface HostWorld {
 /** A folder with keys, known_hosts and configuration of ssh, as a user's home has them. */
 export class SshHome {
   readonly folder = mkdtempSync(join(tmpdir(), "gpuctl-home-"));
-  readonly knownHosts = join(this.folder, "known_hosts");
+  knownHosts = join(this.folder, "known_hosts");
   readonly identityFile = join(this.folder, "id_test");
   readonly configFile = join(this.folder, "config");
 
@@ -51,21 +51,31 @@ export class SshHome {
   }
 }
 
-/** How nodes of this machine are reached in the tests: one node `box` at a port, without anything of the real user's home. */
-export function connectorTo(
-  home: SshHome,
-  port: number,
-  more: { client?: "node-ssh" | "openssh"; user?: string; acceptNew?: boolean; keepalive?: ConnectorOptions["keepalive"] } = {},
-): SshHostConnector {
-  const env = { PATH: process.env["PATH"], HOME: home.folder };
-  const { client = "node-ssh", user = "tester", acceptNew = false, keepalive } = more;
+interface Reach {
+  client?: "node-ssh" | "openssh";
+  user?: string;
+  acceptNew?: boolean;
+  connectTimeout?: Milliseconds;
+  keepalive?: ConnectorOptions["keepalive"];
+  /** In place of the PATH of this process, and of the home's configuration of ssh. */
+  path?: string;
+  configFile?: string;
+  /** In place of the usual node, which gpuctl.yaml says everything about. */
+  node?: ConnectorOptions["nodes"][number];
+}
+
+/** How a node `box` on this machine is reached in the tests, without anything of the real user's home. */
+export function connectorTo(home: SshHome, port: number, more: Reach = {}): SshHostConnector {
+  const env = { PATH: more.path ?? process.env["PATH"], HOME: home.folder };
+  const { client = "node-ssh", user = "tester", acceptNew = false, connectTimeout = ms(10_000), keepalive } = more;
+  const node = more.node ?? { name: "box", host: "127.0.0.1", port, user, identityFile: home.identityFile };
   return new SshHostConnector({
-    nodes: [{ name: "box", host: "127.0.0.1", port, user, identityFile: home.identityFile }],
-    ssh: { client, knownHosts: home.knownHosts, connectTimeout: ms(10_000), acceptNew },
+    nodes: [node],
+    ssh: { client, knownHosts: home.knownHosts, connectTimeout, acceptNew },
     env,
     executor: new LocalExecutor(env),
     projectFile: join(home.folder, "gpuctl.yaml"),
-    configFile: home.configFile,
+    configFile: more.configFile ?? home.configFile,
     ...(keepalive === undefined ? {} : { keepalive }),
   });
 }

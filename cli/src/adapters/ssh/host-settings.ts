@@ -85,7 +85,15 @@ async function clientSettings(node: SshNode, around: SshSurroundings, signal: Ab
     ...(node.user === undefined ? [] : ["-l", node.user]),
   ];
   // ssh opens the file of -F by its name, which works for a pipe and not for the socket that Node gives as stdin.
-  const argv: [string, ...string[]] = ["sh", "-c", `cat | exec ssh -G -T -F /dev/stdin "$@"`, "ssh", ...options, "--", node.host];
+  const argv: [string, ...string[]] = [
+    "/bin/sh",
+    "-c",
+    `cat | exec ssh -G -T -F /dev/stdin "$@"`,
+    "ssh",
+    ...options,
+    "--",
+    node.host,
+  ];
   const input = configurationWithDefaults(around.configFiles, defaultUser);
   const { code, stdout, stderr } = await around.executor.run({ argv, input }, { deadline: ms(10_000), signal });
   if (code === 127) return withoutSsh(node, around);
