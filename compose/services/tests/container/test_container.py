@@ -173,6 +173,34 @@ def test_whoever_deploys_writes_the_document_and_keeps_the_gate(directory: Path)
         assert not gate.exists()
 
 
+def test_a_closed_gate_closes_the_port_when_whoever_deploys_says_so(directory: Path) -> None:
+    gate = directory / "gate"
+    document = {"id": "echo-r7-b", "release": "r7", "slot": "b", "gate": str(gate), "lingerMs": 1500}
+    document["private"] = str(directory / "p.sock")
+    (directory / "instance.json").write_text(json.dumps(document))
+    with Contained(directory, GPUCTL_INSTANCE_FILE=str(directory / "instance.json")) as contained:
+        eventually(lambda: contained.command("ready").returncode == 0, "ready, asked over the private socket")
+        assert contained.get("/items/0")[0] == 0
+        for _ in range(2):
+            gate.write_text("open\n")
+            contained.becomes("open")
+            gate.write_text("paused\n")
+            contained.becomes("paused")
+            assert contained.get("/items/0")[0] == 200
+            eventually(lambda: contained.get("/items/0")[0] == 0, "connections are refused")
+            assert contained.command("ready").returncode == 0
+        gate.write_text("open\n")
+        contained.becomes("open")
+        answers: list[int] = []
+        slow = threading.Thread(target=lambda: answers.append(contained.get("/items/2500")[0]))
+        slow.start()
+        eventually(lambda: _inflight(contained) == 1, "the request is being answered")
+        gate.write_text("paused\n")
+        eventually(lambda: contained.get("/items/0")[0] == 0, "connections are refused")
+        slow.join(20)
+    assert answers == [200]
+
+
 def test_a_gate_that_vanishes_is_written_again_as_it_was(directory: Path) -> None:
     with Contained(directory, GPUCTL_TRAFFIC="open") as contained:
         contained.becomes("open")

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gpuctl_serving.container.place import VARIABLES, Place, PlaceError, Traffic
 from gpuctl_serving.container.traffic_gate import read_gate, write_gate
 from gpuctl_serving.kit.control import bind_unix
+from gpuctl_serving.kit.errors import LoadFailed
 from gpuctl_serving.kit.instance import DRAIN_SECONDS, FollowsTraffic, load_or_end
 from gpuctl_serving.kit.logs import Log
 from gpuctl_serving.kit.serve import CreateService, bind_public, main, tend_every_second
@@ -51,13 +52,20 @@ def _service_environment(env: Mapping[str, str], place: Place) -> dict[str, str]
 
 
 class BehindProxy:
-    """Always answers on its public port; its gate decides what `/health/traffic` tells the proxy."""
+    """Answers on its public port; its gate decides what `/health/traffic` tells the proxy.
+
+    A proxy that was just started takes every place for usable until it has asked, and sends requests to those
+    it can connect to. So whoever deploys may have the port closed while the gate is (`lingerMs`): at once for
+    what was never open, and after a pause once the proxy had the time to hear of it.
+    """
 
     def __init__(self, service: HostedService, place: Place) -> None:
         self._service, self._place = service, place
         self._ending, self._cut = asyncio.Event(), asyncio.Event()
         self._complaint = ""
         self._asked_at = float("-inf")
+        #: Since when the gate is not open.
+        self._shut_at = float("-inf")
         service.instance = InstanceFacts(place.instance, place.release, place.slot, "closed")
 
     async def run(self) -> int:
@@ -71,15 +79,18 @@ class BehindProxy:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_end)
         tasks = [loop.create_task(tend_every_second(public, private))]
-        await public.accept()
         await private.accept()
         log.info(
             "loading", instance=place.instance, address=":".join(map(str, public.listener.getsockname()[:2]))
         )
         try:
+            if place.linger is None:
+                await public.accept()
+            else:
+                _fall_silent(public)
             if await load_or_end(service, self._ending):
                 log.info("ready", instance=place.instance)
-                tasks.append(loop.create_task(self._follow_gate()))
+                tasks.append(loop.create_task(self._follow_gate(public)))
             await self._ending.wait()
             await self._finish(public, private, tasks)
             return 0
@@ -103,12 +114,30 @@ class BehindProxy:
 
         return noticing
 
-    async def _follow_gate(self) -> None:
+    async def _follow_gate(self, public: HttpServer) -> None:
         while True:
             wanted = self._wanted()
             if wanted is not None and wanted != self._service.instance.traffic:
                 await self._turn(wanted)
+            if self._place.linger is not None:
+                await self._open_or_shut(public, self._place.linger)
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _open_or_shut(self, public: HttpServer, linger: float) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._service.instance.traffic != "open":
+            if public.accepting and now - self._shut_at >= linger:
+                _fall_silent(public)
+            return
+        if public.accepting:
+            return
+        try:
+            public.listener = bind_public(self._service.name, self._service.settings)
+        except LoadFailed as taken:
+            log.warning("port-not-opened", reason=str(taken))
+            await asyncio.sleep(1)
+            return
+        await public.accept()
 
     def _wanted(self) -> Traffic | None:
         """What the gate says; None when nothing can be learnt from it now, and all stays as it is."""
@@ -140,6 +169,7 @@ class BehindProxy:
         if traffic == "open":
             await self._tell(traffic)
         self._service.instance.traffic = traffic
+        self._shut_at = asyncio.get_running_loop().time()
         log.info("traffic", traffic=traffic)
         if traffic == "paused":
             await self._tell(traffic)
@@ -171,3 +201,9 @@ class BehindProxy:
                 await asyncio.sleep(_NOTICE_SECONDS)
         if not await public.finish(DRAIN_SECONDS):
             log.warning("requests-cut", inflight=public.inflight)
+
+
+def _fall_silent(public: HttpServer) -> None:
+    """Connections are refused from now on; requests that are being answered are, and idle connections end."""
+    public.pause()
+    public.listener.close()

@@ -47,6 +47,8 @@ class Place:
     initial: Traffic
     #: Whether somebody else wrote the document and keeps the gate; else both are made here.
     deployed: bool
+    #: Seconds after which a gate that is not open closes the port too; None leaves the port open.
+    linger: float | None = None
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> "Place":
@@ -89,6 +91,7 @@ class Place:
                 # Nothing unproven gets traffic because a file is missing.
                 initial="paused",
                 deployed=True,
+                linger=None if document.get("lingerMs") is None else float(document["lingerMs"]) / 1000,
             )
         except (OSError, ValueError, KeyError, TypeError) as wrong:
             raise PlaceError(f"GPUCTL_INSTANCE_FILE={file} cannot be used: {wrong!r}") from wrong
