@@ -1,0 +1,93 @@
+import { Failed } from "../../../domain/errors.js";
+import { ms } from "../../../domain/units.js";
+import type { Lease, Progress } from "../../../ports.js";
+import type { HostCommands } from "./host-commands.js";
+import { dockerError } from "./docker-errors.js";
+
+/** An image of a release, pinned, and how it gets to a host. */
+export interface ImageSource {
+  /** `name@sha256:…`, or `sha256:…` of one that is sent. */
+  reference: string;
+  /** What `docker save` wrote on this machine, when the environment has no registry; null: the host pulls it. */
+  archive: { file: string; sha256: string; bytes: number } | null;
+}
+
+/** An image with CUDA is 5 GB; at 3 MB/s that takes half an hour. */
+const deliveryDeadline = ms(1_800_000);
+
+/** Whether the host has an image, by its digest. Throws when Docker cannot be asked. */
+export async function hasImage(commands: HostCommands, reference: string): Promise<boolean> {
+  const result = await commands.attempt({ argv: ["docker", "image", "inspect", "--format", "{{.Id}}", reference] });
+  if (result.code === 0) return true;
+  if (/no such image|not found/i.test(result.stderr)) return false;
+  throw dockerError({ node: commands.node, root: commands.root, failure: `${reference} could not be looked for` }, result);
+}
+
+/** Makes an image present by its digest; says how. Done again after an interruption, it goes on where it was. */
+export async function stageImage(
+  commands: HostCommands,
+  image: ImageSource,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<string> {
+  const { reference, archive } = image;
+  const name = shortName(reference);
+  if (await hasImage(commands, reference)) return `${name} is on ${commands.node}`;
+  const how =
+    archive === null ? await pull(commands, reference, progress, signal) : await send(commands, archive, progress, signal);
+  if (await hasImage(commands, reference)) return `${name} ${how} ${commands.node}`;
+  throw new Failed(`${reference} is not on ${commands.node}, although it was delivered`, {
+    because: "what came has another digest",
+    nextSteps: ["gpuctl images push", `docker images --digests   # on ${commands.node}`],
+  });
+}
+
+/** Without a terminal Docker tells layers and no bytes. */
+async function pull(commands: HostCommands, reference: string, progress: Progress, signal: AbortSignal): Promise<string> {
+  const layers = new Set<string>();
+  const ready = new Set<string>();
+  const onLine = (line: string): void => {
+    const [, layer = "", state = ""] = /^([0-9a-f]{12}): (.+)$/.exec(line) ?? [];
+    if (layer === "") return;
+    layers.add(layer);
+    if (/^(?:Pull complete|Already exists)/.test(state)) ready.add(layer);
+    const label = `pulling ${shortName(reference)} on ${commands.node}`;
+    progress.emit({ kind: "amount", label, done: ready.size, total: layers.size, unit: "layers" });
+  };
+  const failure = `${reference} could not be pulled`;
+  await commands.must({ argv: ["docker", "pull", reference] }, failure, { deadline: deliveryDeadline, signal, onLine });
+  return "was pulled to";
+}
+
+/** Over the transport that reaches the host anyway. What has arrived of an interrupted attempt is kept. */
+async function send(
+  commands: HostCommands,
+  archive: NonNullable<ImageSource["archive"]>,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<string> {
+  const { file, sha256, bytes } = archive;
+  const folder = `${commands.root.split("/").slice(0, -2).join("/")}/.incoming`;
+  const remote = `${folder}/${sha256.slice(0, 24)}.tar`;
+  await commands.must({ argv: ["mkdir", "-p", "-m", "700", folder] }, `${folder} could not be made`, { signal });
+  const host = await commands.host(signal);
+  const label = `sending an image to ${commands.node}`;
+  const onBytes = (done: number): void => progress.emit({ kind: "amount", label, done, total: bytes, unit: "B" });
+  await host.sendFile({ local: file, remote, mode: 0o600, sha256 }, { deadline: deliveryDeadline, signal, onBytes });
+  const load = ["docker", "load", "--quiet", "--input", remote] as const;
+  await commands.must({ argv: load }, "the image that was sent could not be loaded", { deadline: deliveryDeadline, signal });
+  await commands.must({ argv: ["rm", "-f", remote] }, `${remote} could not be removed`, { signal });
+  return "was sent to";
+}
+
+/** Frees an image that nothing uses any more; the bytes, or null when something still does. */
+export async function removeImage(commands: HostCommands, reference: string, lease: Lease): Promise<number | null> {
+  const text = `size=$(docker image inspect --format '{{.Size}}' "$1" 2>/dev/null) || { echo none; exit 0; }
+if docker image rm "$1" >/dev/null 2>&1; then echo "$size"; else echo none; fi`;
+  const said = await commands.change(lease, { text, args: [reference], failure: `${reference} could not be removed` });
+  return /^\d+$/.test(said.trim()) ? Number(said.trim()) : null;
+}
+
+/** `gpuctl/services@sha256:1f3c…`, for people. */
+const shortName = (reference: string): string =>
+  reference.replace(/(sha256:[0-9a-f]{12})[0-9a-f]+$/, "$1").replace(/^[^/@]+\.[^/@]+\//, "");

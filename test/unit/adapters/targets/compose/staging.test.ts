@@ -1,0 +1,146 @@
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { hasImage, removeImage, stageImage } from "../../../../../cli/src/adapters/targets/compose/images.js";
+import { hasModels, stageVolumes } from "../../../../../cli/src/adapters/targets/compose/model-volumes.js";
+import { modelVolume } from "../../../../../cli/src/domain/compose/names.js";
+import type { ModelRef } from "../../../../../cli/src/domain/release.js";
+import type { ModelStore, ProgressEvent, StoredModel } from "../../../../../cli/src/ports.js";
+import { bgeM3, instance, serviceImage } from "../../../compose/nodes.js";
+import { ScriptedHost } from "./scripted-host.js";
+
+const never = new AbortController().signal;
+const sha = (text: string): string => createHash("sha256").update(text).digest("hex");
+
+let host: ScriptedHost;
+let events: ProgressEvent[];
+const progress = { emit: (event: ProgressEvent): void => void events.push(event) };
+beforeEach(() => {
+  host = new ScriptedHost();
+  events = [];
+});
+afterEach(() => host.dispose());
+
+describe("images on a host", () => {
+  const missing = { to: "image\\ inspect*", stderr: "Error response from daemon: No such image: x\n", code: 1 };
+
+  it("are looked for by digest, and not fetched when they are there", async () => {
+    const said = await stageImage(host.commands, { reference: serviceImage, archive: null }, progress, never);
+    expect(said).toBe("gpuctl/services@sha256:111111111111 is on gpu-1");
+    expect(host.asked()).toEqual([`docker image inspect --format {{.Id}} ${serviceImage}`]);
+  });
+
+  it("are pulled by digest, layer by layer", async () => {
+    host.replies([
+      missing,
+      { to: "pull*", stdout: "aaaaaaaaaaaa: Pulling fs layer\nbbbbbbbbbbbb: Already exists\naaaaaaaaaaaa: Pull complete\n" },
+    ]);
+    const staged = stageImage(host.commands, { reference: serviceImage, archive: null }, progress, never);
+    await expect(staged).rejects.toThrow(`${serviceImage} is not on gpu-1, although it was delivered`);
+    expect(host.changes()).toEqual([`docker pull ${serviceImage}`]);
+    expect(events.at(-1)).toMatchObject({ kind: "amount", done: 2, total: 2, unit: "layers" });
+  });
+
+  it("are sent and loaded where there is no registry, and leave nothing behind", async () => {
+    const file = join(host.directory, "image.tar");
+    writeFileSync(file, "layers");
+    const archive = { file, sha256: sha("layers"), bytes: 6 };
+    host.replies([missing]);
+    await stageImage(host.commands, { reference: `sha256:${"4".repeat(64)}`, archive }, progress, never).catch(() => undefined);
+    const remote = join(host.directory, "data/.incoming", `${archive.sha256.slice(0, 24)}.tar`);
+    expect(host.changes()).toEqual([`docker load --quiet --input ${remote}`]);
+    expect(() => readFileSync(remote)).toThrow();
+    expect(events.at(-1)).toMatchObject({ kind: "amount", done: 6, total: 6, unit: "B" });
+  });
+
+  it("are not missing when Docker cannot be asked", async () => {
+    host.replies([
+      { to: "*", stderr: "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?\n", code: 1 },
+    ]);
+    await expect(hasImage(host.commands, serviceImage)).rejects.toThrow("Docker on gpu-1 does not answer");
+  });
+
+  it("are removed unless something still uses them", async () => {
+    const lease = host.takeLease();
+    host.replies([{ to: "image\\ inspect*", stdout: "1234\n" }]);
+    expect(await removeImage(host.commands, serviceImage, lease)).toBe(1234);
+    host.replies([
+      { to: "image\\ inspect*", stdout: "1234\n" },
+      { to: "image\\ rm*", stderr: "conflict\n", code: 1 },
+    ]);
+    expect(await removeImage(host.commands, serviceImage, lease)).toBeNull();
+  });
+});
+
+describe("models on a host", () => {
+  const files = { "model.safetensors": "weights", "tokenizer.json": "{}", "manifest.json": "{manifest}" } as const;
+  const ref: ModelRef = {
+    ...bgeM3,
+    manifest: sha(files["manifest.json"]),
+    files: { "model.safetensors": sha(files["model.safetensors"]), "tokenizer.json": sha(files["tokenizer.json"]) },
+  };
+  const { spec } = instance("embedder", "a", { model: ref });
+  let volume: string;
+  let stored: string;
+  let models: Pick<ModelStore, "find">;
+
+  beforeEach(() => {
+    volume = join(host.directory, "volume");
+    stored = join(host.directory, "store");
+    mkdirSync(stored);
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(stored, name), text);
+    models = { find: async () => ({ directory: stored }) as StoredModel };
+  });
+  const stage = (): Promise<string> => stageVolumes({ commands: host.commands, models, progress }, spec, never);
+  const made = (): void => {
+    mkdirSync(volume, { recursive: true });
+    host.replies([{ to: "volume\\ inspect*", stdout: `${volume}\n` }]);
+  };
+
+  it("lie in a volume of their own, hashed there, and are sent once", async () => {
+    made();
+    expect(await hasModels(host.commands, spec)).toBe(false);
+    expect(await stage()).toBe(`${ref.id}@${ref.revision}: 3 files sent to gpu-1, hashes verified there`);
+    expect(readFileSync(join(volume, "model.safetensors"), "utf8")).toBe("weights");
+    expect(await hasModels(host.commands, spec)).toBe(true);
+    events = [];
+    expect(await stage()).toBe(`${ref.id}@${ref.revision} is on gpu-1`);
+    expect(events).toEqual([]);
+  });
+
+  it("get their volume made first, named after what it holds", async () => {
+    host.replies([{ to: "volume\\ inspect*", code: 1 }]);
+    await stage().catch(() => undefined);
+    expect(host.changes()).toEqual([
+      `docker volume create --label dev.gpuctl.model=${ref.id}@${ref.revision} --label dev.gpuctl.manifest=${ref.manifest} ${modelVolume(ref)}`,
+    ]);
+  });
+
+  it("are drift when a file was touched or is gone, and are mended by the next stage", async () => {
+    made();
+    await stage();
+    utimesSync(join(volume, "tokenizer.json"), 1, 1);
+    expect(await hasModels(host.commands, spec)).toBe(false);
+    await stage();
+    rmSync(join(volume, "model.safetensors"));
+    expect(await hasModels(host.commands, spec)).toBe(false);
+    await stage();
+    expect(await hasModels(host.commands, spec)).toBe(true);
+  });
+
+  it("are refused when what lies here is not what the release says", async () => {
+    made();
+    writeFileSync(join(stored, "model.safetensors"), "other weights");
+    await expect(stage()).rejects.toThrow("model.safetensors could not be sent on gpu-1");
+    expect(await hasModels(host.commands, spec)).toBe(false);
+  });
+
+  it("are refused when neither side has them, or the engine hides its volumes", async () => {
+    made();
+    models = { find: async () => null };
+    await expect(stage()).rejects.toThrow("the model bge-m3 is neither on gpu-1 nor in the model store here");
+    host.replies([{ to: "volume\\ inspect*", stdout: "/nowhere/at/all\n" }]);
+    await expect(stage()).rejects.toThrow("volumes of Docker on gpu-1 cannot be filled");
+  });
+});
