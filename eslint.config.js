@@ -7,8 +7,11 @@ function layer(files, groups) {
   return { files, rules: { "no-restricted-imports": ["error", { patterns }] } };
 }
 
-const noAdapters = [["**/adapters/**"], "only wiring.ts sees adapters"];
-const noWiring = [["**/wiring.js"], "use cases get their adapters through ports; commands use BaseCommand.context()"];
+const noAdapters = [["**/adapters/**"], "only wiring.ts and wiring/ see adapters"];
+const noWiring = [
+  ["**/wiring.js", "**/wiring/**"],
+  "use cases get their adapters through ports; commands use BaseCommand.context()",
+];
 const noCommands = [["**/commands/**", "**/base-command.js", "@oclif/**"], "commands call use cases, never the other way round"];
 const noApp = [["**/app/**"], "the domain knows no use case"];
 

@@ -1,10 +1,7 @@
-/** The only file that picks adapters. Everything is imported on use: a command pays for what it touches. */
+/** Only this file and those in wiring/ pick adapters. Everything is imported on use: a command pays for what it touches. */
 import { hostname, userInfo } from "node:os";
-import type { DoctorProject } from "./app/doctor.js";
 import type { EnvironmentConfig } from "./domain/config/resolved.js";
-import type { EnvironmentSettings } from "./domain/config/schema-targets.js";
 import { requireDriver } from "./domain/drivers.js";
-import { ms } from "./domain/units.js";
 import type { Io } from "./io.js";
 import type {
   Clock,
@@ -12,8 +9,6 @@ import type {
   Context,
   DocumentReader,
   Executor,
-  HostConnector,
-  HostInspector,
   HttpClient,
   LoadGenerator,
   LoadHost,
@@ -104,7 +99,7 @@ async function processContext(config: EnvironmentConfig, request: ToolsRequest):
 }
 
 /** What deploys and `gpuctl models` share: directories, models and code on this machine. */
-async function localStores(config: EnvironmentConfig, request: ToolsRequest) {
+export async function localStores(config: EnvironmentConfig, request: ToolsRequest) {
   const [{ directoriesOf }, { FileModelStore }, { ModelLock }, { HashCache }, { PackageCodeSource }, { LinuxProcessTable }] =
     await Promise.all([
       import("./adapters/state/directories.js"),
@@ -178,89 +173,6 @@ export async function createIndexTools(
     import("./adapters/state/directories.js"),
   ]);
   return { tools, state: directoriesOf(config, request.env).state };
-}
-
-/** The hosts of an environment that has some: one shared connection each, made on use, until `close`. */
-async function createHosts(
-  config: EnvironmentConfig,
-  settings: Extract<EnvironmentSettings, { target: "compose" }>,
-  request: ToolsRequest,
-): Promise<HostConnector> {
-  const [{ SshHostConnector }, { executor }] = await Promise.all([
-    import("./adapters/ssh/host-connector.js"),
-    createTools(request),
-  ]);
-  const { client = "node-ssh", knownHosts = null, connectTimeout = ms(10_000), acceptNew = false } = settings.ssh ?? {};
-  return new SshHostConnector({
-    nodes: Object.entries(settings.nodes).map(([name, node]) => ({ name, ...node })),
-    ssh: { client, knownHosts, connectTimeout, acceptNew },
-    env: request.env,
-    executor,
-    projectFile: config.projectFile,
-  });
-}
-
-/** What `gpuctl doctor` looks with: this machine always, the project and its nodes when there is one. Ended by `close`. */
-export interface DoctorTools {
-  host: HostInspector;
-  forProject: (config: EnvironmentConfig) => Promise<DoctorProject>;
-  close: () => Promise<void>;
-}
-
-export async function createDoctor(request: ToolsRequest): Promise<DoctorTools> {
-  const [
-    { executor },
-    { LocalHost },
-    { PythonEnvironments, pythonOf },
-    { PackageCodeSource },
-    { cacheHome, directoriesOf },
-    { StateLayout },
-  ] = await Promise.all([
-    createTools(request),
-    import("./adapters/host/local-host.js"),
-    import("./adapters/targets/process/python-environment.js"),
-    import("./adapters/code/packaged-code.js"),
-    import("./adapters/state/directories.js"),
-    import("./adapters/targets/process/state-layout.js"),
-  ]);
-  const { env } = request;
-  const [{ readKeeperIdentity }, { isRunning, LinuxProcessTable }] = await Promise.all([
-    import("./adapters/targets/process/desired-file.js"),
-    import("./adapters/state/process-identity.js"),
-  ]);
-  const host = new LocalHost({
-    executor,
-    env,
-    pythonEnvironment: async () => {
-      const code = await new PackageCodeSource(request.packageRoot, env).current().catch(() => null);
-      const found = code === null ? null : await new PythonEnvironments(cacheHome(env)).find(code.lock);
-      return found === null ? null : pythonOf(found);
-    },
-    keeperPid: async (config) => {
-      const keeper = await readKeeperIdentity(new StateLayout(directoriesOf(config, env)).keeperFile);
-      const processes = new LinuxProcessTable();
-      return keeper !== null && keeper.bootId === processes.bootId && isRunning(processes, keeper) ? keeper.pid : null;
-    },
-  });
-  const forProject = async (config: EnvironmentConfig): Promise<DoctorProject> => {
-    const { models } = await localStores(config, request);
-    const driver = config.target === "process" ? (await createContext(config, request)).driver : null;
-    const store = { resolve: models.resolve.bind(models), verify: models.verifyQuickly.bind(models) };
-    const project = { config, models: store, driver };
-    if (config.targetSettings?.target !== "compose") return project;
-    const [{ RemoteNodeInspector }, { clock }] = await Promise.all([
-      import("./adapters/preflight/remote-node-inspector.js"),
-      createTools(request),
-    ]);
-    const connector = await createHosts(config, config.targetSettings, request);
-    open.push(connector);
-    return { ...project, nodes: new RemoteNodeInspector(connector, clock) };
-  };
-  const open: HostConnector[] = [];
-  const close = async (): Promise<void> => {
-    await Promise.all(open.map((connector) => connector.close()));
-  };
-  return { host, forProject, close };
 }
 
 /** gpuctl.yaml and the user file. */

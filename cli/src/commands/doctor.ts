@@ -21,7 +21,7 @@ Exits with 5 when something would stop a deploy.`;
   };
 
   async execute(): Promise<DoctorReport> {
-    const [{ doctor }, { createDoctor }] = await Promise.all([import("../app/doctor.js"), import("../wiring.js")]);
+    const [{ doctor }, { createDoctor }] = await Promise.all([import("../app/doctor.js"), import("../wiring/doctor.js")]);
     const project = await this.#project();
     const { host, forProject, close } = await createDoctor(this.toolsRequest());
     const { signal } = this;
