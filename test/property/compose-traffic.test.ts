@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
+  describeStep,
   gates,
   gateText,
   isChecked,
@@ -120,4 +121,20 @@ test("any answer of an instance can be read", () => {
       if (view !== null) expect(Object.values(view.told).every((told) => typeof told === "boolean")).toBe(true);
     }),
   );
+});
+
+test("the steps of a switch, as a dry run prints them", () => {
+  const start: GateState[] = [
+    { id: "embedder-r1-aaaaaaaa-a", gate: "open", upstream: "embedder-a:8001" },
+    { id: "embedder-r2-bbbbbbbb-b", gate: "closed", upstream: "embedder-b:8001" },
+  ];
+  expect(switchSteps(start, "embedder-r2-bbbbbbbb-b", checkers).map(describeStep)).toEqual([
+    "restart   embedder-r2-bbbbbbbb-b: always",
+    "gate      embedder-r2-bbbbbbbb-b: open",
+    "wait      until embedder-public and embedder-internal saw embedder-r2-bbbbbbbb-b open",
+    "gate      embedder-r1-aaaaaaaa-a: paused",
+    "wait      until embedder-public and embedder-internal saw embedder-r1-aaaaaaaa-a closed",
+    "wait      until embedder-a:8001 has no request in flight",
+    "restart   embedder-r1-aaaaaaaa-a: not by itself",
+  ]);
 });
