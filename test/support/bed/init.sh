@@ -23,7 +23,7 @@ daemon() {
 
 docker_engine() {
   # What a power cut leaves is in /run, and that is new.
-  exec dockerd --host unix:///run/docker.sock --exec-root /run/docker --pidfile /run/docker.pid --oom-score-adjust 0 --log-level warn
+  exec dockerd --host unix:///run/docker.sock --exec-root /run/docker --pidfile /run/docker.pid --log-level warn
 }
 
 mkdir -p /etc/docker
