@@ -234,6 +234,21 @@ describe("levels follow what was asked for", () => {
     expect([level(needs), level(maybe), level(onCpu)]).toEqual(["blocker", "warning", "ok"]);
   });
 
+  test("where there is no card, CDI, toolkit and kernel log are not spoken of", () => {
+    const gpu = judgeNode(factsOf("debian-docker"), needs).filter(({ group }) => group === "GPU");
+    expect(gpu.map(({ code }) => code)).toEqual(["no-gpu"]);
+  });
+
+  test("what containers lack for a GPU stops only those who require one", () => {
+    const levels = (wanted: NodeNeeds): unknown =>
+      judgeNode(factsOf("bare-ubuntu"), wanted)
+        .filter(({ group, level }) => group === "GPU" && level !== "ok")
+        .map(({ code, level }) => `${level} ${code}`);
+    const codes = ["driver-missing", "container-toolkit-missing", "cdi-spec-missing"];
+    expect(levels(needs)).toEqual(codes.map((code) => `blocker ${code}`));
+    expect(levels(maybe)).toEqual(codes.map((code) => `warning ${code}`));
+  });
+
   test("a node of services on the CPU hears nothing of CDI, toolkit, holds and persistence", () => {
     const groups = judgeNode(factsOf("bare-ubuntu"), onCpu).filter(({ group }) => group === "GPU");
     expect(groups.map(({ code, level }) => [code, level])).toEqual([["driver-missing", "ok"]]);

@@ -1,7 +1,7 @@
 import { blocker, ok, warning, type DoctorFinding } from "../doctor/finding.js";
 import { commandsFor, type SystemCommands } from "./commands.js";
 import type { Engine, NodeFacts } from "./facts.js";
-import { levelFor, names, wantsGpu, type NodeNeeds } from "./needs.js";
+import { levelFor, names, wantsGpu, type NodeNeeds, type Raise } from "./needs.js";
 import { lastLine } from "./read-machine.js";
 import { atLeast } from "./versions.js";
 
@@ -103,7 +103,7 @@ function checkCdi(engine: Engine, { sudo, restartDocker }: SystemCommands, needs
 }
 
 /** Docker's own complaints: a device that two specifications name is given to nobody. */
-function checkSpecs({ cdiErrors }: Engine, sudo: string, level: typeof blocker): DoctorFinding {
+function checkSpecs({ cdiErrors }: Engine, sudo: string, level: Raise): DoctorFinding {
   const [first, ...others] = cdiErrors.map((error) => lastLine(error.replaceAll("\n", " ")));
   if (first === undefined) return ok("Docker", "cdi", "Docker can give GPUs to containers by CDI");
   const because = others.length === 0 ? first : `${first} (and ${others.length} more)`;

@@ -1,8 +1,8 @@
-import { blocker, ok, warning, type DoctorFinding } from "../doctor/finding.js";
+import { ok, warning, type DoctorFinding } from "../doctor/finding.js";
 import { cdiDeviceFor, cdiDevices } from "./cdi-device.js";
 import { commandsFor } from "./commands.js";
 import type { CdiSpec, NodeFacts, XidEvent } from "./facts.js";
-import { levelFor, names, wantsGpu, type NodeNeeds, type ServiceNeeds } from "./needs.js";
+import { levelFor, names, wantsGpu, type NodeNeeds, type Raise, type ServiceNeeds } from "./needs.js";
 
 /** The driver's three versions, what the kernel said of it, and what may change it; only where a GPU is wanted and answers. */
 export function checkDriver(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
@@ -18,7 +18,7 @@ export function checkDriver(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[]
 }
 
 /** Loaded module, module on disk and libraries are one set: any difference breaks new containers now, or after the next boot. */
-function checkVersions(facts: NodeFacts, level: typeof blocker): DoctorFinding[] {
+function checkVersions(facts: NodeFacts, level: Raise): DoctorFinding[] {
   const { loaded, onDisk, library, secureBoot } = facts.driver;
   const { sudo } = commandsFor(facts);
   if (!loaded.seen) return [];
@@ -150,9 +150,9 @@ export function checkToolkit(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[
   if (toolkit.version.seen) findings.push(ok("GPU", "container-toolkit", `NVIDIA Container Toolkit ${toolkit.version.value}`));
   else {
     const because = `${toolkit.version.because}; it writes the CDI specification by which containers get GPUs`;
-    const level = toolkit.specs.seen && toolkit.specs.value.length > 0 ? warning : blocker;
+    const missing = toolkit.specs.seen && toolkit.specs.value.length > 0 ? warning : level;
     findings.push(
-      level("GPU", "container-toolkit-missing", "no NVIDIA Container Toolkit", because, [...installToolkit, generate]),
+      missing("GPU", "container-toolkit-missing", "no NVIDIA Container Toolkit", because, [...installToolkit, generate]),
     );
   }
   if (!toolkit.specs.seen) {
@@ -180,7 +180,7 @@ function isShadowed(spec: CdiSpec, specs: readonly CdiSpec[]): boolean {
   return spec.path.startsWith("/etc/cdi/") && spec.devices.length > 0 && spec.devices.every((device) => fresh.has(device));
 }
 
-function checkSpec(spec: CdiSpec, facts: NodeFacts, generate: string, level: typeof blocker): DoctorFinding[] {
+function checkSpec(spec: CdiSpec, facts: NodeFacts, generate: string, level: Raise): DoctorFinding[] {
   const { driver } = facts;
   const { sudo } = commandsFor(facts);
   const again = spec.path.startsWith("/var/run/cdi/") ? `${sudo}systemctl restart nvidia-cdi-refresh` : generate;

@@ -5,7 +5,7 @@ import { checkGpus } from "./check-gpu.js";
 import { checkAccess, checkClock, checkDisks, checkNodeMemory, checkNodeSystem } from "./check-machine.js";
 import { checkNetwork } from "./check-network.js";
 import type { NodeFacts } from "./facts.js";
-import { settleDevices, type NodeNeeds } from "./needs.js";
+import { hasCard, settleDevices, type NodeNeeds } from "./needs.js";
 
 /** Every finding about a node for what an environment wants of it, in the report's order. */
 export function judgeNode(facts: NodeFacts, wanted: NodeNeeds): DoctorFinding[] {
@@ -17,8 +17,8 @@ export function judgeNode(facts: NodeFacts, wanted: NodeNeeds): DoctorFinding[] 
     checkClock(facts),
     ...checkDisks(facts, needs),
     ...checkGpus(facts, needs),
-    ...checkDriver(facts, needs),
-    ...checkToolkit(facts, needs),
+    // Where there is no card, that is all there is to say of GPUs.
+    ...(hasCard(facts) ? [...checkDriver(facts, needs), ...checkToolkit(facts, needs)] : []),
     ...checkNodeDocker(facts, needs),
     ...checkNetwork(facts, needs),
   ];

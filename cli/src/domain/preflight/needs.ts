@@ -38,9 +38,15 @@ export interface ServiceNeeds {
 /** Whether a service is meant to have a GPU of this node; `auto` has to be settled first. */
 export const wantsGpu = ({ device }: ServiceNeeds): boolean => device.require === "cuda" || device.prefer === "cuda";
 
-/** `auto` is a GPU where the node has one, working or not, and else the CPU. */
-export function settleDevices(needs: NodeNeeds, { smi, driver }: Pick<NodeFacts, "smi" | "driver">): NodeNeeds {
-  const card = smi.state === "gpus" || (driver.pciDevices.seen && driver.pciDevices.value > 0);
+/** Whether the node has a GPU, working or not: by its tool, its driver, or its bus, which shows none on WSL2 and in some clouds. */
+export const hasCard = ({ smi, driver }: Pick<NodeFacts, "smi" | "driver">): boolean =>
+  (smi.state !== "absent" && smi.state !== "no-devices") ||
+  driver.loaded.seen ||
+  (driver.pciDevices.seen && driver.pciDevices.value > 0);
+
+/** `auto` is a GPU where the node has one, and else the CPU. */
+export function settleDevices(needs: NodeNeeds, facts: Pick<NodeFacts, "smi" | "driver">): NodeNeeds {
+  const card = hasCard(facts);
   const services = needs.services.map((service) =>
     service.device.prefer === "auto"
       ? { ...service, device: { ...service.device, prefer: card ? "cuda" : "cpu" } as const }
@@ -49,8 +55,11 @@ export function settleDevices(needs: NodeNeeds, { smi, driver }: Pick<NodeFacts,
   return { ...needs, services };
 }
 
+/** Makes a finding of one level. */
+export type Raise = typeof blocker;
+
 /** How much a GPU that containers cannot have matters: it stops those who require one, others run on the CPU. */
-export const levelFor = (services: readonly ServiceNeeds[]): typeof blocker =>
+export const levelFor = (services: readonly ServiceNeeds[]): Raise =>
   services.some(({ device }) => device.require === "cuda") ? blocker : warning;
 
 export const names = (services: readonly ServiceNeeds[]): string => services.map(({ name }) => name).join(" and ");
