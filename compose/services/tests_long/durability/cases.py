@@ -68,7 +68,10 @@ def counted(bench: Bench, of: Prepared, route: str) -> tuple[Calls, Trace]:
 
 
 def planned(calls: Calls, threads: Iterable[str], most: int = EVERY) -> list[Case]:
-    """Every call of these threads; where there are more than `most`, all structural ones and a sample."""
+    """Every call of these threads; where there are more than `most`, all structural ones and a sample.
+
+    The sample has as much of every kind, spread evenly from its first call to its last.
+    """
     every = [
         Case(thread, call, nth)
         for (thread, call), count in sorted(calls.items())
@@ -77,10 +80,16 @@ def planned(calls: Calls, threads: Iterable[str], most: int = EVERY) -> list[Cas
     ]
     if len(every) <= most:
         return every
-    structural = [case for case in every if case.call in STRUCTURAL]
-    others = [case for case in every if case.call not in STRUCTURAL]
-    places = np.linspace(0, len(others) - 1, max(0, most - len(structural))).astype(int)
-    return structural + [others[at] for at in sorted(set(places.tolist()))]
+    taken = [case for case in every if case.call in STRUCTURAL]
+    kinds: dict[tuple[str, str], list[Case]] = {}
+    for case in every:
+        if case.call not in STRUCTURAL:
+            kinds.setdefault((case.thread, case.call), []).append(case)
+    # The rarest first: what one kind leaves of its share goes to the others.
+    for at, of in enumerate(sorted(kinds.values(), key=len)):
+        share = max(1, (most - len(taken)) // (len(kinds) - at))
+        taken += [of[place] for place in sorted({int(x) for x in np.linspace(0, len(of) - 1, share)})]
+    return taken
 
 
 def beyond(calls: Calls, thread: str) -> list[list[Case]]:

@@ -132,7 +132,7 @@ def test_a_kill_at_system_calls_of_a_compaction_loses_nothing(
     def run(bench: Bench, case: Case) -> Outcome:
         return killed_at(bench, bloated, case, "compact")
 
-    assert calls[WRITER, "ftruncate"] and calls[WRITER, "fsync"], calls
+    assert calls[WRITER, "ftruncate"] and calls[WRITER, "fdatasync"], calls
     outcomes = _all(benches, planned(calls, [WRITER], 2 * _WRITER_KILLS), run)
     told = _told(calls, outcomes, began)
     figures("index-kills-in-compaction", told)
