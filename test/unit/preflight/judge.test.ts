@@ -353,6 +353,11 @@ describe("exposure", () => {
     expect(exposure({ bind: "0.0.0.0" }, { "docker-user": [0, "-N DOCKER-USER\n"] })).toBe("port-exposed");
   });
 
+  test("the bridge of containers is no way in from outside", () => {
+    const bridge = "2: eth0    inet 10.0.0.5/24 scope global eth0\n3: docker0    inet 172.17.0.1/16 scope global docker0\n";
+    expect(exposure({ bind: "0.0.0.0" }, { addresses: [0, bridge] })).toBe("exposure");
+  });
+
   test("our own containers are not reported as passing by ufw", () => {
     const codes = judgeNode(factsOf("t4-ubuntu"), want({ bind: "0.0.0.0" })).map(({ code }) => code);
     expect(codes).not.toContain("docker-bypasses-ufw");

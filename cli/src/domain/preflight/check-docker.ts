@@ -71,8 +71,7 @@ function checkPackaging({ snap, rootless }: Engine, commands: SystemCommands): D
 
 function checkCompose({ compose }: Engine, commands: SystemCommands): DoctorFinding {
   if (!compose.seen) {
-    const because = `docker compose says: ${compose.because}`;
-    return blocker("Docker", "compose-missing", "no Compose plugin", because, commands.installCompose);
+    return blocker("Docker", "compose-missing", "no Compose plugin", compose.because, commands.installCompose);
   }
   if (atLeast(compose.value, leastCompose)) return ok("Docker", "compose", `Docker Compose ${compose.value}`);
   const because = "GPU reservations by CDI need Compose v2";

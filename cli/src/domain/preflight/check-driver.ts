@@ -49,7 +49,7 @@ function checkXids(facts: NodeFacts): DoctorFinding[] {
   const { sudo } = commandsFor(facts);
   if (!xids.seen) {
     const next = [`sudo dmesg | grep -i xid`];
-    return [warning("GPU", "kernel-log-unknown", "errors of the GPU cannot be read", `dmesg says: ${xids.because}`, next)];
+    return [warning("GPU", "kernel-log-unknown", "errors of the GPU cannot be read", xids.because, next)];
   }
   const serious = xids.value.filter(({ code }) => !harmless.has(code));
   if (serious.length > 0) {

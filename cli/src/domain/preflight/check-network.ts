@@ -55,10 +55,13 @@ function checkPort({ name, port }: ServiceNeeds, facts: NodeFacts, needs: NodeNe
   return blocker("ports", "port-taken", `${address} is taken`, because, next);
 }
 
-/** Addresses of the node that a bind address answers on. */
+/** Bridges of containers and virtual machines: only what runs on the node itself comes in by them. */
+const inner = /^(?:docker|br-|veth|virbr|cni|podman)/;
+
+/** Addresses of the node that a bind address answers on, as seen from outside. */
 function reachableOn(bind: string, { addresses }: NodeNetwork): string[] {
   if (!isWildcard(bind)) return [bind];
-  const own = addresses.seen ? addresses.value : [];
+  const own = addresses.seen ? addresses.value.filter((each) => !inner.test(each.interface)) : [];
   return own.map(({ address }) => address).filter((address) => !isLoopback(address) && !/^fe80:/i.test(address));
 }
 
@@ -122,8 +125,7 @@ function exposureSteps({ services, allow }: NodeNeeds): string[] {
 function checkBypass(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
   const { ufw } = facts.network;
   if (!ufw.seen) {
-    const because = `ufw says: ${ufw.because}`;
-    return [warning("ports", "firewall-unknown", "the firewall cannot be read", because, ["sudo ufw status verbose"])];
+    return [warning("ports", "firewall-unknown", "the firewall cannot be read", ufw.because, ["sudo ufw status verbose"])];
   }
   if (!ufw.value.active || ufw.value.incoming === "allow" || refusals(facts.network)) return [];
   const open = containersOf(facts)
