@@ -1,5 +1,6 @@
 """strace beside a running process: counts the system calls that change files, and kills at one of them."""
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -96,10 +97,11 @@ class Trace:
 
 def thread_of(pid: int, name: str) -> int:
     """Number of a process's thread with this name."""
-    found = [
-        int(task.name)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        if (task / "comm").read_text().strip() == name
-    ]
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        # Other threads come and go meanwhile.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if (task / "comm").read_text().strip() == name:
+                found.append(int(task.name))
     assert len(found) == 1, (name, found)
     return found[0]
