@@ -8,7 +8,7 @@ import { RemoteLeaseStore } from "../../../cli/src/adapters/remote-state/remote-
 import { RemoteReleaseFiles } from "../../../cli/src/adapters/remote-state/remote-release-files.js";
 import { ReplicatedReleaseStore } from "../../../cli/src/adapters/remote-state/replicated-release-store.js";
 import { SshHostConnector } from "../../../cli/src/adapters/ssh/host-connector.js";
-import { ms } from "../../../cli/src/domain/units.js";
+import { ms, type Milliseconds } from "../../../cli/src/domain/units.js";
 import type { Clock, RemoteHost } from "../../../cli/src/ports.js";
 import type { ProcessTable } from "../../../cli/src/adapters/state/process-identity.js";
 
@@ -34,11 +34,18 @@ export class TestHost {
   #uptime = 1000;
   #boot = 1;
 
-  constructor(folder: string, name: string, env: Readonly<Record<string, string | undefined>> = { PATH: process.env["PATH"] }) {
+  /** @param made  by another process already, which tells its time */
+  constructor(
+    folder: string,
+    name: string,
+    env: Readonly<Record<string, string | undefined>> = { PATH: process.env["PATH"] },
+    made = false,
+  ) {
     this.name = name;
     this.root = join(folder, name, "shop's $(id) prod", "prod");
     this.proc = join(folder, name, "proc");
     this.#env = env;
+    if (made) return;
     mkdirSync(join(this.proc, "sys/kernel/random"), { recursive: true });
     this.#tell();
   }
@@ -86,14 +93,18 @@ export interface Person {
   machine: string;
   processes: ProcessTable;
   clock: Clock;
+  /** Tests prove life by \`check\` when they want it; a heart of its own would do so in the middle of anything. */
+  heartbeat?: Milliseconds;
 }
 
 export function operatorOf(hosts: readonly TestHost[], person: Person, over?: (host: RemoteHost) => RemoteHost): Operator {
   const states = hosts.map((host) => host.seen(over));
-  const { owner, pid, clock } = person;
+  const { owner, pid, clock, heartbeat = ms(3_600_000) } = person;
   const audit = new RemoteAuditLog(states, owner, clock);
   const here = { id: person.machine, processes: person.processes };
-  const stores = states.map((host) => new RemoteLeaseStore({ host, name: "demo/prod", owner, clock, audit, here, pid }));
+  const stores = states.map(
+    (host) => new RemoteLeaseStore({ host, name: "demo/prod", owner, clock, audit, here, pid, heartbeat }),
+  );
   const files = states.map((state) => new RemoteReleaseFiles(state));
   return { states, files, releases: new ReplicatedReleaseStore(files), leases: new MultiLeaseStore(stores, clock), audit };
 }

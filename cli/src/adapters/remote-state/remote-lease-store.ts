@@ -8,6 +8,7 @@ import { expiresAfterSeconds, lookScript, takeScript } from "./lease-scripts.js"
 import { RemoteLease } from "./remote-lease.js";
 
 const pollMs = ms(1000);
+const usualHeartbeat = ms(5000);
 
 export interface RemoteLeaseOptions {
   host: HostState;
@@ -21,6 +22,8 @@ export interface RemoteLeaseOptions {
   here: OwnMachine;
   /** This process's number; another one only in tests. */
   pid?: number;
+  /** Between two signs of life of a held lease; well below the 30 s after which it expires. */
+  heartbeat?: Milliseconds;
 }
 
 /** The lease of one environment on one host, as numbered files there; see `takeScript` for why that is safe. */
@@ -78,8 +81,9 @@ export class RemoteLeaseStore implements LeaseStore {
   }
 
   async #hold(command: string, nonce: string, report: LeaseReport): Promise<RemoteLease> {
-    const { host, name } = this.#options;
-    const lease = new RemoteLease(host, { token: report.took ?? report.token, nonce }, name);
+    const { host, name, heartbeat = usualHeartbeat } = this.#options;
+    const fence = { token: report.took ?? report.token, nonce };
+    const lease = new RemoteLease({ host, fence, name, heartbeat });
     try {
       if (report.verdict === "taken") await this.#tellTakeover(command, report);
       return lease;

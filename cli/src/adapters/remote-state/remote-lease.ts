@@ -1,11 +1,20 @@
 import { Failed } from "../../domain/errors.js";
+import type { Milliseconds } from "../../domain/units.js";
 import type { Lease } from "../../ports.js";
 import type { Fence } from "./fence.js";
 import type { HostState } from "./host-state.js";
 import { parseLeaseReport, type LeaseReport } from "./lease-report.js";
 import { beatScript, releaseScript } from "./lease-scripts.js";
 
-const heartbeatMs = 5000;
+/** A lease that was just taken. */
+export interface HeldLease {
+  host: HostState;
+  fence: Fence;
+  /** `project/environment`, for error texts. */
+  name: string;
+  /** Between two signs of life. */
+  heartbeat: Milliseconds;
+}
 
 /** A held lease on one host: beats until it is given back, and is the fence of everything written there meanwhile. */
 export class RemoteLease implements Lease {
@@ -18,22 +27,13 @@ export class RemoteLease implements Lease {
   #beating = false;
   #ended = false;
 
-  constructor(host: HostState, fence: Fence, name: string) {
+  constructor({ host, fence, name, heartbeat }: HeldLease) {
     this.token = fence.token;
     this.#host = host;
     this.#fence = fence;
     this.#name = name;
     host.fence = fence;
-    this.#timer = setInterval(() => {
-      if (this.#beating) return;
-      this.#beating = true;
-      // A heartbeat that does not arrive lets the lease expire, which check() then reports.
-      void this.#beat()
-        .catch(() => undefined)
-        .finally(() => {
-          this.#beating = false;
-        });
-    }, heartbeatMs);
+    this.#timer = setInterval(() => void this.#keepAlive(), heartbeat);
     this.#timer.unref();
   }
 
@@ -59,6 +59,15 @@ export class RemoteLease implements Lease {
     if (this.#host.fence === this.#fence) this.#host.fence = null;
     const args = [this.token.toString(), this.#fence.nonce];
     await this.#host.run({ text: releaseScript, args, failure: "the lease could not be given back" });
+  }
+
+  async #keepAlive(): Promise<void> {
+    if (this.#beating) return;
+    this.#beating = true;
+    // A heartbeat that does not arrive lets the lease expire, which check() then reports.
+    const report = await this.#beat().catch(() => null);
+    this.#beating = false;
+    if (report?.verdict === "lost") clearInterval(this.#timer);
   }
 
   async #beat(): Promise<LeaseReport | null> {
