@@ -1,5 +1,6 @@
+import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage } from "node:http";
 import { type AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -107,6 +108,21 @@ export function describeLine(makeWorld: () => Promise<HostWorld>): void {
       await expect(world.host.writeFile(file, "x".repeat(10_000_000), 0o600, patient)).rejects.toThrow(TargetUnreachable);
       await until(() => readdirSync(world.folder).join() === "kept", "the temporary file was removed");
       expect(Buffer.from((await world.host.readFile(file, patient))!).toString()).toBe("old");
+    });
+
+    it("that is broken while a file is sent keeps what has arrived, and the next attempt goes on from there", async () => {
+      const bytes = randomBytes(20_000_000);
+      const local = join(world.folder, "local");
+      writeFileSync(local, bytes);
+      const sha256 = createHash("sha256").update(bytes).digest("hex");
+      const file = { local, remote: join(world.folder, "remote"), mode: 0o600, sha256 };
+      line().cutAfter("up", 14_000_000);
+      await expect(world.host.sendFile(file, patient)).rejects.toThrow(TargetUnreachable);
+      expect(existsSync(file.remote)).toBe(false);
+      const counts: number[] = [];
+      await world.host.sendFile(file, { ...patient, onBytes: (done) => counts.push(done) });
+      expect(counts[0]).toBeGreaterThan(4_000_000);
+      expect(readFileSync(file.remote).equals(bytes)).toBe(true);
     });
 
     it("on which nothing comes back does not hold a command beyond its deadline", async () => {

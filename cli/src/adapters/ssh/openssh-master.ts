@@ -1,6 +1,7 @@
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
 import { execa } from "execa";
 import type { Milliseconds } from "../../domain/units.js";
 import type { Environment } from "../state/directories.js";
@@ -22,7 +23,6 @@ export interface OpensshOptions {
   identityFile: string | null;
   /** In place of the user's files, or null. */
   knownHosts: string | null;
-  /** Files that are read for the message of a refused host key. */
   acceptNew: boolean;
   connectTimeout: Milliseconds;
   keepalive: { every: Milliseconds; times: number };
@@ -37,6 +37,8 @@ export interface Master {
   readonly env: Record<string, string>;
   /** What it printed last. */
   said(): string;
+  /** Waits for its end, and no longer than this. */
+  endsWithin(time: Milliseconds): Promise<void>;
   /** Arguments of a client, up to the script. */
   clientArgs(): readonly string[];
   /** Arguments that ask something of the master. */
@@ -104,6 +106,12 @@ class MasterProcess implements Master {
     return this.#said;
   }
 
+  async endsWithin(time: Milliseconds): Promise<void> {
+    const enough = new AbortController();
+    await Promise.race([this.#over, wait(time, undefined, { signal: enough.signal }).catch(() => undefined)]);
+    enough.abort();
+  }
+
   clientArgs(): readonly string[] {
     const { user, host } = this.#address;
     // Without a master the client would make a connection of its own, with settings of its own: this ends it instead.
@@ -169,13 +177,13 @@ function masterArgs(socket: string, options: OpensshOptions): readonly string[] 
     ClearAllForwardings: "yes",
     PermitLocalCommand: "no",
     RemoteCommand: "none",
-    ...(knownHosts === null ? {} : { UserKnownHostsFile: knownHosts.replaceAll("%", "%%") }),
+    ...(knownHosts === null ? {} : { UserKnownHostsFile: `"${knownHosts.replaceAll("%", "%%")}"` }),
   };
   return [
     ...(configFile === null ? [] : ["-F", configFile]),
     ...quiet,
     ...Object.entries(settings).flatMap(([name, value]) => ["-o", `${name}=${value}`]),
-    ...(identityFile === null ? [] : ["-i", identityFile]),
+    ...(identityFile === null ? [] : ["-i", identityFile.replaceAll("%", "%%")]),
     ...["-T", "-l", address.user, "-p", String(address.port), "--", address.alias],
     `echo ${readyWord}; exec cat >/dev/null`,
   ];

@@ -1,8 +1,10 @@
 import type { Duplex, Readable } from "node:stream";
 import { connect } from "node:net";
 import { execa } from "execa";
+import { ms } from "../../domain/units.js";
 import { cannotConnect, lastLines, type HostAddress } from "./unreachable.js";
 import type { HostShell, ScriptEvents, TunnelEnd } from "./host-shell.js";
+import { unlessAborted } from "./time-limit.js";
 import { startMaster, type Master, type OpensshOptions } from "./openssh-master.js";
 
 /** Connects with the system's ssh: one master process holds the connection, every script is a client of it. */
@@ -16,6 +18,7 @@ class OpensshShell implements HostShell {
   readonly #master: Master;
   /** Local sockets that lead to ports and sockets of the host, by what they lead to. */
   readonly #forwards = new Map<string, Promise<string>>();
+  #asked = 0;
 
   constructor(address: HostAddress, master: Master) {
     this.#address = address;
@@ -45,9 +48,12 @@ class OpensshShell implements HostShell {
     // A script that ends without reading its input is not an error of ours.
     client.stdin?.on("error", () => undefined);
     if (client.stdin !== null) input?.pipe(client.stdin);
-    void client.then((result) => {
-      const said255 = lastLines(said) || this.#master.said();
-      if (!deaf) events.closed(result.exitCode === 255 && said255 !== "" ? new Error(said255) : null);
+    void client.then(async ({ exitCode, shortMessage = "" }) => {
+      // A client ends before its master does: who hears of it first must not find the dead one the next moment.
+      if (exitCode === 255) await this.#master.endsWithin(ms(500));
+      const said255 = this.lost ? this.#master.said() : lastLines(said);
+      const why = exitCode === undefined ? shortMessage : exitCode === 255 ? said255 : "";
+      if (!deaf) events.closed(why.trim() === "" ? null : new Error(lastLines(why)));
     });
     return Promise.resolve(() => {
       deaf = true;
@@ -57,33 +63,29 @@ class OpensshShell implements HostShell {
 
   async forward(to: TunnelEnd, signal: AbortSignal): Promise<Duplex> {
     const end = "port" in to ? `127.0.0.1:${to.port}` : to.socket;
-    const local = this.#forwards.get(end) ?? this.#ask(end, signal);
-    this.#forwards.set(end, local);
-    try {
-      const socket = connect({ path: await local, allowHalfOpen: true });
-      return socket;
-    } catch (error) {
-      this.#forwards.delete(end);
-      throw error;
+    let local = this.#forwards.get(end);
+    if (local === undefined) {
+      local = this.#ask(end);
+      this.#forwards.set(end, local);
+      local.catch(() => this.#forwards.delete(end));
     }
+    return connect({ path: await unlessAborted(local, signal), allowHalfOpen: true });
   }
 
   close(): Promise<void> {
     return this.#master.close();
   }
 
-  /** The master listens on a socket of ours: nobody else can, and no port can be taken in between. */
-  async #ask(end: string, signal: AbortSignal): Promise<string> {
-    const local = this.#master.pathOf(`t${this.#forwards.size}`);
+  /** The master listens on a socket of ours: nobody else can reach it, and no port can be taken in between. */
+  async #ask(end: string): Promise<string> {
+    const local = this.#master.pathOf(`t${this.#asked++}`);
     const { exitCode, stderr } = await execa("ssh", this.#master.controlArgs("forward", ["-L", `${local}:${end}`]), {
       stdin: "ignore",
       reject: false,
       timeout: 10_000,
-      cancelSignal: signal,
       env: this.#master.env,
       extendEnv: false,
     });
-    signal.throwIfAborted();
     if (exitCode !== 0) throw cannotConnect(this.#address, `no tunnel to ${end}: ${lastLines(stderr)}`);
     return local;
   }

@@ -107,10 +107,16 @@ export class ShellHost implements RemoteHost {
     }
   }
 
+  /** The connection there is, or a new one when it was lost; everybody who finds it lost waits for the same new one. */
   async #connected(signal: AbortSignal): Promise<HostShell> {
-    const present = await unlessAborted(this.#shell ?? this.#begin(), signal);
-    if (!present.lost) return present;
-    return unlessAborted(this.#begin(), signal);
+    const attempt = this.#shell ?? this.#begin();
+    const shell = await unlessAborted(attempt, signal);
+    if (!shell.lost) return shell;
+    if (this.#shell === attempt) {
+      this.#shell = null;
+      void shell.close();
+    }
+    return unlessAborted(this.#shell ?? this.#begin(), signal);
   }
 
   /** One attempt for all who wait; none of them ends it, as the others still want it. It has a deadline of its own. */
