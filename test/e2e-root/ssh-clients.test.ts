@@ -1,5 +1,6 @@
 /** What is particular to the system's ssh as a transport, and to keys and configuration, against the real sshd of Debian. */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +9,7 @@ import type { SshHostConnector } from "../../cli/src/adapters/ssh/host-connector
 import { TargetUnreachable } from "../../cli/src/domain/errors.js";
 import { ms } from "../../cli/src/domain/units.js";
 import { connectorTo, SshHome } from "../contract/host/host-world.js";
+import { packageRoot } from "../support/run-command.js";
 import { newKey } from "../support/ssh-server.js";
 import { RealSshd } from "../support/sshd.js";
 import { until } from "../support/until.js";
@@ -202,6 +204,24 @@ describe("the system's ssh", () => {
     expect(existsSync(socket)).toBe(true);
     await host.close();
     await until(() => !existsSync(socket), "the socket is gone");
+  });
+
+  it("ends with the process that started it, also when that is killed", async () => {
+    home.know(server.port, server.hostKey);
+    const node = { name: "box", host: "127.0.0.1", port: server.port, user: server.user, identityFile: home.identityFile };
+    const ssh = { client: "openssh", knownHosts: home.knownHosts, connectTimeout: 10_000, acceptNew: false };
+    const options = { nodes: [node], ssh, projectFile: join(home.folder, "gpuctl.yaml"), configFile: home.configFile };
+    const typescript = join(packageRoot, "test/support/run-typescript.mjs");
+    const program = join(packageRoot, "test/support/ssh-holder.ts");
+    const holder = spawn(process.execPath, ["--import", typescript, program, JSON.stringify(options)], {
+      stdio: ["ignore", "pipe", "inherit"],
+      env: { ...process.env, TMPDIR: home.make("tmp") },
+    });
+    await once(holder.stdout, "data");
+    const ours = (): boolean => argumentsOfAll().some((text) => text.includes(join(home.folder, "tmp")));
+    expect(ours()).toBe(true);
+    holder.kill("SIGKILL");
+    await until(() => !ours(), "no ssh of it runs any more");
   });
 });
 

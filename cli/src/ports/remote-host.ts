@@ -26,10 +26,13 @@ export interface RemoteHost {
   readonly name: string;
   /**
    * Runs one command to its end; argv is quoted for the host's shell, `env` and `cwd` hold on the host, `input` goes to stdin.
-   * The exit status is the verdict; output on stderr alone is no failure.
+   * The exit status is the verdict, 127 for a program that is not there; output on stderr alone is no failure. With the system's
+   * ssh, which does not pass signals on, a status of 128 + n counts as ended by signal n. Aborted or past its deadline, the command
+   * and what it started are ended on the host, politely and then for good, as far as the host still answers. When the connection
+   * is lost a command sees its input end early: one that must not act on a part of it has to check that it got all.
    */
   run(command: Command, options: ExecuteOptions): Promise<CommandResult>;
-  /** The file's bytes, or null when it does not exist. */
+  /** The file's bytes, at most 64 MiB, or null when it does not exist. */
   readFile(path: string, options: TransferOptions): Promise<Uint8Array | null>;
   /** Replaces a file durably: temporary file beside it with the mode from the start, fsync, rename, fsync of the directory. */
   writeFile(path: string, content: string | Uint8Array, mode: number, options: TransferOptions): Promise<void>;
@@ -38,8 +41,12 @@ export interface RemoteHost {
    * whole is verified against `sha256` before it gets its name.
    */
   sendFile(file: { local: string; remote: string; mode: number; sha256: string }, options: TransferOptions): Promise<void>;
-  /** Opens a tunnel to `127.0.0.1:port` or a unix socket of the host. */
+  /**
+   * Opens a tunnel to `127.0.0.1:port` or a unix socket of the host; whether anybody listens there shows when it is used.
+   * Everybody on this machine can use it while it is open, so it is kept for short.
+   */
   tunnel(to: { port: number } | { socket: string }, options: { deadline: Milliseconds; signal?: AbortSignal }): Promise<Tunnel>;
+  /** Ends the connection and what runs over it; a later call makes a new one. */
   close(): Promise<void>;
 }
 

@@ -7,7 +7,7 @@ export function whyOpensshFailed(error: unknown, said: string, options: OpensshO
   const { address, acceptNew } = options;
   const heard = (error as Error).message;
   const why = said.trim();
-  if (why.includes("ENOENT") && why.includes("spawn ssh"))
+  if (/exec: .*ssh.*not found/.test(why))
     return cannotConnect(address, "the ssh program is not installed", ["apt-get install openssh-client"], error);
   if (/IDENTIFICATION HAS CHANGED|Host key verification failed|host key is known|REVOKED/i.test(why))
     return cannotConnect(address, hostKeyReason(why), hostKeySteps(why, acceptNew, sshCommand(address)), error);

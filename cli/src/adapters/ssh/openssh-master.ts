@@ -156,9 +156,15 @@ class MasterProcess implements Master {
 
 const quiet = ["-o", "LogLevel=ERROR", "-o", "BatchMode=yes"];
 
+/**
+ * The pipe to it ends when this process does, however that dies. ssh itself would then stay as long as one of its clients waits
+ * for a silent command, so a shell beside it, which has the same number as ssh has after `exec`, listens to the pipe and ends it.
+ */
+const withItsOwner = `exec 3<&0; { read -r _ <&3; kill $$; } >/dev/null 2>&1 & exec ssh "$@" <&3`;
+
 function startSsh(args: readonly string[], env: Record<string, string>) {
-  // The far end ends when the pipe to it does: a master never outlives the process that it works for.
-  return execa("ssh", args, { stdin: "pipe", buffer: false, reject: false, env, extendEnv: false });
+  const options = { stdin: "pipe", buffer: false, reject: false, env, extendEnv: false } as const;
+  return execa("/bin/sh", ["-c", withItsOwner, "sh", ...args], options);
 }
 
 function masterArgs(socket: string, options: OpensshOptions): readonly string[] {
