@@ -2,11 +2,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { LocalExecutor } from "../../../cli/src/adapters/exec/local-executor.js";
 import { HostState } from "../../../cli/src/adapters/remote-state/host-state.js";
-import { MultiLeaseStore } from "../../../cli/src/adapters/remote-state/multi-lease-store.js";
-import { RemoteAuditLog } from "../../../cli/src/adapters/remote-state/remote-audit-log.js";
-import { RemoteLeaseStore } from "../../../cli/src/adapters/remote-state/remote-lease-store.js";
 import { RemoteReleaseFiles } from "../../../cli/src/adapters/remote-state/remote-release-files.js";
-import { ReplicatedReleaseStore } from "../../../cli/src/adapters/remote-state/replicated-release-store.js";
+import { stateOnHosts, type StateOnHosts } from "../../../cli/src/adapters/remote-state/state-on-hosts.js";
 import { SshHostConnector } from "../../../cli/src/adapters/ssh/host-connector.js";
 import { ms, type Milliseconds } from "../../../cli/src/domain/units.js";
 import type { Clock, RemoteHost } from "../../../cli/src/ports.js";
@@ -78,12 +75,9 @@ export class TestHost {
 }
 
 /** Everything one operator has of an environment. */
-export interface Operator {
+export interface Operator extends StateOnHosts {
   states: readonly HostState[];
   files: readonly RemoteReleaseFiles[];
-  releases: ReplicatedReleaseStore;
-  leases: MultiLeaseStore;
-  audit: RemoteAuditLog;
 }
 
 export interface Person {
@@ -99,12 +93,7 @@ export interface Person {
 
 export function operatorOf(hosts: readonly TestHost[], person: Person, over?: (host: RemoteHost) => RemoteHost): Operator {
   const states = hosts.map((host) => host.seen(over));
-  const { owner, pid, clock, heartbeat = ms(3_600_000) } = person;
-  const audit = new RemoteAuditLog(states, owner, clock);
-  const here = { id: person.machine, processes: person.processes };
-  const stores = states.map(
-    (host) => new RemoteLeaseStore({ host, name: "demo/prod", owner, clock, audit, here, pid, heartbeat }),
-  );
-  const files = states.map((state) => new RemoteReleaseFiles(state));
-  return { states, files, releases: new ReplicatedReleaseStore(files), leases: new MultiLeaseStore(stores, clock), audit };
+  const { machine, processes, heartbeat = ms(3_600_000), ...rest } = person;
+  const state = stateOnHosts({ hosts: states, name: "demo/prod", here: { id: machine, processes }, heartbeat, ...rest });
+  return { ...state, states, files: states.map((each) => new RemoteReleaseFiles(each)) };
 }

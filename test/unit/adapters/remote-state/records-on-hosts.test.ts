@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import {
   chmodSync,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -11,9 +12,11 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { recordOf } from "../../../support/records.js";
 import { temporaryDirectories } from "../../../support/temporary.js";
+import { until } from "../../../support/until.js";
 import type { Loss } from "./faulty-host.js";
 import { World } from "./world.js";
 
@@ -167,6 +170,39 @@ describe("records on a host", () => {
     await expect(eve.releases.hmac("x"))
       .resolves.toBeTypeOf("string")
       .catch(() => undefined);
+  });
+});
+
+describe("a write that is slow on the host", () => {
+  /** `mv` is what gives a record its name; this one stops right before, until it is told to go on. */
+  function haltingTools(folder: string): string {
+    const tools = join(folder, "tools");
+    mkdirSync(tools);
+    const halt = 'touch "$halt/halted"; until [ -e "$halt/go" ]; do sleep 0.05; done';
+    writeFileSync(join(tools, "mv"), `#!/bin/sh\nhalt='${folder}'; ${halt}\nexec /bin/mv "$@"\n`);
+    chmodSync(join(tools, "mv"), 0o755);
+    return `${tools}:${process.env["PATH"] ?? ""}`;
+  }
+
+  it("is over before anybody else gets the lease, so that nothing is written behind the new holder's back", async () => {
+    const folder = temporary();
+    const hosts = new World(folder);
+    const ada = await hosts.working("ada");
+    await ada.releases.create(first, {});
+    const slow = new World(folder, ["gpu-1"], { PATH: haltingTools(folder) }).person("ada");
+    for (const [position, state] of slow.states.entries()) state.fence = ada.states[position]?.fence ?? null;
+    await slow.releases.list();
+    const writing = slow.releases.update(good);
+    await until(() => existsSync(join(folder, "halted")), "the write has passed the fence");
+    hosts.pass(40);
+    let bobHolds = false;
+    const taking = hosts.working("bob").then(() => (bobHolds = true));
+    await wait(700);
+    expect(bobHolds).toBe(false);
+    writeFileSync(join(folder, "go"), "");
+    await Promise.all([writing, taking]);
+    expect((await hosts.person("bob").releases.list()).records).toEqual([good]);
+    await expect(slow.releases.update(first)).rejects.toThrow(/lease on gpu-1 was lost/);
   });
 });
 
