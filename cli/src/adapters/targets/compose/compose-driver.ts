@@ -1,0 +1,274 @@
+import { TargetUnreachable } from "../../../domain/errors.js";
+import { checkersOf } from "../../../domain/compose/render-caddyfile.js";
+import { secretFiles } from "../../../domain/compose/host-files.js";
+import { privateSocketInside } from "../../../domain/compose/inside.js";
+import { ownershipFilters } from "../../../domain/compose/labels.js";
+import { HostLayout } from "../../../domain/compose/layout.js";
+import type { HostInstance } from "../../../domain/compose/node.js";
+import { upstreamOf } from "../../../domain/compose/proxy-route.js";
+import { closeSteps, openSteps } from "../../../domain/compose/traffic.js";
+import { fingerprintOf } from "../../../domain/fingerprint.js";
+import type { InstanceId, ServiceName } from "../../../domain/names.js";
+import { modelsOf, type ServiceSpec } from "../../../domain/release.js";
+import { mib, ms, type Milliseconds } from "../../../domain/units.js";
+import type {
+  Capacity,
+  Clock,
+  Finding,
+  HttpClient,
+  HttpRequest,
+  HttpResponse,
+  InstanceHealth,
+  InstanceSpec,
+  Lease,
+  LogLine,
+  ModelStore,
+  Observation,
+  Progress,
+  TargetDriver,
+} from "../../../ports.js";
+import { healthOf, notRunning } from "../process/instance-health.js";
+import { containerLogs, tailOf, type LogSource } from "./container-logs.js";
+import { HostCommands, type HostCommandsOptions } from "./host-commands.js";
+import { hostCapacity } from "./host-capacity.js";
+import { HostHttp } from "./host-http.js";
+import { keptFileOf, placeNode } from "./host-place.js";
+import { hostPreflight } from "./host-preflight.js";
+import { hasImage, stageImage, type ImageSource } from "./images.js";
+import { instanceOrders, type InstanceOrders } from "./instance-orders.js";
+import { hasModels, stageVolumes } from "./model-volumes.js";
+import { composeNode, readKept, withInstance, type KeptNode, type NodeSettings } from "./node-plan.js";
+import { observing, proxyOf, readHostView, type HostView } from "./observation.js";
+import { observationOf } from "./observed-node.js";
+import { placeOf } from "./place-of.js";
+import { ensureProxy } from "./proxy.js";
+import { pruneNode } from "./pruning.js";
+import { destroyNode } from "./removal.js";
+import { startContainer } from "./starting.js";
+import { TrafficMover } from "./traffic-mover.js";
+
+export interface ComposeDriverOptions extends Pick<HostCommandsOptions, "connect" | "sudo" | "guard"> {
+  node: NodeSettings;
+  clock: Clock;
+  http: HttpClient;
+  progress: Progress;
+  models: Pick<ModelStore, "find">;
+  /** The image that holds a spec's code, pinned. */
+  imageOf: (spec: ServiceSpec) => ImageSource;
+  /** Images of the proxy and of what else stands beside the instances. */
+  companions: readonly ImageSource[];
+  /** CDI name of the GPU that a service is given on this node; null for a CPU. */
+  gpuOf: (spec: ServiceSpec) => string | null;
+  /** UUIDs or CDI names of all GPUs that services are given here; none on a node that computes on its CPU. */
+  gpus: readonly string[];
+}
+
+/** Containers on one host, reached over SSH or this machine, behind a Caddy of their own. */
+export class ComposeDriver implements TargetDriver {
+  readonly target = "compose";
+  readonly #options: ComposeDriverOptions;
+  readonly #layout: HostLayout;
+  readonly #commands: HostCommands;
+  readonly #http: HostHttp;
+  readonly #filters: readonly string[];
+  readonly #orders: InstanceOrders;
+  readonly #mover: TrafficMover;
+
+  constructor(options: ComposeDriverOptions) {
+    const { node, clock, connect, sudo, guard } = options;
+    this.#options = options;
+    this.#layout = new HostLayout(node.dataDirectory, node.project, node.environment);
+    this.#commands = new HostCommands({ node: node.node, root: this.#layout.root, connect, sudo, guard });
+    this.#http = new HostHttp(this.#commands, options.http);
+    this.#filters = ownershipFilters(node.project, node.environment);
+    this.#orders = instanceOrders(this.#commands, this.#filters);
+    this.#mover = new TrafficMover({
+      commands: this.#commands,
+      http: this.#http,
+      layout: this.#layout,
+      clock,
+      filters: this.#filters,
+      runs: async (id) => this.#runs(id),
+    });
+  }
+
+  async preflight(specs: readonly ServiceSpec[], signal: AbortSignal): Promise<readonly Finding[]> {
+    signal.throwIfAborted();
+    const { imageOf, models } = this.#options;
+    const canSend = async (spec: ServiceSpec): Promise<boolean> =>
+      !(await Promise.all(modelsOf(spec).map((ref) => models.find(ref)))).includes(null);
+    const node = composeNode(this.#options.node, nothingKept);
+    return hostPreflight({ commands: this.#commands, node, imageOf, canSend, view: () => this.#view() }, specs);
+  }
+
+  async stage(spec: ServiceSpec, part: "code" | "models", signal: AbortSignal): Promise<string> {
+    const { models, progress, imageOf, companions } = this.#options;
+    if (part === "models") return stageVolumes({ commands: this.#commands, models, progress }, spec, signal);
+    const said: string[] = [];
+    for (const image of [imageOf(spec), ...companions]) said.push(await stageImage(this.#commands, image, progress, signal));
+    return said.join("; ");
+  }
+
+  async staged(spec: ServiceSpec): Promise<boolean> {
+    return (await hasImage(this.#commands, this.#options.imageOf(spec).reference)) && (await hasModels(this.#commands, spec));
+  }
+
+  /** Images are named by what they hold; models look as they did when they were hashed on the host. */
+  intact(spec: ServiceSpec): Promise<boolean> {
+    return this.staged(spec);
+  }
+
+  async capacity(): Promise<Capacity> {
+    return hostCapacity(this.#commands, this.#options.gpus);
+  }
+
+  async observe(): Promise<Observation> {
+    const view = await this.#view();
+    const asksProxy = proxyOf(view)?.state === "running";
+    const upstreams = asksProxy ? await this.#http.upstreams(this.#layout.proxyAdmin) : null;
+    const kept = view.silent === null ? nothingKept : await this.#kept();
+    return observationOf(view, upstreams, this.#options.node, kept);
+  }
+
+  async ensureManager(lease: Lease, signal: AbortSignal): Promise<void> {
+    await lease.check();
+    for (const image of this.#options.companions) await stageImage(this.#commands, image, this.#options.progress, signal);
+    const node = composeNode(this.#options.node, await this.#keptOrNew());
+    const changed = await placeNode(this.#commands, node, [], lease);
+    await ensureProxy({ commands: this.#commands, http: this.#http, clock: this.#options.clock }, node, changed, lease);
+  }
+
+  async start(instance: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease): Promise<void> {
+    await lease.check();
+    const placed = this.#hostInstance(instance);
+    const node = withInstance(composeNode(this.#options.node, await this.#keptOrNew()), placed);
+    await placeNode(this.#commands, node, secretFiles(node, placed, secrets), lease);
+    await startContainer(this.#commands, node, placed, this.#filters, lease);
+  }
+
+  async health(id: InstanceId): Promise<InstanceHealth> {
+    try {
+      return healthOf(await this.request(id, { method: "GET", path: "/health", timeout: ms(5000) }));
+    } catch (error) {
+      if (!(error instanceof TargetUnreachable)) throw error;
+      const found = (await this.observe()).instances.find((each) => each.id === id)?.process ?? null;
+      if (found?.state !== "running") throw notRunning(id, found, await this.logTail(id, 20));
+      return { status: "loading", device: null, model: null, fallback: false, reason: error.because ?? null };
+    }
+  }
+
+  request(id: InstanceId, request: HttpRequest, signal?: AbortSignal): Promise<HttpResponse> {
+    return this.#http.request(this.#layout.private(id), request, signal);
+  }
+
+  /** As other containers of the environment see it: all of them have the directory of the sockets. */
+  privateAddress(id: InstanceId): string {
+    return `unix:${privateSocketInside(id)}`;
+  }
+
+  async open(id: InstanceId, lease: Lease): Promise<void> {
+    await lease.check();
+    const { service } = placeOf(id);
+    const view = await this.#view();
+    if (proxyOf(view)?.state !== "running") await this.ensureManager(lease, new AbortController().signal);
+    if (view.orders.has(id)) await this.#orders.forget(id, lease);
+    await this.#mover.carryOut(openSteps({ id }, this.#checkers(service)), ms(0), lease);
+    for (const [other, order] of view.orders)
+      if (order.kind === "suspended" && other !== id && placeOf(other).service === service)
+        await this.#orders.settle(other, lease);
+  }
+
+  async close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<{ drained: boolean; waitedMs: number }> {
+    const { service, slot } = placeOf(id);
+    const steps = closeSteps({ id, upstream: upstreamOf(service, slot) }, this.#checkers(service));
+    return this.#mover.carryOut(steps, drain, lease);
+  }
+
+  async stop(id: InstanceId, after: Milliseconds | null, lease: Lease): Promise<void> {
+    await lease.check();
+    await (after === null ? this.#orders.stop(id, lease) : this.#orders.stopLater(id, after, lease));
+  }
+
+  async suspend(id: InstanceId, times: { drain: Milliseconds; restoreAfter: Milliseconds }, lease: Lease): Promise<void> {
+    const { service, slot } = placeOf(id);
+    const steps = closeSteps({ id, upstream: upstreamOf(service, slot) }, this.#checkers(service));
+    // It is to come back by itself, so its restart policy stays.
+    await this.#mover.carryOut(
+      steps.filter(({ kind }) => kind !== "set-restart"),
+      times.drain,
+      lease,
+    );
+    await this.#orders.suspend(id, service, times.restoreAfter, lease);
+  }
+
+  logTail(id: InstanceId, lines: number): Promise<readonly string[]> {
+    return tailOf(this.#logSource(), id, lines);
+  }
+
+  logs(
+    services: readonly ServiceName[],
+    options: { lines: number; follow: boolean },
+    signal: AbortSignal,
+  ): AsyncIterable<LogLine> {
+    return containerLogs(this.#logSource(), { services, ...options }, signal);
+  }
+
+  async destroy(lease: Lease): Promise<void> {
+    await lease.check();
+    const node = composeNode(this.#options.node, nothingKept);
+    await destroyNode(this.#commands, node, this.#layout, this.#filters, lease);
+  }
+
+  async prune(keep: readonly ServiceSpec[], lease: Lease): Promise<readonly { what: string; bytes: number }[]> {
+    await lease.check();
+    const [view, kept] = [await this.#view(), await this.#keptOrNew()];
+    const images = new Set(keep.map((spec) => this.#options.imageOf(spec).reference));
+    const wanted = { fingerprints: new Set(keep.map(fingerprintOf)), images };
+    const parts = { commands: this.#commands, layout: this.#layout, filters: this.#filters };
+    return pruneNode(parts, { view, node: composeNode(this.#options.node, kept) }, wanted, lease);
+  }
+
+  #hostInstance(instance: InstanceSpec): HostInstance {
+    const { imageOf, gpuOf } = this.#options;
+    const { id, service, release, slot, spec } = instance;
+    const image = imageOf(spec).reference;
+    return { id, service, release, slot, spec, fingerprint: fingerprintOf(spec), image, gpu: gpuOf(spec) };
+  }
+
+  #checkers(service: ServiceName): readonly string[] {
+    return checkersOf(composeNode(this.#options.node, nothingKept), service);
+  }
+
+  async #view(): Promise<HostView> {
+    const args = [this.#layout.root, ...this.#filters];
+    return readHostView(await this.#commands.look({ text: observing, args, failure: "the host could not be looked at" }));
+  }
+
+  async #runs(id: InstanceId): Promise<boolean> {
+    const { containers } = await this.#view();
+    return containers.some(({ labels, state }) => labels["dev.gpuctl.instance"] === id && state === "running");
+  }
+
+  async #kept(): Promise<KeptNode> {
+    const path = keptFileOf(this.#layout.root);
+    const text = `if [ -f "$1" ]; then exec cat "$1"; fi`;
+    const said = await this.#commands.look({ text, args: [path], failure: `${path} could not be read` });
+    return said === "" ? nothingKept : readKept(said, this.#commands.node, path);
+  }
+
+  async #keptOrNew(): Promise<KeptNode> {
+    const kept = await this.#kept();
+    if (kept.hostMemory > 0) return kept;
+    return { ...kept, hostMemory: (await hostCapacity(this.#commands, [])).totalMiB };
+  }
+
+  #logSource(): LogSource {
+    const instances = async (): Promise<Observation["instances"]> => {
+      const view = await this.#view();
+      return observationOf(view, null, this.#options.node, nothingKept).instances;
+    };
+    return { commands: this.#commands, filters: this.#filters, clock: this.#options.clock, instances };
+  }
+}
+
+const nothingKept: KeptNode = { hostMemory: mib(0), services: [] };
