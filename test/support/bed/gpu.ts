@@ -1,5 +1,5 @@
 /** GPUs that are not there: what the stand-in for nvidia-smi says, and what containers get when they ask for one. */
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** A GPU of a host. Figures that are left out are those of a Tesla T4. */
@@ -61,9 +61,7 @@ export class Gpus {
 
   /** Puts driver, tool and CDI specification on the host's disk. To be called before its first start. */
   install(): void {
-    mkdirSync(join(this.#folder, "claims"), { recursive: true });
-    // Whatever user a container has, its processes hold memory.
-    chmodSync(join(this.#folder, "claims"), 0o1777);
+    mkdirSync(this.#folder, { recursive: true });
     writeFileSync(join(this.#folder, "count"), String(this.#models.length));
     mkdirSync(this.#on("/usr/bin"), { recursive: true });
     writeFileSync(this.#on("/usr/bin/nvidia-smi"), readFileSync(join(import.meta.dirname, "nvidia-smi")), { mode: 0o755 });
@@ -163,7 +161,7 @@ function cdiSpecification(models: readonly GpuModel[], version: string): unknown
     containerEdits: {
       env: ["NVIDIA_VISIBLE_DEVICES=void"],
       deviceNodes: [{ path: "/dev/nvidiactl" }],
-      mounts: [bind("/usr/bin/nvidia-smi", "ro"), bind(library(version), "ro"), bind("/var/lib/gpu", "rw")],
+      mounts: [bind("/usr/bin/nvidia-smi", "ro"), bind(library(version), "ro"), bind("/var/lib/gpu", "ro")],
     },
   };
 }
