@@ -85,18 +85,16 @@ export function receiveScript(file: SentFile, from: SendFrom): string {
     `if [ -d "$f" ]; then echo "$f is a directory" >&2; exit 1; fi`,
     ...(from === "anew" ? [`rm -f "$p"`] : []),
     `dd of="$p" bs=${blockBytes} seek=${block} conv=notrunc || exit 1`,
-    // Whoever sends the same file at the same time may give it its name at any moment.
-    `finish() {`,
-    `  if [ "$(wc -c <"$1")" -lt "$n" ]; then [ -f "$1" ] || return 1; echo "the input ended early" >&2; exit ${damagedStatus}; fi`,
-    `  s=$(sum <"$1")`,
-    `  if [ "$s" != "$h" ]; then`,
-    `    [ -f "$1" ] || return 1; [ "$1" = "$f" ] || rm -f "$1"; echo "its sha256 is $s, not $h" >&2; exit ${damagedStatus}`,
-    `  fi`,
-    `  durable "$1"; chmod "$m" "$1" || return 1`,
-    `  [ "$1" = "$f" ] || mv -f "$1" "$f" || return 1`,
-    `  durable "$(dirname "$f")"`,
-    `}`,
-    `finish "$p" || { [ ! -f "$p" ] && finish "$f"; }`,
+    `whole() { [ -f "$1" ] && [ "$(wc -c <"$1")" -eq "$n" ] && [ "$(sum <"$1")" = "$h" ]; }`,
+    `if whole "$p"; then`,
+    `  durable "$p"`,
+    `  if chmod "$m" "$p" && mv -f "$p" "$f"; then durable "$(dirname "$f")"; exit 0; fi`,
+    `  if [ -f "$p" ]; then exit 1; fi`,
+    `fi`,
+    // Whoever sends the same file at the same time may have given it its name at any moment, also before dd made another copy.
+    `if whole "$f"; then rm -f "$p"; chmod "$m" "$f"; exit; fi`,
+    `if [ "$(wc -c <"$p")" -lt "$n" ]; then echo "the input ended early" >&2; exit ${damagedStatus}; fi`,
+    `s=$(sum <"$p"); rm -f "$p"; echo "its sha256 is $s, not $h" >&2; exit ${damagedStatus}`,
   ].join("\n");
 }
 
