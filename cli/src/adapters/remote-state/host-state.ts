@@ -56,17 +56,18 @@ export class HostState {
    */
   async run(script: StateScript): Promise<string> {
     const { deadline = usualDeadline, signal: always } = this.#options;
-    const signals = [AbortSignal.timeout(deadline * 2), ...[always, script.signal].filter((each) => each !== undefined)];
-    const signal = AbortSignal.any(signals);
-    let result: CommandResult;
-    try {
-      result = await this.#once(script, deadline, signal);
-    } catch (error) {
-      if (!(error instanceof LostMidway) || signal.aborted) throw error instanceof LostMidway ? error.cause : error;
-      result = await this.#once(script, deadline, signal).catch((again: unknown) => {
-        throw again instanceof LostMidway ? again.cause : again;
+    const limit = AbortSignal.timeout(deadline * 2);
+    const signal = AbortSignal.any([limit, ...[always, script.signal].filter((each) => each !== undefined)]);
+    const attempt = (): Promise<CommandResult> => this.#once(script, deadline, signal);
+    const result = await attempt()
+      .catch((error: unknown) => {
+        if (error instanceof LostMidway && !signal.aborted) return attempt();
+        throw error;
+      })
+      .catch((error: unknown) => {
+        if (limit.aborted && error === limit.reason) throw this.#tooLate(script, deadline * 2);
+        throw error instanceof LostMidway ? error.cause : error;
       });
-    }
     if (result.code === 0) return result.stdout;
     throw script.refusals?.[result.code ?? 0]?.() ?? this.#explain(script, result);
   }
@@ -93,6 +94,15 @@ export class HostState {
     } catch (error) {
       throw error instanceof TargetUnreachable ? new LostMidway(error) : error;
     }
+  }
+
+  #tooLate({ failure }: StateScript, after: number): TargetUnreachable {
+    const because = `it did not answer within ${after / 1000} s`;
+    return new TargetUnreachable(`${failure} on ${this.name}`, {
+      because,
+      nextSteps: ["gpuctl status"],
+      data: { node: this.name },
+    });
   }
 
   #explain(script: StateScript, { code, signal, stderr }: CommandResult): GpuctlError {
