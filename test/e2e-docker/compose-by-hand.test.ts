@@ -75,6 +75,8 @@ describe("docker compose up", () => {
       "docker",
       "run",
       "--rm",
+      "--user",
+      "0",
       image,
       "find",
       "/",
