@@ -1,4 +1,5 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { LocalExecutor } from "../../../cli/src/adapters/exec/local-executor.js";
 import { HostState } from "../../../cli/src/adapters/remote-state/host-state.js";
@@ -8,6 +9,17 @@ import { SshHostConnector } from "../../../cli/src/adapters/ssh/host-connector.j
 import { ms, type Milliseconds } from "../../../cli/src/domain/units.js";
 import type { Clock, RemoteHost } from "../../../cli/src/ports.js";
 import type { ProcessTable } from "../../../cli/src/adapters/state/process-identity.js";
+
+const busybox = "/usr/bin/busybox";
+
+/** A PATH of BusyBox's own tools and no others, as on a small host: no flock, no options of GNU. */
+export function busyboxTools(folder: string): string {
+  const directory = join(folder, "busybox");
+  mkdirSync(directory);
+  for (const applet of execFileSync(busybox, ["--list"], { encoding: "utf8" }).trim().split("\n"))
+    if (applet !== "flock") symlinkSync(busybox, join(directory, applet));
+  return directory;
+}
 
 /** This machine as a host, through the adapter that real hosts are reached by. */
 export function thisMachineAs(name: string, env: Readonly<Record<string, string | undefined>>): Promise<RemoteHost> {

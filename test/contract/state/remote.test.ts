@@ -1,10 +1,8 @@
-import { execFileSync } from "node:child_process";
-import { mkdirSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { FakeProcessTable } from "../../fakes/fake-process-table.js";
 import { SteppingClock } from "../../fakes/stepping-clock.js";
 import { temporaryDirectories } from "../../support/temporary.js";
-import { operatorOf, TestHost } from "./remote-environment.js";
+import { busyboxTools, operatorOf, TestHost } from "./remote-environment.js";
 import { describeState } from "./state-suite.js";
 import type { Party, StateWorld } from "./state-world.js";
 
@@ -38,15 +36,6 @@ function worldOn(names: readonly string[], pathOf: (folder: string) => string | 
   };
 }
 
-/** Only BusyBox's own tools, as on a small host: no flock, no GNU options. */
-function busybox(folder: string): string {
-  const directory = join(folder, "busybox");
-  mkdirSync(directory);
-  for (const applet of execFileSync("busybox", ["--list"], { encoding: "utf8" }).trim().split("\n"))
-    symlinkSync("/usr/bin/busybox", join(directory, applet));
-  return directory;
-}
-
 describeState("on one host", "lease", () => worldOn(["gpu-1"], () => process.env["PATH"]));
 describeState("on three hosts", "lease", () => worldOn(["gpu-2", "gpu-1", "gpu-3"], () => process.env["PATH"]));
-describeState("on one host with BusyBox alone", "lease", () => worldOn(["gpu-1"], busybox));
+describeState("on one host with BusyBox alone", "lease", () => worldOn(["gpu-1"], busyboxTools));

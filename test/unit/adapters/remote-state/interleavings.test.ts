@@ -1,11 +1,9 @@
-import { execFileSync } from "node:child_process";
-import { mkdirSync, symlinkSync } from "node:fs";
-import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { GpuctlError } from "../../../../cli/src/domain/errors.js";
 import { ms } from "../../../../cli/src/domain/units.js";
 import type { Lease } from "../../../../cli/src/ports.js";
+import { busyboxTools } from "../../../contract/state/remote-environment.js";
 import { recordOf } from "../../../support/records.js";
 import { temporaryDirectories } from "../../../support/temporary.js";
 import { never, World } from "./world.js";
@@ -103,11 +101,7 @@ describe("two operators in any order", { timeout: 120_000 }, () => {
 
   it.each(["with flock", "without flock"])("get one lease when many ask at the same moment, %s", async (tools) => {
     const folder = temporary();
-    const directory = join(folder, "busybox");
-    mkdirSync(directory);
-    for (const applet of execFileSync("busybox", ["--list"], { encoding: "utf8" }).trim().split("\n"))
-      if (applet !== "flock") symlinkSync("/usr/bin/busybox", join(directory, applet));
-    const hosts = new World(folder, ["gpu-1"], { PATH: tools === "with flock" ? process.env["PATH"] : directory });
+    const hosts = new World(folder, ["gpu-1"], { PATH: tools === "with flock" ? process.env["PATH"] : busyboxTools(folder) });
     for (let round = 0; round < 4; round++) {
       const people = Array.from({ length: 6 }, (_, position) => hosts.person(`p${round}-${position}`));
       const answers = await Promise.allSettled(people.map(({ leases }) => leases.acquire("deploy", ms(0), never)));
