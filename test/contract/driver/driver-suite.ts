@@ -197,9 +197,10 @@ export function describeDriver(target: string, makeWorld: () => Promise<DriverWo
       expect(performance.now() - began).toBeLessThan(500);
       expect(seen.manager.state).toBe("absent");
       expect(seen.instances).toMatchObject([{ id: instance.id, traffic: "open", process: before?.process }]);
-      expect(seen.listeners).toMatchObject([{ service: instance.service, bound: true }]);
-      expect(await publicStatus(instance)).toBe(200);
+      expect(seen.listeners).toMatchObject([{ service: instance.service, bound: !world.managerListens }]);
+      expect(await answersPublicly(instance)).toBe(!world.managerListens);
       await world.driver.ensureManager(lease, never);
+      expect(await publicStatus(instance)).toBe(200);
       expect((await world.driver.observe()).manager.state).toBe("running");
       expect(await observed(instance.id)).toMatchObject({ traffic: "open", process: before?.process });
       expect(await world.driver.close(instance.id, ms(5000), lease)).toMatchObject({ drained: true });

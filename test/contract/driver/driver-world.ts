@@ -5,6 +5,8 @@ import type { ServiceSpec } from "../../../cli/src/domain/release.js";
 /** One environment of a target, alone on its machine, for one contract test. Each target brings its own. */
 export interface DriverWorld {
   driver: TargetDriver;
+  /** Whether the manager is what listens for clients: while it is dead, nobody answers them. */
+  readonly managerListens: boolean;
   /** A newer lease than every one before. */
   lease(): Promise<Lease>;
   /** A service that starts quickly and needs no model. */

@@ -25,6 +25,7 @@ import type { DriverWorld } from "./driver-world.js";
 /** One environment of the process target with its own state, port, wheel and real keeper. */
 export class ProcessWorld implements DriverWorld {
   readonly driver: ProcessDriver;
+  readonly managerListens = false;
   readonly directory: string;
   readonly state: string;
   readonly #options: ProcessDriverOptions;

@@ -1,0 +1,239 @@
+/** The driver of the compose target on a host of the bed: real SSH, real Docker, Caddy, and the services' own image for CPUs. */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { SystemClock } from "../../cli/src/adapters/clock/system-clock.js";
+import { LocalExecutor } from "../../cli/src/adapters/exec/local-executor.js";
+import { NodeHttpClient } from "../../cli/src/adapters/http/node-http-client.js";
+import { fencedStatus } from "../../cli/src/adapters/remote-state/fence.js";
+import { SshHostConnector } from "../../cli/src/adapters/ssh/host-connector.js";
+import { ComposeDriver } from "../../cli/src/adapters/targets/compose/compose-driver.js";
+import { composeProject } from "../../cli/src/domain/compose/names.js";
+import type { ServiceSpec } from "../../cli/src/domain/release.js";
+import { ms } from "../../cli/src/domain/units.js";
+import type { Lease } from "../../cli/src/ports.js";
+import { describeDriver } from "../contract/driver/driver-suite.js";
+import { instanceOf, type DriverWorld } from "../contract/driver/driver-world.js";
+import { Bed } from "../support/bed/bed.js";
+import type { BedHost } from "../support/bed/host.js";
+import { baseImage, serviceImage } from "../support/bed/images.js";
+import { must } from "../support/bed/shell.js";
+import { specFor } from "../support/records.js";
+import { until } from "../support/until.js";
+
+const never = new AbortController().signal;
+let bed: Bed;
+let host: BedHost;
+/** Pinned: the services by the registry's digest, the proxy by its id. */
+const images = { services: "", proxy: "" };
+
+beforeAll(async () => {
+  const [services, base] = [await serviceImage(), await baseImage()];
+  bed = await Bed.start([{ name: "box" }]);
+  host = bed.host("box");
+  writeFileSync(join(bed.folder, "ssh_config"), "");
+  images.services = await digestOf(services);
+  images.proxy = await makeProxyImage(`${bed.registry.address}/${base}`);
+}, 1_800_000);
+
+afterAll(async () => {
+  await bed.stop();
+});
+
+/** As the registry names it. */
+async function digestOf(image: string): Promise<string> {
+  const [name = "", tag = ""] = image.split(":");
+  const kinds = ["docker.distribution.manifest.v2", "oci.image.manifest.v1"].map((kind) => `application/vnd.${kind}+json`);
+  const url = `http://${bed.registry.address}/v2/${name}/manifests/${tag}`;
+  const head = await host.must(["curl", "-sI", "-H", `Accept: ${kinds.join(", ")}`, url]);
+  const digest = /^docker-content-digest: (\S+)/im.exec(head)?.[1] ?? "";
+  return `${bed.registry.address}/${name}@${digest}`;
+}
+
+/** Debian with the host's own Caddy: what a registry would give. */
+async function makeProxyImage(base: string): Promise<string> {
+  const folder = join(bed.folder, "caddy");
+  mkdirSync(folder);
+  await host.must(["docker", "pull", "--quiet", base], { timeoutMs: 300_000 });
+  await must("cp", [join(host.root, "usr/bin/caddy"), join(folder, "caddy")]);
+  writeFileSync(join(folder, "Dockerfile"), `FROM ${base}\nCOPY caddy /usr/bin/caddy\n`);
+  const context = join(bed.folder, "caddy.tar");
+  await must("tar", ["-C", folder, "-cf", context, "."]);
+  await host.must(["docker", "build", "--quiet", "--provenance", "false", "--tag", "caddy:bed", "-"], {
+    input: { file: context },
+    timeoutMs: 300_000,
+  });
+  return (await host.must(["docker", "image", "inspect", "--format", "{{.Id}}", "caddy:bed"])).trim();
+}
+
+let worlds = 0;
+
+/** One environment on the host. */
+class ComposeWorld implements DriverWorld {
+  readonly driver: ComposeDriver;
+  readonly managerListens = true;
+  readonly project: string;
+  readonly #number: number;
+  readonly #hosts: SshHostConnector;
+  #token = 0;
+
+  constructor() {
+    this.#number = worlds++;
+    this.project = `shop${this.#number}`;
+    this.#hosts = new SshHostConnector({
+      nodes: [{ name: "box", host: host.address, user: "root", identityFile: bed.clientKey }],
+      ssh: { client: "node-ssh", knownHosts: bed.knownHosts, connectTimeout: ms(20_000), acceptNew: false },
+      env: process.env,
+      executor: new LocalExecutor(process.env),
+      projectFile: join(bed.folder, "gpuctl.yaml"),
+      configFile: join(bed.folder, "ssh_config"),
+    });
+    const newest = `/run/newest-${this.project}`;
+    this.driver = new ComposeDriver({
+      connect: (signal) => this.#hosts.connect("box", signal),
+      sudo: false,
+      guard: ({ token }) =>
+        `[ ${token} -ge "$(cat ${newest})" ] || { echo "lease ${token} is not the newest" >&2; exit ${fencedStatus}; }`,
+      node: {
+        project: this.project,
+        environment: "prod",
+        node: "box",
+        dataDirectory: "/var/lib/gpuctl",
+        bind: host.address,
+        services: [{ service: "index", port: this.port, cpuFallback: false }],
+        embedderUrl: null,
+        proxyImage: images.proxy,
+        redis: null,
+        tls: { mode: "off" },
+        allow: [],
+        ingressAddress: null,
+        ingress: null,
+        budgets: { load: ms(120_000), drain: ms(10_000) },
+      },
+      clock: new SystemClock(),
+      http: new NodeHttpClient(),
+      progress: { emit: () => undefined },
+      models: { find: async () => null },
+      imageOf: () => ({ reference: images.services, archive: null }),
+      companions: [{ reference: images.proxy, archive: null }],
+      gpuOf: () => null,
+      gpus: [],
+    });
+  }
+
+  get port(): number {
+    return 18_000 + this.#number;
+  }
+
+  async lease(): Promise<Lease> {
+    this.#token += 1;
+    const token = this.#token;
+    writeFileSync(join(host.root, `run/newest-${this.project}`), token.toString());
+    return { token, check: async () => undefined, release: async () => undefined };
+  }
+
+  spec(settings: Readonly<Record<string, string>> = {}): ServiceSpec {
+    return specFor({
+      service: "index",
+      model: null,
+      device: { prefer: "cpu", require: null, proof: "self" },
+      env: { GPUCTL_DEVICE: "cpu", GPUCTL_INDEX_DIMENSION: "4", GPUCTL_INDEX_GENERATION: "contract", ...settings },
+      listen: { host: host.address, port: this.port },
+    });
+  }
+
+  brokenSpec(): ServiceSpec {
+    return this.spec({ GPUCTL_INDEX_DIMENSION: "four" });
+  }
+
+  publicUrl({ listen }: ServiceSpec): string {
+    return `http://${listen.host}:${listen.port}`;
+  }
+
+  async killManager(): Promise<void> {
+    await host.must(["docker", "kill", `${composeProject(this.project, "prod")}_proxy`]);
+  }
+
+  killInstance(pid: number): void {
+    void host.exec(["kill", "-KILL", pid.toString()]);
+  }
+
+  async leftovers(): Promise<readonly string[]> {
+    const filter = `label=dev.gpuctl.project=${this.project}`;
+    const containers = (await host.must(["docker", "ps", "--all", "--quiet", "--filter", filter])).split("\n").filter(Boolean);
+    const left = ["run", "gates", "secrets", "compose.yaml"].filter((name) => existsSync(join(this.root, name)));
+    return [...containers, ...left];
+  }
+
+  /** The environment's directory, as this machine sees it. */
+  get root(): string {
+    return join(host.root, `var/lib/gpuctl/${this.project}/prod`);
+  }
+
+  async dispose(): Promise<void> {
+    await this.driver.destroy(await this.lease()).catch(() => undefined);
+    await this.#hosts.close();
+  }
+}
+
+describe("a host", () => {
+  it("gets a first release, serves over restarts of Docker and of the container, and moves to the next without a lost request", async () => {
+    const world = new ComposeWorld();
+    const lease = await world.lease();
+    const { driver } = world;
+    const old = instanceOf(world.spec(), 1, "a");
+    expect(await driver.stage(old.spec, "code", never)).toContain("box");
+    expect(await driver.staged(old.spec)).toBe(true);
+    await driver.ensureManager(lease, never);
+    const serve = async (number: number, slot: "a" | "b"): Promise<string> => {
+      const instance = instanceOf(world.spec(), number, slot);
+      await driver.start(instance, {}, lease);
+      await until(async () => (await driver.health(instance.id)).status === "healthy", `${instance.id} is healthy`, 60_000);
+      return instance.id;
+    };
+    const a = await serve(1, "a");
+    await driver.open(a, lease);
+    const url = `${world.publicUrl(old.spec)}/health`;
+    const status = (): Promise<number> =>
+      fetch(url, { signal: AbortSignal.timeout(10_000) }).then(
+        (answer) => answer.status,
+        () => 0,
+      );
+    expect(await status()).toBe(200);
+
+    const counts = new Map<number, number>();
+    const over = new AbortController();
+    const client = (async () => {
+      while (!over.signal.aborted) {
+        const said = await status();
+        counts.set(said, (counts.get(said) ?? 0) + 1);
+      }
+    })();
+    const proxy = `${composeProject(world.project, "prod")}_proxy`;
+    const startedAt = (): Promise<string> => host.must(["docker", "inspect", "--format", "{{.State.StartedAt}}", proxy]);
+    const before = await startedAt();
+    const b = await serve(2, "b");
+    await driver.open(b, lease);
+    expect(await driver.close(a, ms(10_000), lease)).toMatchObject({ drained: true });
+    // And back: a warm rollback is a gate.
+    await driver.open(a, lease);
+    await driver.close(b, ms(10_000), lease);
+    over.abort();
+    await client;
+    expect([...counts.keys()]).toEqual([200]);
+    expect(counts.get(200)).toBeGreaterThan(20);
+    expect(await startedAt()).toBe(before);
+
+    await host.restartDocker();
+    await until(async () => (await status()) === 200, "it serves after a restart of Docker", 60_000);
+    const seen = (await driver.observe()).instances;
+    expect(seen.find(({ id }) => id === a)).toMatchObject({ traffic: "open", process: { state: "running" } });
+    expect(seen.find(({ id }) => id === b)?.process.state).not.toBe("running");
+    expect((await driver.logTail(a, 200)).join("\n")).toContain('"event"');
+    expect(readFileSync(join(world.root, "README.txt"), "utf8")).toContain(a);
+    await world.dispose();
+    expect(await world.leftovers()).toEqual([]);
+  }, 300_000);
+});
+
+describeDriver("compose", async () => new ComposeWorld());
