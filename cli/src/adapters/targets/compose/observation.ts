@@ -81,7 +81,7 @@ export function observedInstances(view: HostView, upstreams: readonly UpstreamSt
 function inSlot(seen: ContainerObservation, order: Order | null): InstanceObservation | null {
   const { id, service, release, slot, restarts, inflight, stopsInMs } = seen;
   if (slot === "cpu") return null;
-  // A person's or our own \`docker stop\` leaves the same exit status as a service that ended by itself; the order tells them apart.
+  // A person's or our own `docker stop` leaves the same exit status as a service that ended by itself; the order tells them apart.
   const onPurpose = seen.process.state === "exited" && (order?.kind === "stopped" || order?.kind === "suspended");
   const process = onPurpose ? ({ state: "stopped" } as const) : seen.process;
   const traffic = onPurpose ? "closed" : seen.traffic;

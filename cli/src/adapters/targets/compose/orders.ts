@@ -110,7 +110,7 @@ ${detach(stopWhenDue)}`;
 
 /**
  * Arguments: SECONDS SERVICE LEASE. Ends an instance that comes back. The timer runs before anything ends, and a container that was
- * stopped under the policy \`always\` also comes back when Docker or the host is started anew.
+ * stopped under the policy `always` also comes back when Docker or the host is started anew.
  */
 export const suspendScript = `${orderParts}
 c=$(container "$id") || exit

@@ -58,7 +58,7 @@ done`;
 }
 
 /**
- * Arguments: ROOT RUN KEPT ORDERS PROJECT-FILTER ENVIRONMENT-FILTER, then the words of \`docker compose\`. By the Compose file where
+ * Arguments: ROOT RUN KEPT ORDERS PROJECT-FILTER ENVIRONMENT-FILTER, then the words of `docker compose`. By the Compose file where
  * there is one, and then by labels: what an older file named, or nobody does any more, goes as well. Releases, index and models stay.
  */
 const destroying = `root=$1 run=$2 kept=$3 orders=$4 fp=$5 fe=$6; shift 6

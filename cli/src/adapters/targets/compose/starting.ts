@@ -10,7 +10,7 @@ import { orderArguments, orderParts } from "./orders.js";
 const startDeadline = ms(120_000);
 
 /**
- * Arguments: NAME, then the words of \`docker compose create\`. What runs already is left alone, also its gate. A place that another
+ * Arguments: NAME, then the words of `docker compose create`. What runs already is left alone, also its gate. A place that another
  * instance has left is emptied first; its own container is started again as it was.
  */
 const startScript = `${orderParts}
