@@ -9,12 +9,9 @@ export interface ComputeApp {
   usedMiB: number | null;
 }
 
-export const computeAppsArguments: readonly string[] = [
-  "--query-compute-apps=gpu_uuid,pid,used_memory",
-  "--format=csv,noheader,nounits",
-];
-
-/** Reads the answer to `computeAppsArguments`. Lines without a pid (`[Insufficient Permissions]`, WSL2) are left out. */
+/**
+ * Reads the answer to `nvidia-smi --query-compute-apps=gpu_uuid,pid,used_memory --format=csv,noheader,nounits`. Lines without a pid (`[Insufficient Permissions]`, WSL2) are left out.
+ */
 export function readComputeApps(stdout: string): readonly ComputeApp[] {
   return stdout.split(/\r?\n/).flatMap((line) => {
     const [uuid, pid, used] = line.split(",").map((cell) => cell.trim());

@@ -22,9 +22,6 @@ export interface KeptNode {
 export const instancesOf = ({ services }: Pick<KeptNode, "services">): readonly HostInstance[] =>
   services.flatMap(({ instances }) => instances);
 
-export const findInstance = (kept: KeptNode, id: InstanceId): HostInstance | null =>
-  instancesOf(kept).find((instance) => instance.id === id) ?? null;
-
 /** The node with the settings of today and the instances that are kept; a service that is no longer configured stays as it was until it is empty. */
 export function composeNode(settings: NodeSettings, kept: KeptNode): ComposeNode {
   const configured = settings.services.map((service) => ({ ...service, instances: keptOf(kept, service.service) }));
