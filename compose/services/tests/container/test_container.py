@@ -24,6 +24,7 @@ class Contained:
     def __init__(self, directory: Path, **env: str) -> None:
         self.directory, self.port = directory, free_port()
         self.gate = directory / "gates" / "echo-a"
+        self._log = directory / "log.jsonl"
         self._env = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{SERVICES / 'src'}:{SERVICES}",
@@ -38,17 +39,17 @@ class Contained:
         }
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.container.child"], env=self._env, stdout=subprocess.PIPE, text=True
-        )
+        # A file: a pipe that nobody reads would fill, and hold the service up at its next line.
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.container.child"], env=self._env, stdout=log
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(10)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
 
     def get(self, path: str) -> tuple[int, Any]:
         """Status and body on the public port; 0 while nobody listens."""
@@ -92,8 +93,7 @@ class Contained:
 
     def end(self) -> tuple[int, str]:
         """Exit status and output."""
-        output, _ = self.process.communicate(timeout=40)
-        return self.process.returncode, output
+        return self.process.wait(40), self._log.read_text()
 
 
 @pytest.fixture

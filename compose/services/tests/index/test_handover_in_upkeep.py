@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
 @contextmanager
 def upkeep(*instances: Instance) -> Iterator[list[str]]:
     """Asks every instance for all the long work there is, again and again; what failed."""
-    stop, failed, done = threading.Event(), list[str](), itertools.count()
+    stop, failed, done = threading.Event(), list[str](), list[str]()
 
     def ask(instance: Instance) -> None:
         for kind in itertools.cycle(("rebuild", "snapshot", "compact", "verify")):
@@ -45,18 +45,18 @@ def upkeep(*instances: Instance) -> Iterator[list[str]]:
             moved = answer.status_code in (409, 503) and "writer" in said["message"]
             if wrong or (answer.status_code not in (200, 202) and not moved):
                 failed.append(f"{instance.name} {kind}: {answer.status_code} {answer.text[:300]}")
-            next(done)
+            done.append(kind)
 
     threads = [threading.Thread(target=ask, args=(one,)) for one in instances]
     for thread in threads:
         thread.start()
     try:
         yield failed
+        wait_until(lambda: len(done) > 4 * len(instances), "all of it was asked of everyone", 60)
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    assert next(done) > 4 * len(instances)
 
 
 def fill(stage: Stage) -> None:
