@@ -137,6 +137,8 @@ class ScriptRun implements ScriptEvents {
 
   /** Ends the script on the host as far as that can be done; a host that does not answer is not waited for long. */
   #stop(): void {
+    // Nothing more is sent: a file could become whole while its script is being ended.
+    this.#script.input?.unpipe();
     this.#farewell = setTimeout(() => {
       this.closed(null);
     }, farewellMs);
