@@ -7,7 +7,7 @@ from gpuctl_serving.engines.rows import Job, Row
 #: Rows are gathered from all jobs up to this many budgets before choosing.
 WINDOW_BUDGETS = 4
 #: Padding may add this share to a batch, or what one more batch would cost: see `choose`.
-MOST_WASTE = 1.08
+MOST_WASTE = 1.06
 #: Tokens that one more batch costs at least, in the time of a slow CPU.
 LEAST_FREE = 16
 
