@@ -20,9 +20,19 @@ export interface Prepared {
   registry: string;
 }
 
+/** The mirror this machine itself gets Debian's packages from. Throws when it has none. */
+async function ownMirror(): Promise<string> {
+  const said = await must("apt-get", ["indextargets", "--format", "$(SUITE) $(REPO_URI)", "Created-By: Packages"]);
+  const found = said.split("\n").find((line) => line !== "" && !line.includes("security"));
+  const uri = found?.split(" ")[1]?.replace(/\/$/, "");
+  if (uri === undefined)
+    throw new Error("apt-get names no mirror of Debian: run apt-get update, or set GPUCTL_TEST_DEBIAN_MIRROR");
+  return uri;
+}
+
 /** Prepares when nobody has; minutes the first time, milliseconds after that. Needs root. */
 export async function prepared(): Promise<Prepared> {
-  const mirror = process.env["GPUCTL_TEST_DEBIAN_MIRROR"] || "http://deb.debian.org/debian";
+  const mirror = process.env["GPUCTL_TEST_DEBIAN_MIRROR"] || (await ownMirror());
   const folder = (await must(script, [cacheDirectory(), mirror], { timeoutMs: 1_500_000 })).trim();
   return { host: join(folder, "host"), base: join(folder, "base.tar"), registry: join(folder, "registry") };
 }
