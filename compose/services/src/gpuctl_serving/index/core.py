@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +18,7 @@ from gpuctl_serving.index.durable.opening import Opened, open_follower, open_wri
 from gpuctl_serving.index.durable.rebuild import can_rebuild
 from gpuctl_serving.index.durable.recovery import Place, join
 from gpuctl_serving.index.durable.report import Report
-from gpuctl_serving.index.durable.saved import find_saved
+from gpuctl_serving.index.durable.saved import SavedIndexes
 from gpuctl_serving.index.live import Live, Work
 from gpuctl_serving.index.lock import Holder, WriterLock
 from gpuctl_serving.index.messages import Elsewhere, Write
@@ -156,7 +155,7 @@ def _load(settings: IndexSettings, place: Place, readers: Readers, *, writer: bo
             settings.known_dimension,
             readers,
             opened.journal,
-            partial(find_saved, place.directory),
+            SavedIndexes(place.directory, place.report),
         )
         try:
             live.load()

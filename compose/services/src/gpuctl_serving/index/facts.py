@@ -119,8 +119,8 @@ def recall(core: Core) -> float:
 def trained(core: Core) -> bool:
     """Whether every namespace has the type its size or the settings ask for."""
     catalog = core.live.catalog
-    indexes = catalog.indexes.values() if catalog else ()
-    return all(core.promoter.reason(catalog, one) is None for one in indexes if catalog)
+    indexes = catalog.indexes if catalog else {}
+    return all(core.promoter.reason(catalog, *one) is None for one in indexes.items() if catalog)
 
 
 def _indexes(core: Core, names: dict[int, str]) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _indexes(core: Core, names: dict[int, str]) -> dict[str, Any]:
             said["recallProbe"] = index.recall.at(said["nprobe"])
         else:
             said["recallProbe"] = 1.0
-        said["reason"] = core.promoter.reason(catalog, index)
+        said["reason"] = core.promoter.reason(catalog, ns, index)
         found[names.get(ns, str(ns))] = said
     return found
 

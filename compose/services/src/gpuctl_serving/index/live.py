@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.durable.log import AppendLog
 from gpuctl_serving.index.durable.records import Body, Delete, Embed, Put, Rename, encode
+from gpuctl_serving.index.durable.saved import SavedIndexes
 from gpuctl_serving.index.reader import Readers
 from gpuctl_serving.index.schema import DATABASE, Damaged, write_error
 from gpuctl_serving.index.store import Change, Generation, Store
@@ -36,10 +37,6 @@ class Outcome(Protocol):
         """Nothing of it was stored, or nothing was acknowledged."""
 
 
-#: Where the saved index of a generation is, and the last change that is surely in it.
-FindSaved = Callable[[Store, Generation], tuple[Path, int] | None]
-
-
 class Live:
     """The generation being served, kept equal to the database."""
 
@@ -50,12 +47,12 @@ class Live:
         dimension: int,
         readers: Readers | None = None,
         journal: AppendLog | None = None,
-        find_saved: FindSaved | None = None,
+        saved: SavedIndexes | None = None,
     ) -> None:
         self.store = Store(connection)
         #: Open exactly while this instance holds the writer's lock.
         self.journal = journal
-        self._find_saved = find_saved
+        self._saved = saved
         self._readers = readers
         self._key, self._dimension = key, dimension
         self._seen_version = -1
@@ -103,9 +100,9 @@ class Live:
 
     def _from_saved(self, generation: Generation, catalog: Catalog) -> int | None:
         """Reads a snapshot's index instead of every vector; up to which change. None when there is none."""
-        find, self._find_saved = self._find_saved, None
-        found = find(self.store, generation) if find else None
-        if found is None:
+        saved, self._saved = self._saved, None
+        found = saved.find(self.store, generation) if saved else None
+        if saved is None or found is None:
             return None
         directory, sequence = found
         try:
@@ -116,7 +113,7 @@ class Live:
             if part is None or len(catalog) != self.store.current_vectors(generation.gen):
                 raise ValueError("it does not lead to what the database holds")
         except (ValueError, OSError) as wrong:
-            log.warning("saved-index-refused", snapshot=str(directory), reason=str(wrong))
+            saved.refuse(directory, str(wrong))
             catalog.apply(
                 [
                     Change(item, None, None)

@@ -13,7 +13,7 @@ from gpuctl_serving.index import upkeep
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.durable import manifest as manifests
 from gpuctl_serving.index.durable.manifest import Manifest
-from gpuctl_serving.index.durable.snapshot import Source, take
+from gpuctl_serving.index.durable.snapshot import Source, shapes, take
 from gpuctl_serving.kit.errors import ServiceError, overloaded
 from gpuctl_serving.kit.logs import Log
 
@@ -128,8 +128,16 @@ class Maintenance(threading.Thread):
     def verify(self, progress: Progress) -> dict[str, Any]:
         """Looks for damage and says what it finds; for `start_job`."""
         found = upkeep.verify(self._core, progress)
+        report = self._core.place.report
         for finding in found["findings"]:
-            self._core.place.report.say("index-damaged", f"{finding}. Restart the index: a start mends it.")
+            if finding.startswith("snapshot "):
+                report.wants_snapshot = True
+                mends = (
+                    "A start passes it over, and a new one is made; remove its folder when you have looked"
+                )
+            else:
+                mends = "Restart the index: a start mends it"
+            report.say("index-damaged", f"{finding}. {mends}.")
         return found
 
     def source(self) -> Source:
@@ -215,12 +223,19 @@ class Maintenance(threading.Thread):
             return False
         if core.place.report.wants_snapshot:
             return True
-        if core.live.applied == last:
+        if core.live.applied == last and not self._other_shapes():
             return False
         writes, seconds = settings.index_snapshot_writes, settings.index_snapshot_seconds
         # By the date, and where that was set back since, by how long it is known here.
         since = max(self.age, now - self._known)
         return bool((writes and core.live.applied - last >= writes) or (seconds and since >= seconds))
+
+    def _other_shapes(self) -> bool:
+        """Whether the newest snapshot's indexes are of other types: a start would train them again."""
+        catalog, newest = self._core.live.catalog, self.newest
+        if catalog is None or newest is None or newest.faiss is None:
+            return False
+        return bool(newest.faiss.parameters.get("namespaces") != shapes(catalog))
 
 
 def _sync(core: Core) -> Callable[[], None]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import orjson
 
-from gpuctl_serving.index.durable.seals import seal_item
+from gpuctl_serving.index.durable.seals import seal_item, seal_vector
 from gpuctl_serving.index.schema import connect, is_sealed, posting
 from gpuctl_serving.index.store import Generation
-from gpuctl_serving.kit.errors import unavailable
+from gpuctl_serving.kit.errors import ServiceError, unavailable
 
 #: SQLite takes this many parameters in one statement on every build.
 _PARAMETERS = 900
@@ -74,6 +74,7 @@ class Snapshot:
         self._do = connection.execute
         #: A database that an earlier release still writes has no checksums.
         self._row = f"i.item, i.ns, i.sequence, i.id, i.text, i.metadata, {'i.crc' if sealed else 'NULL'}"
+        self._vector = f"v.item, v.vector, v.sequence, {'v.crc' if sealed else 'NULL'}"
 
     def namespace(self, name: str) -> int | None:
         """Number of a namespace, if anything was ever added to it."""
@@ -148,16 +149,16 @@ class Snapshot:
         return found
 
     def columns(self, items: Sequence[int], columns: Sequence[str]) -> dict[int, tuple[Any, ...]]:
-        """Id and these columns of the items that are still there. Whole items are compared with their sum."""
+        """Id and these columns of the items that are still there. 503 when one is not what was stored."""
         found = {}
-        whole = {"text", "metadata"} <= set(columns)
         names = f"{', '.join(f'i.{name}' for name in ('item', 'id', *columns))}"
         for part in _parts(items):
             marks = ",".join("?" * len(part))
-            wanted = f"{names}, {self._row}" if whole else names
+            # One column alone cannot be compared: the checksum is that of the row.
+            wanted = f"{names}, {self._row}" if columns else names
             sql = f"SELECT {wanted} FROM items i WHERE i.item IN ({marks})"  # noqa: S608  names of ours
             for item, *values in self._do(sql, tuple(part)):
-                if whole:
+                if columns:
                     _check(tuple(values[len(columns) + 1 :]))
                 found[item] = tuple(values[: len(columns) + 1])
         return found
@@ -237,20 +238,20 @@ class Snapshot:
         for part in _parts(items):
             marks = ",".join("?" * len(part))
             sql = (
-                "SELECT v.item, v.vector FROM vectors v JOIN items i ON i.item = v.item "  # noqa: S608  marks only
+                f"SELECT {self._vector} FROM vectors v JOIN items i ON i.item = v.item "  # noqa: S608
                 f"AND i.sequence = v.sequence WHERE v.gen = ? AND v.item IN ({marks})"
             )
-            found += self._do(sql, (gen, *part))
+            found += [_vector(gen, row) for row in self._do(sql, (gen, *part))]
         return found
 
     def vectors_after(self, gen: int, ns: int, after: int, limit: int) -> list[tuple[int, bytes]]:
         """The next (item, vector) of a namespace that a generation can find, by item."""
         rows = self._do(
-            "SELECT v.item, v.vector FROM vectors v JOIN items i ON i.item = v.item "
+            f"SELECT {self._vector} FROM vectors v JOIN items i ON i.item = v.item "  # noqa: S608  names of ours
             "AND i.sequence = v.sequence WHERE v.gen = ? AND v.item > ? AND i.ns = ? ORDER BY v.item LIMIT ?",
             (gen, after, ns, limit),
         )
-        return rows.fetchall()
+        return [_vector(gen, row) for row in rows]
 
     def database_bytes(self) -> int:
         """Size of the database without its write-ahead log."""
@@ -261,11 +262,23 @@ class Snapshot:
 def _check(row: tuple[Any, ...]) -> None:
     """503 when a row's checksum says that it is not what was stored."""
     if row[6] is not None and row[6] != seal_item(*row[:6]):
-        raise unavailable(
-            f"Item {row[0]} of the index is damaged on disk, and is not served. Restart the index: it makes "
-            "its database again from a snapshot and the log at start.",
-            30,
-        )
+        raise _damaged(f"Item {row[0]}")
+
+
+def _vector(gen: int, row: tuple[int, bytes, int, int | None]) -> tuple[int, bytes]:
+    """(item, vector). 503 when the checksum says that it is not what was stored."""
+    item, vector, sequence, crc = row
+    if crc is not None and crc != seal_vector(gen, item, sequence, vector):
+        raise _damaged(f"The vector of item {item}")
+    return item, vector
+
+
+def _damaged(what: str) -> ServiceError:
+    return unavailable(
+        f"{what} of the index is damaged on disk, and is not served. Restart the index: it makes its "
+        "database again from a snapshot and the log at start.",
+        30,
+    )
 
 
 def _document(row: tuple[int, int, int, str, str | None, str, int | None]) -> Document:

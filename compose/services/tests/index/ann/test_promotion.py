@@ -104,7 +104,7 @@ def test_a_failure_is_said_and_tried_again_later() -> None:
     promoter.look()
     promoter.look()
     assert promoter.counts == {"done": 0, "failed": 1, "abandoned": 0}
-    assert "the disk is gone" in (promoter.reason(catalog, catalog.indexes[1]) or "")
+    assert "the disk is gone" in (promoter.reason(catalog, 1, catalog.indexes[1]) or "")
     assert catalog.indexes[1].plan == FLAT and not catalog._journals
 
 

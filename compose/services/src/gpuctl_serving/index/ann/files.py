@@ -86,9 +86,13 @@ def _write(directory: Path, ns: int, index: VectorIndex) -> list[str]:
 def _read(directory: Path, dimension: int, saved: Saved, truth: Truth) -> VectorIndex:
     name = f"ns-{saved.ns}.faiss"
     try:
-        raw: Any = faiss.read_index(str(directory / name))
+        return _checked(faiss.read_index(str(directory / name)), directory, dimension, saved, truth)
     except RuntimeError as wrong:
         raise ValueError(f"{name} is not an index: {wrong}") from wrong
+
+
+def _checked(raw: Any, directory: Path, dimension: int, saved: Saved, truth: Truth) -> VectorIndex:
+    name = f"ns-{saved.ns}.faiss"
     if raw.d != dimension or raw.ntotal != saved.count or raw.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise ValueError(
             f"{name} has {raw.ntotal} vectors of {raw.d} dimensions; {saved.count} of {dimension} are wanted"

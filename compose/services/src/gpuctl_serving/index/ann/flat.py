@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from gpuctl_serving.index.ann.library import faiss
+from gpuctl_serving.index.ann.library import faiss, write_index
 from gpuctl_serving.index.ann.near import BY_DEFAULT, NOTHING, Effort, Finds, Items, exact_scores
 from gpuctl_serving.index.ann.numbers import NumberMap
 from gpuctl_serving.index.ann.plan import FLAT
@@ -57,8 +57,8 @@ class FlatIndex:
         return index
 
     def write(self, path: Path) -> None:
-        """Writes the vectors as a FAISS file."""
-        faiss.write_index(self._index, str(path))
+        """Writes the vectors as a FAISS file. Raises OSError."""
+        write_index(self._index, path)
 
     def __len__(self) -> int:
         return len(self._items)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from gpuctl_serving.index.ann.library import faiss
+from gpuctl_serving.index.ann.library import faiss, write_index
 from gpuctl_serving.index.ann.near import (
     BY_DEFAULT,
     NOTHING,
@@ -76,8 +76,8 @@ class IvfIndex:
         return index
 
     def write(self, path: Path) -> None:
-        """Writes it as a FAISS file."""
-        faiss.write_index(self._index, str(path))
+        """Writes it as a FAISS file. Raises OSError."""
+        write_index(self._index, path)
 
     def __len__(self) -> int:
         return int(self._index.ntotal)

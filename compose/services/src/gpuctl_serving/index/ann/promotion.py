@@ -1,7 +1,6 @@
 """The thread that gives every namespace the index type of its size, while searches and writes go on."""
 
 import os
-import sqlite3
 import sys
 import threading
 import time
@@ -15,7 +14,6 @@ from gpuctl_serving.index.ann.plan import (
     FLAT,
     Plan,
     Policy,
-    TooFew,
     gpu_problems,
     rebuild,
     shortage,
@@ -74,9 +72,10 @@ class Promoter(threading.Thread):
         #: Namespaces to be made again as they are, by request.
         self._asked: set[int] = set()
         self._wait_until: dict[int, tuple[float, float]] = {}
+        #: What each namespace's last try failed with.
+        self._failures: dict[int, str] = {}
         self.work: Work | None = None
         self.last: Promotion | None = None
-        self.failure: str | None = None
         self.counts: dict[Outcome, int] = {"done": 0, "failed": 0, "abandoned": 0}
         #: Told how each ended.
         self.heard: Callable[[Outcome], None] = lambda outcome: None
@@ -113,15 +112,23 @@ class Promoter(threading.Thread):
             return
         for ns, index in catalog.indexes.items():
             plan = rebuild(self.policy, index.plan, len(index), catalog.dimension)
-            if plan is None and ns in self._asked:
-                plan = index.plan
-            if plan is not None and self._wait_until.get(ns, (0.0, 0.0))[0] <= time.monotonic():
+            if plan is None:
+                self._failures.pop(ns, None)
+                plan = index.plan if ns in self._asked else None
+            # Who asks does not wait for the next try after a failure.
+            due = ns in self._asked or self._wait_until.get(ns, (0.0, 0.0))[0] <= time.monotonic()
+            if plan is not None and due:
                 self._try(catalog, ns, index, plan)
             if self._stop_asked.is_set():
                 return
 
-    def reason(self, catalog: Catalog, index: VectorIndex) -> str | None:
-        """Why an index is not of the type that is wished; None when it is, or is about to be."""
+    @property
+    def failure(self) -> str | None:
+        """What the last try that failed and was not made good since failed with."""
+        return next(reversed(list(self._failures.values())), None)
+
+    def reason(self, catalog: Catalog, ns: int, index: VectorIndex) -> str | None:
+        """Why a namespace's index is not of the type that is wished; None when it is, or is about to be."""
         count = len(index)
         wish = wanted(self.policy, count, catalog.dimension)
         if wish.kind == index.plan.kind:
@@ -132,7 +139,7 @@ class Promoter(threading.Thread):
             return f"{wish.kind} of this shape could never move to a GPU: {'; '.join(problems)}"
         if few := shortage(wish, count):
             return few
-        return self.failure or f"{wish.kind} is due and will be built next"
+        return self._failures.get(ns) or f"{wish.kind} is due and will be built next"
 
     def _try(self, catalog: Catalog, ns: int, index: VectorIndex, plan: Plan) -> None:
         began = time.monotonic()
@@ -148,15 +155,8 @@ class Promoter(threading.Thread):
         except Abandoned:
             self._count("abandoned")
             log.info("promotion-abandoned", namespace=ns, to=plan.kind)
-        except (
-            TooFew,
-            ValueError,
-            sqlite3.Error,
-            OSError,
-            RuntimeError,
-            MemoryError,
-            LookupError,
-        ) as failure:
+        except Exception as failure:
+            # Whatever it was, the old index serves on, and the other namespaces have their turn.
             self._failed(ns, plan, failure)
         finally:
             self._asked = self._asked - {ns}
@@ -185,8 +185,9 @@ class Promoter(threading.Thread):
             self.work = replace(self.work, phase=phase, done=done, of=of)
 
     def _succeeded(self, promotion: Promotion) -> None:
-        self.last, self.failure = promotion, None
+        self.last = promotion
         self._wait_until.pop(promotion.ns, None)
+        self._failures.pop(promotion.ns, None)
         self._count("done")
         log.info(
             "index-promoted",
@@ -203,10 +204,13 @@ class Promoter(threading.Thread):
         pause = min(_LONGEST_PAUSE, pause * 2)
         self._wait_until[ns] = (time.monotonic() + pause, pause)
         self._count("failed")
-        self.failure = (
-            f"building {plan.kind} failed: {failure}; the old index serves, next try in {pause:.0f} s"
+        # A MemoryError says nothing.
+        why = str(failure) or type(failure).__name__
+        self._failures.pop(ns, None)
+        self._failures[ns] = (
+            f"building {plan.kind} failed: {why}; the old index serves, next try in {pause:.0f} s"
         )
-        log.warning("promotion-failed", namespace=ns, to=plan.kind, reason=str(failure), again_in=pause)
+        log.warning("promotion-failed", namespace=ns, to=plan.kind, reason=why, again_in=pause)
 
     def facts(self) -> dict[str, Any]:
         """What statistics say about it."""

@@ -1,5 +1,6 @@
 """Files that survive a power cut: written, synced, renamed, and their directory synced after them."""
 
+import contextlib
 import hashlib
 import os
 import time
@@ -52,8 +53,13 @@ def unfinished(path: Path) -> Path:
 def replace_synced(path: Path, data: bytes) -> None:
     """Replaces a small file as a whole: readers see the old one or the new one."""
     beside = unfinished(path)
-    write_synced(beside, data)
-    beside.rename(path)
+    try:
+        write_synced(beside, data)
+        beside.rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
 
 

@@ -81,14 +81,14 @@ def read_manifest(directory: Path) -> Manifest:
     """Reads it. Raises SnapshotInvalid."""
     try:
         document = orjson.loads((directory / MANIFEST).read_bytes())
-        if checksum(_canonical(document["manifest"])) != document["checksum"]:
+        raw = document["manifest"]
+        if checksum(_canonical(raw)) != document["checksum"]:
             raise SnapshotInvalid(f"{directory.name}: the manifest's checksum is wrong")
-        made = msgspec.convert(document["manifest"], Manifest)
-    except (OSError, ValueError, KeyError, TypeError) as wrong:
+        if raw["format"] > FORMAT:
+            raise SnapshotInvalid(f"{directory.name}: written by a newer version (format {raw['format']})")
+        return msgspec.convert(raw, Manifest)
+    except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError) as wrong:
         raise SnapshotInvalid(f"{directory.name}: the manifest cannot be read ({wrong})") from wrong
-    if made.format > FORMAT:
-        raise SnapshotInvalid(f"{directory.name}: written by a newer version (format {made.format})")
-    return made
 
 
 def check_files(directory: Path, manifest: Manifest, names: list[str] | None = None) -> None:
@@ -97,10 +97,16 @@ def check_files(directory: Path, manifest: Manifest, names: list[str] | None = N
         facts, path = manifest.files.get(name), directory / name
         if facts is None or Path(name).is_absolute() or ".." in Path(name).parts:
             raise SnapshotInvalid(f"{directory.name}: the manifest names no proper file {name}")
-        if not path.is_file() or path.stat().st_size != facts.bytes:
-            raise SnapshotInvalid(f"{directory.name}: {name} is missing or has another size")
-        if sha256_of(path) != facts.sha256:
-            raise SnapshotInvalid(f"{directory.name}: {name} does not have its hash")
+        try:
+            if not path.is_file() or path.stat().st_size != facts.bytes:
+                raise SnapshotInvalid(f"{directory.name}: {name} is missing or has another size")
+            if sha256_of(path) != facts.sha256:
+                raise SnapshotInvalid(f"{directory.name}: {name} does not have its hash")
+        except OSError as failure:
+            # Bad sectors of one snapshot are no reason not to try the one before it.
+            raise SnapshotInvalid(
+                f"{directory.name}: {name} cannot be read ({failure.strerror})"
+            ) from failure
 
 
 def snapshots(directory: Path) -> list[Path]:

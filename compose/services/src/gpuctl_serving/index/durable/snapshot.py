@@ -8,13 +8,15 @@ import contextlib
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import gpuctl_serving
 from gpuctl_serving.index import engine
+from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.durable import manifest as manifests
 from gpuctl_serving.index.durable.files import (
     replace_synced,
@@ -61,18 +63,20 @@ class Source:
 def take(source: Source, keep: int, progress: Progress) -> tuple[Path, Manifest]:
     """Makes a snapshot in the index's own directory, and removes what the new one makes superfluous."""
     folder = source.directory / manifests.FOLDER
-    folder.mkdir(exist_ok=True, mode=0o700)
     work = folder / f"{manifests.UNFINISHED}making-{stamp()}"
-    try:
+    with _whole_or_not(work):
+        folder.mkdir(exist_ok=True, mode=0o700)
         made = _write(source, work, progress)
         place = folder / f"{made.sequence:020d}-{stamp()}"
         work.rename(place)
         sync_directory(folder)
+    try:
         replace_synced(folder / manifests.CURRENT, place.name.encode())
-    except BaseException:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(work, ignore_errors=True)
-        raise
+    except OSError as failure:
+        raise SnapshotFailed(
+            f"The snapshot {place.name} is whole, but {manifests.CURRENT} cannot name it: "
+            f"{failure.strerror or failure}. Free space there, then make another."
+        ) from failure
     progress("removing what is superfluous", 0, 1)
     clear_old(source.directory, bytes.fromhex(made.line), keep)
     return place, made
@@ -82,37 +86,44 @@ def copy_to(source: Source, target: Path, progress: Progress) -> Manifest:
     """Makes a snapshot as a folder of its own, which must not be there yet."""
     if target.exists() and any(target.iterdir()):
         raise SnapshotFailed(f"{target} is not empty. Name a directory that does not exist yet.")
-    target.parent.mkdir(parents=True, exist_ok=True)
     work = target.with_name(f"{manifests.UNFINISHED}{target.name}-{stamp()}")
-    try:
+    with _whole_or_not(work):
+        target.parent.mkdir(parents=True, exist_ok=True)
         made = _write(source, work, progress)
         work.rename(target)
         sync_directory(target.parent)
         return made
-    except BaseException:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _whole_or_not(work: Path) -> Iterator[None]:
+    """Leaves nothing of a snapshot that fails, and says why."""
+    try:
+        yield
+    except BaseException as failure:
+        shutil.rmtree(work, ignore_errors=True)
+        if isinstance(failure, OSError):
+            raise SnapshotFailed(
+                f"No snapshot was made: {failure.strerror or failure} ({work.parent}). Free space "
+                "there, then try again."
+            ) from failure
+        if isinstance(failure, sqlite3.Error):
+            raise SnapshotFailed(
+                f"No snapshot was made: the database cannot be copied ({failure})."
+            ) from failure
         raise
 
 
 def _write(source: Source, work: Path, progress: Progress) -> Manifest:
-    try:
-        work.mkdir(mode=0o700)
-        # The index first: the database copied after it can only be newer, and leads it on.
-        faiss = _save_faiss(source, work, progress)
-        _copy_database(source.directory, work / DATABASE, progress)
-        source.sync_log()
-        made = _describe(work, faiss, progress)
-        manifests.write_manifest(work, made)
-        sync_directory(work)
-        return made
-    except OSError as failure:
-        raise SnapshotFailed(
-            f"No snapshot was made: {failure.strerror or failure} ({work.parent}). Free space "
-            "there, then try again."
-        ) from failure
-    except sqlite3.Error as failure:
-        raise SnapshotFailed(f"No snapshot was made: the database cannot be copied ({failure}).") from failure
+    work.mkdir(mode=0o700)
+    # The index first: the database copied after it can only be newer, and leads it on.
+    faiss = _save_faiss(source, work, progress)
+    _copy_database(source.directory, work / DATABASE, progress)
+    source.sync_log()
+    made = _describe(work, faiss, progress)
+    manifests.write_manifest(work, made)
+    sync_directory(work)
+    return made
 
 
 def _save_faiss(source: Source, work: Path, progress: Progress) -> Faiss | None:
@@ -137,13 +148,16 @@ def _save_faiss(source: Source, work: Path, progress: Progress) -> Faiss | None:
         sequence=sequence,
         newest=newest,
         files=[f"{FAISS_FOLDER}/{name}" for name in names],
-        parameters={
-            "namespaces": {
-                str(ns): {"type": index.plan.kind, "nlist": index.plan.nlist, "m": index.plan.m}
-                for ns, index in catalog.indexes.items()
-            }
-        },
+        parameters={"namespaces": shapes(catalog)},
     )
+
+
+def shapes(catalog: Catalog) -> dict[str, Any]:
+    """Type and parameters of each namespace's index, as a manifest says them."""
+    return {
+        str(ns): {"type": index.plan.kind, "nlist": index.plan.nlist, "m": index.plan.m}
+        for ns, index in catalog.indexes.items()
+    }
 
 
 def _sequence_of(directory: Path) -> int:
