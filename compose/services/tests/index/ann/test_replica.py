@@ -17,6 +17,7 @@ import pytest
 
 from gpuctl_serving.index.ann.near import Effort
 from gpuctl_serving.index.ann.plan import FLAT, Plan
+from gpuctl_serving.index.ann.replica.copies import copy_file
 from gpuctl_serving.index.ann.replica.keeper import ReplicaKeeper
 from gpuctl_serving.index.ann.replica.link import ReplicaLink
 from gpuctl_serving.index.ann.replica.policy import ReplicaPolicy
@@ -24,6 +25,7 @@ from gpuctl_serving.index.ann.training import build
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.vectors import Vectors
 from tests.index.ann.support import DictTruth, clustered, unhurried
+from tests.index.durable.test_full_disks import files_end_at
 from tests.index.instances import ROOT, public_socket, wait_until
 from tests.index.support import BASE, in_base64
 
@@ -174,6 +176,47 @@ def test_a_process_that_cannot_open_its_device_is_tried_again_later(flat: Rig) -
     wait_until(lambda: flat.keeper.failure, "the refusal")
     assert "FAISS sees no GPU" in (flat.keeper.failure or "") and flat.device() == "cpu"
     flat.mode.write_text("fine")
+    flat.cloned()
+
+
+def test_a_copy_that_finds_no_room_costs_nothing_but_the_copy(
+    flat: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    flat.keeper.start()
+    flat.cloned()
+    monkeypatch.setattr("gpuctl_serving.index.ann.replica.keeper._REFUSED_PAUSE", 0.4)
+    with files_end_at(20_000):
+        flat.catalog.apply(flat.truth.put(range(20_001, 20_601), clustered(600, D, seed=9)))
+        wait_until(lambda: flat.keeper.failure, "the refusal")
+        assert "copy-failure" in str(flat.keeper.failure) and "File too large" in str(flat.keeper.failure)
+        # The copy before it and what changed since are searched on, and the disk is left alone for a while.
+        assert flat.same(clustered(4, D, seed=7)) == "cuda" and flat.keeper.facts()["lag"] == 600
+        assert not list(tmp_path.glob("replica-*"))
+        tried = len(flat.faults)
+        time.sleep(0.3)
+        assert len(flat.faults) <= tried + 1 and set(flat.faults) == {"copy-failure"}
+    wait_until(lambda: flat.keeper.clones == 2 and flat.keeper.facts()["lag"] == 0, "the next try")
+    assert flat.keeper.failure is None and flat.same(clustered(4, D, seed=7)) == "cuda"
+
+
+def test_a_start_removes_a_killed_ones_copy_and_not_one_in_use_beside_it(flat: Rig, tmp_path: Path) -> None:
+    left = tmp_path / "replica-left.faiss"
+    left.write_bytes(b"half an index")
+    with copy_file(tmp_path) as used:
+        flat.keeper.start()
+        flat.cloned()
+        assert used.exists() and not left.exists()
+
+
+def test_nothing_ends_the_thread_that_keeps_the_copy(flat: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def strange(delta: Any) -> bool:
+        raise AssertionError("not what a catalog should raise")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(flat.catalog, "delta", strange)
+        flat.keeper.start()
+        wait_until(lambda: "should raise" in str(flat.keeper.failure), "it is said")
+        assert flat.device() == "cpu"
     flat.cloned()
 
 

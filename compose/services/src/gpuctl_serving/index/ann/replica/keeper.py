@@ -1,6 +1,6 @@
 """The thread that keeps the replica: starts its process, clones what is large, and again what has changed."""
 
-import tempfile
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from typing import Any
 
 from gpuctl_serving.index.ann.near import Effort, Items
 from gpuctl_serving.index.ann.plan import GPU_MAX_K, GPU_MAX_NPROBE
+from gpuctl_serving.index.ann.replica.copies import clear, copy_file
 from gpuctl_serving.index.ann.replica.delta import Delta
 from gpuctl_serving.index.ann.replica.link import ReplicaFailed, ReplicaLink
 from gpuctl_serving.index.ann.replica.policy import ReplicaPolicy
@@ -19,10 +20,19 @@ from gpuctl_serving.kit.logs import Log
 
 log = Log(__name__)
 
-REASONS = ("out-of-memory", "device-error", "replica-died", "replica-hung", "no-clone", "load-failure")
+REASONS = (
+    "out-of-memory",
+    "device-error",
+    "replica-died",
+    "replica-hung",
+    "no-clone",
+    "load-failure",
+    "copy-failure",
+)
 _LOOK = 0.2
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
-_FILES = "replica-*.faiss"
+#: After a copy that could not be written or cloned, the next one of that namespace.
+_REFUSED_PAUSE = 30.0
 
 
 class ReplicaKeeper(threading.Thread):
@@ -41,7 +51,8 @@ class ReplicaKeeper(threading.Thread):
         self._stop_asked = threading.Event()
         self._link: ReplicaLink | None = None
         self._again, self._pause = 0.0, _FIRST_PAUSE
-        self._refused: dict[int, tuple[float, str]] = {}
+        #: Namespace -> when its copy is tried again.
+        self._refused: dict[int, float] = {}
         self._cloning = False
         self.clones = 0
         self.failure: str | None = None
@@ -59,13 +70,18 @@ class ReplicaKeeper(threading.Thread):
 
     def run(self) -> None:
         """Looks after process and clones until stopped."""
-        for left in self._directory.glob(_FILES):
-            left.unlink(missing_ok=True)
-        while not self._stop_asked.wait(_LOOK):
+        with contextlib.suppress(OSError):
+            # Where nothing can be removed, nothing is lost but room.
+            clear(self._directory)
+        patience = _LOOK
+        while not self._stop_asked.wait(patience):
             try:
                 self.look()
-            except OSError as failure:
-                self._failed(str(failure))
+                patience = _LOOK
+            except Exception as failure:
+                # Whatever it was, the CPU answers; without this thread no GPU ever would again.
+                self._failed(str(failure) or type(failure).__name__)
+                patience = self._pause
         self._forget_link()
 
     @property
@@ -135,7 +151,7 @@ class ReplicaKeeper(threading.Thread):
         return False
 
     def _due(self, catalog: Catalog, ns: int) -> bool:
-        if self._refused.get(ns, (0.0, ""))[0] > time.monotonic():
+        if self._refused.get(ns, 0.0) > time.monotonic():
             return False
         delta = catalog.delta(ns)
         if delta is None:
@@ -146,17 +162,15 @@ class ReplicaKeeper(threading.Thread):
 
     def _clone(self, catalog: Catalog, ns: int) -> None:
         began = time.monotonic()
-        with tempfile.NamedTemporaryFile(
-            dir=self._directory, prefix=_FILES.split("*")[0], suffix=".faiss"
-        ) as file:
-            # From here on until it is loaded, the CPU answers.
-            delta = catalog.copy_for_replica(ns, Path(file.name))
-            self._cloning = True
-            try:
-                plan = delta.index.plan
-                done = self._tell(Load(ns, delta.clone, file.name, plan.float16_tables), ns)
-            finally:
-                self._cloning = False
+        try:
+            with copy_file(self._directory) as file:
+                # From here on until it is loaded, the CPU answers.
+                delta = catalog.copy_for_replica(ns, file)
+                done = self._load(ns, delta, file)
+        except (OSError, RuntimeError, MemoryError) as failure:
+            # The copy before it, where there is one, and its delta go on.
+            self._refuse(ns, "copy-failure", str(failure) or type(failure).__name__)
+            return
         if not done:
             catalog.end_delta(ns)
             return
@@ -172,6 +186,13 @@ class ReplicaKeeper(threading.Thread):
             seconds=round(time.monotonic() - began, 3),
         )
 
+    def _load(self, ns: int, delta: Delta, file: Path) -> bool:
+        self._cloning = True
+        try:
+            return self._tell(Load(ns, delta.clone, str(file), delta.index.plan.float16_tables), ns)
+        finally:
+            self._cloning = False
+
     def _tell(self, record: Load | Drop, ns: int | None = None) -> bool:
         link = self._link
         try:
@@ -179,13 +200,17 @@ class ReplicaKeeper(threading.Thread):
                 link.load(record)
             return link is not None
         except ReplicaFailed as failure:
-            self.heard(failure.reason)
             if ns is not None:
-                pause = min(_LONGEST_PAUSE, 30.0)
-                self._refused[ns] = (time.monotonic() + pause, str(failure))
-                self.failure = f"the clone failed ({failure.reason}): {failure}"
-                log.warning("clone-failed", namespace=ns, reason=failure.reason, detail=str(failure))
+                self._refuse(ns, failure.reason, str(failure))
+            else:
+                self.heard(failure.reason)
             return False
+
+    def _refuse(self, ns: int, reason: str, detail: str) -> None:
+        self.heard(reason)
+        self._refused[ns] = time.monotonic() + _REFUSED_PAUSE
+        self.failure = f"the clone failed ({reason}): {detail}; next try in {_REFUSED_PAUSE:.0f} s"
+        log.warning("clone-failed", namespace=ns, reason=reason, detail=detail)
 
     def _failed(self, message: str) -> None:
         self.failure = message
