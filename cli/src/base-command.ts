@@ -48,6 +48,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   readonly #events: ProgressEvent[] = [];
   #signals: SignalWatch | undefined;
   #outputClosed = false;
+  #close: (() => Promise<void>) | undefined;
 
   /** Calls the use case. What it returns is `result` of the JSON document. */
   abstract execute(): Promise<unknown>;
@@ -86,6 +87,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
       renderer.end();
       this.#succeed(result);
     } finally {
+      await this.#close?.();
       renderer.end();
       this.#signals?.dispose();
     }
@@ -129,7 +131,9 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   protected async context(): Promise<Context> {
     const config = await this.loadConfig();
     const { createContext } = await import("./wiring.js");
-    return createContext(config, this.toolsRequest());
+    const context = await createContext(config, this.toolsRequest());
+    this.#close = () => context.close?.() ?? Promise.resolve();
+    return context;
   }
 
   /** What wiring needs to build adapters; for commands that work without an environment (`createTools`). */

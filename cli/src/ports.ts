@@ -1,5 +1,5 @@
 /** Every interface to the outside. Use cases see only these; `wiring.ts` picks the adapters. */
-import type { EnvironmentConfig, ModelSource, SecretSource } from "./domain/config/resolved.js";
+import type { EnvironmentConfig, ModelSource, SecretSource, ServiceConfig } from "./domain/config/resolved.js";
 import type { SourceDocument } from "./domain/config/source.js";
 import type { HostFacts } from "./domain/doctor/facts.js";
 import type { Device, InstanceId, ProofLevel, ReleaseId, ServiceName, Sha256, Slot, TargetKind } from "./domain/names.js";
@@ -132,6 +132,25 @@ export interface InstanceObservation {
   inflight: number | null;
   /** When a paused instance will be stopped, milliseconds from now; null when not planned. */
   stopsInMs: number | null;
+  /** On targets of several nodes: where it is not as the rest says. Absent when it is so on all of its nodes. */
+  partial?: PartialInstance;
+  /** On targets of nodes: what was seen on each of them. */
+  nodes?: readonly NodeInstance[];
+}
+
+/** Nodes on which an instance differs from the whole. */
+export interface PartialInstance {
+  /** Nodes that should run it and do not, though others do. */
+  missing: readonly string[];
+  /** Nodes on which it runs and does not answer public traffic, though it does on others. */
+  shut: readonly string[];
+}
+
+export interface NodeInstance {
+  node: string;
+  process: InstanceProcess;
+  traffic: "open" | "paused" | "closed";
+  restarts: number;
 }
 
 export interface Observation {
@@ -187,6 +206,11 @@ export interface Lease {
  */
 export interface TargetDriver {
   readonly target: TargetKind;
+  /**
+   * On a target of several nodes: those that run a service, each as a target of its own, for what has to hold on every one of them
+   * (proofs, gates, the soak). Absent where there is one place only.
+   */
+  nodesOf?(service: ServiceName): readonly NodeTarget[];
   /** Phases 2 and 3. Returns every finding, good ones too; throws only when the target cannot be asked. */
   preflight(specs: readonly ServiceSpec[], signal: AbortSignal): Promise<readonly Finding[]>;
   /** Phases 4 and 5: makes code, Python environment and model files of a spec present and verified. Repeatable, no lease. */
@@ -231,7 +255,16 @@ export interface TargetDriver {
   prune(keep: readonly ServiceSpec[], lease: Lease): Promise<readonly { what: string; bytes: number }[]>;
 }
 
+/** One node of a target that has several. */
+export interface NodeTarget {
+  /** Its name in gpuctl.yaml. */
+  node: string;
+  driver: TargetDriver;
+}
+
 export interface LogLine {
+  /** On targets of nodes. */
+  node?: string;
   service: ServiceName;
   instance: InstanceId;
   /** The line as the service wrote it (usually one JSON object). */
@@ -398,9 +431,9 @@ export interface ModelTools {
   paths: { store: string; wheel: string };
 }
 
-/** What this gpuctl would deploy: its own wheel and Python lock. */
+/** What would be deployed for a service: this gpuctl's own wheel and Python lock, or on targets of containers an image. */
 export interface CodeSource {
-  current(): Promise<{ wheel: Sha256; file: string; version: string; lock: Sha256 }>;
+  current(service: ServiceConfig): Promise<{ wheel: Sha256; file: string; version: string; lock: Sha256 }>;
 }
 
 /** gpuctl.yaml and the user file, wherever they are. */
@@ -560,6 +593,8 @@ export interface Context {
   /** `user@host`, for records, leases and the audit. */
   author: string;
   gpuctlVersion: string;
+  /** Ends connections that the adapters hold; absent where there are none. */
+  close?(): Promise<void>;
 }
 
 export type { Device, ProofLevel };

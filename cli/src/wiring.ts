@@ -59,6 +59,10 @@ export async function createTools(request: ToolsRequest): Promise<Tools> {
 /** Everything a use case of one environment may touch. */
 export async function createContext(config: EnvironmentConfig, request: ToolsRequest): Promise<Context> {
   requireDriver(config.target, config.environment);
+  if (config.targetSettings?.target === "compose") {
+    const { composeContext } = await import("./wiring/compose.js");
+    return composeContext(config, config.targetSettings, request);
+  }
   return processContext(config, request);
 }
 

@@ -116,8 +116,7 @@ class ComposeWorld implements DriverWorld {
       models: { find: async () => null },
       imageOf: () => ({ reference: images.services, archive: null }),
       companions: [{ reference: images.proxy, archive: null }],
-      gpuOf: () => null,
-      gpus: [],
+      gpus: { of: async () => null, uuids: async () => [] },
     });
   }
 

@@ -111,11 +111,12 @@ test("a target without a driver is understood, and refused only where it would b
   const config = await loadEnvironment(request({ environment: "other" }, { "/p/gpuctl.yaml": two }));
   expect(config.targetSettings).toMatchObject({ target: "compose", nodes: { n: { host: "h" } } });
   expect(() => {
-    requireDriver(config.target, config.environment);
+    requireDriver("swarm", config.environment);
   }).toThrow(ConfigInvalid);
-  expect(() => {
-    requireDriver("process", "local");
-  }).not.toThrow();
+  for (const target of ["process", "compose"] as const)
+    expect(() => {
+      requireDriver(target, "local");
+    }).not.toThrow();
 });
 
 test("settings of one target are shown as they are written", async () => {

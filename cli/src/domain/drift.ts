@@ -13,6 +13,8 @@ export interface ObservedInstance {
   /** A person's words for why it does not run. */
   ended: string | null;
   stopsInMs: number | null;
+  /** On several nodes: where it does not run, and where it runs without answering, though it does elsewhere. */
+  partial?: { missing: readonly string[]; shut: readonly string[] };
 }
 
 /** What was found on the target. `null` means that it could not be asked, and nothing is concluded from that. */
@@ -67,22 +69,28 @@ function restoreService(
   if (observed.unstaged.includes(service) && !leave.has(service)) {
     operations.push({ kind: "restage", service, spec: release.spec, because: "its staged files are missing or were edited" });
   }
-  if (seen?.process !== "running") {
+  const missing = seen?.partial?.missing ?? [];
+  if (seen?.process !== "running" || missing.length > 0) {
     if (leave.has(service)) return operations;
     const instance = { id, service, release: release.since, slot: release.slot, spec: release.spec };
-    return [...operations, { kind: "restart", service, instance, because: whyNotRunning(seen) }];
+    return [...operations, { kind: "restart", service, instance, because: whyNotRunning(seen, missing) }];
   }
   if (service === "index" && observed.writer !== null && observed.writer.holder !== id) {
     const from = observed.writer.holder;
     const because = from === null ? "no instance writes" : "the current release writes";
     operations.push({ kind: "move-writer", service, from, to: id, because });
   }
-  if (seen.traffic !== "open")
-    operations.push({ kind: "reopen", service, id, because: `${seen.traffic}, though it is the current release` });
+  const shut = seen.partial?.shut ?? [];
+  if (seen.traffic !== "open" || shut.length > 0) {
+    const because =
+      shut.length > 0 ? `it does not answer on ${shut.join(", ")}` : `${seen.traffic}, though it is the current release`;
+    operations.push({ kind: "reopen", service, id, because });
+  }
   return operations;
 }
 
-function whyNotRunning(seen: ObservedInstance | undefined): string {
+function whyNotRunning(seen: ObservedInstance | undefined, missing: readonly string[]): string {
+  if (missing.length > 0) return `it does not run on ${missing.join(", ")}`;
   if (seen === undefined) return "it is not there";
   return seen.ended ?? (seen.process === "stopped-by-reboot" ? "stopped by reboot" : seen.process);
 }

@@ -129,6 +129,7 @@ export function isWarm(service: ServiceRelease, observed: Observed): boolean {
   const seen = observed.instances.find((instance) => instance.id === instanceOf(service));
   return (
     seen?.process === "running" &&
+    (seen.partial?.missing ?? []).length === 0 &&
     seen.traffic !== "closed" &&
     (seen.stopsInMs === null || seen.stopsInMs > shortestUsefulWarmthMs)
   );

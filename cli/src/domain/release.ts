@@ -24,7 +24,9 @@ export interface FallbackModel {
 /** Everything that decides how one service runs. Two equal specs behave alike; nothing outside it matters. */
 export interface ServiceSpec {
   service: ServiceName;
+  /** The wheel by its hash and file name. On targets of containers the image: its digest, and `name@sha256:…` in place of the file. */
   code: { wheel: Sha256; file: string; version: string };
+  /** Hash of the lock of Python packages; the image's digest where an image holds them. */
   python: { lock: Sha256 };
   model: ModelRef | null;
   /** Absent when none is configured, so that such a spec keeps its fingerprint. */
@@ -44,6 +46,8 @@ export function modelsOf({ model, fallback }: ServiceSpec): readonly ModelRef[] 
 
 export interface GateResult {
   service: ServiceName;
+  /** Where it was judged, on targets of several nodes. */
+  node?: string;
   gate: "load" | "warm-up" | "device-proof" | "correctness" | "benchmark" | "soak";
   outcome: "passed" | "failed" | "skipped";
   /** One sentence with the figures that decided it. */

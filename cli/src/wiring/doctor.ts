@@ -1,30 +1,9 @@
 /** What `gpuctl doctor` looks with. */
 import type { DoctorProject } from "../app/doctor.js";
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
-import type { EnvironmentSettings } from "../domain/config/schema-targets.js";
-import { ms } from "../domain/units.js";
 import type { HostConnector, HostInspector } from "../ports.js";
 import { createContext, createTools, localStores, type ToolsRequest } from "../wiring.js";
-
-/** The hosts of an environment that has some: one shared connection each, made on use, until `close`. */
-async function createHosts(
-  config: EnvironmentConfig,
-  settings: Extract<EnvironmentSettings, { target: "compose" }>,
-  request: ToolsRequest,
-): Promise<HostConnector> {
-  const [{ SshHostConnector }, { executor }] = await Promise.all([
-    import("../adapters/ssh/host-connector.js"),
-    createTools(request),
-  ]);
-  const { client = "node-ssh", knownHosts = null, connectTimeout = ms(10_000), acceptNew = false } = settings.ssh ?? {};
-  return new SshHostConnector({
-    nodes: Object.entries(settings.nodes).map(([name, node]) => ({ name, ...node })),
-    ssh: { client, knownHosts, connectTimeout, acceptNew },
-    env: request.env,
-    executor,
-    projectFile: config.projectFile,
-  });
-}
+import { createHosts } from "./hosts.js";
 
 /** What `gpuctl doctor` looks with: this machine always, the project and its nodes when there is one. Ended by `close`. */
 export interface DoctorTools {

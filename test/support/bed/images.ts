@@ -1,6 +1,6 @@
 /** Images that every bed's registry has: made once, for what they are made of, and kept in the cache. */
 import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, globSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, globSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { repository } from "../sandbox.js";
 import { Bed } from "./bed.js";
@@ -20,6 +20,31 @@ export async function baseImage(): Promise<string> {
     await onBuilder(async (bed, host) => {
       const image = `${bed.registry.address}/${name}`;
       await host.must(["docker", "import", "-", image], { input: { file: parts.base }, timeoutMs: buildMs });
+      await host.must(["docker", "push", "--quiet", image], { timeoutMs: buildMs });
+    });
+  }
+  return name;
+}
+
+/** Caddy, as a registry would give it: Debian with the program of the bed's hosts. */
+export async function caddyImage(): Promise<string> {
+  const [base, parts] = [await baseImage(), await prepared()];
+  const name = `bed/caddy:${basename(dirname(parts.host))}`;
+  if (!isKept(parts, name)) {
+    await onBuilder(async (bed, host) => {
+      const folder = join(bed.folder, "caddy");
+      mkdirSync(folder);
+      await host.must(["docker", "pull", "--quiet", `${bed.registry.address}/${base}`], { timeoutMs: buildMs });
+      copyFileSync(join(host.root, "usr/bin/caddy"), join(folder, "caddy"));
+      chmodSync(join(folder, "caddy"), 0o755);
+      writeFileSync(join(folder, "Dockerfile"), `FROM ${bed.registry.address}/${base}\nCOPY caddy /usr/bin/caddy\n`);
+      const context = join(bed.folder, "caddy.tar");
+      await must("tar", ["-C", folder, "-cf", context, "."]);
+      const image = `${bed.registry.address}/${name}`;
+      await host.must(["docker", "build", "--quiet", "--provenance", "false", "--tag", image, "-"], {
+        input: { file: context },
+        timeoutMs: buildMs,
+      });
       await host.must(["docker", "push", "--quiet", image], { timeoutMs: buildMs });
     });
   }

@@ -35,11 +35,11 @@ export function configuredService(config: EnvironmentConfig, name: string): Serv
 export async function resolveDesired(ctx: Context, only: ServiceName | null, current: ReleaseRecord | null): Promise<Desired> {
   const wanted = inOrder(ctx.config.services).filter(([service]) => only === null || service === only);
   if (wanted.length === 0) throw new ConfigInvalid(`environment ${ctx.config.environment} has no services`);
-  const code = await ctx.code.current();
   const specs: Partial<Record<ServiceName, ServiceSpec>> = {};
   const secrets: Partial<Record<ServiceName, SecretValues>> = {};
   if (only !== null) for (const [service, release] of inOrder(current?.services ?? {})) specs[service] = release.spec;
   for (const [service, config] of wanted) {
+    const code = await ctx.code.current(config);
     const values = await readSecrets(ctx, config);
     const embedder = specs.embedder;
     const model = await modelOf(ctx, config);

@@ -190,7 +190,9 @@ async function restart(session: Session, now: Survey, operation: Extract<DriftOp
 /** The manager restarts what was open by itself: it may have been faster. */
 async function startUnlessRunning(session: Session, id: string, start: () => Promise<void>): Promise<void> {
   const { instances } = await observe(session.ctx);
-  const running = instances.some((instance) => instance.id === id && instance.process.state === "running");
+  const running = instances.some(
+    (instance) => instance.id === id && instance.process.state === "running" && instance.partial === undefined,
+  );
   if (!running) await start();
 }
 

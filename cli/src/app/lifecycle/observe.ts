@@ -36,8 +36,10 @@ export function observe(ctx: Context): Promise<Observation> {
 }
 
 function reduce(instance: InstanceObservation): ObservedInstance {
-  const { id, service, release, traffic, stopsInMs } = instance;
-  return { id, service, release, process: instance.process.state, traffic, ended: howItEnded(instance.process), stopsInMs };
+  const { id, service, release, traffic, stopsInMs, partial } = instance;
+  const ended = howItEnded(instance.process);
+  const whole = { id, service, release, process: instance.process.state, traffic, ended, stopsInMs };
+  return partial === undefined ? whole : { ...whole, partial };
 }
 
 /** `killed by SIGKILL`, `exited with status 1`, or null while it runs. */

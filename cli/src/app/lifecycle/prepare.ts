@@ -1,6 +1,6 @@
 import type { PerService } from "../../domain/fingerprint.js";
 import { gateResult, judgeProof, type Verdict } from "../../domain/gates.js";
-import type { InstanceId, ServiceName } from "../../domain/names.js";
+import { proofLevels, type InstanceId, type ServiceName } from "../../domain/names.js";
 import type { PlannedInstance } from "../../domain/operations.js";
 import type { GateResult, ServiceRelease } from "../../domain/release.js";
 import { ms } from "../../domain/units.js";
@@ -8,6 +8,7 @@ import type { Context, Phase } from "../../ports.js";
 import { ask, checkAnswers, checkOneAnswer, WrongStatus } from "./answers.js";
 import { benchmarkGate } from "./benchmark-gate.js";
 import { budgets, pause, seconds, stopIfAsked, within } from "./deadline.js";
+import { onEachNode, onNode } from "./on-nodes.js";
 import { reasonOf, phase, skipped, step, type Session } from "./session.js";
 
 /** What was measured while candidates were prepared. Filled as it happens, so that a failure keeps what came before it. */
@@ -56,8 +57,12 @@ export async function waitLoaded(session: Session, instances: readonly PlannedIn
   }
 }
 
-/** Runs every shape once at its worst batch and notes the memory that took. */
-export async function warmUp(session: Session, instance: PlannedInstance, findings: Findings): Promise<void> {
+/** Runs every shape once at its worst batch, on every node, and notes the most memory that took. */
+export function warmUp(session: Session, instance: PlannedInstance, findings: Findings): Promise<void> {
+  return onEachNode(session, instance.service, (there, node) => warmUpOn(there, node, instance, findings));
+}
+
+async function warmUpOn(session: Session, node: string | null, instance: PlannedInstance, findings: Findings): Promise<void> {
   const { ctx } = session;
   const work = async (): Promise<string> => {
     const answer = (await ask(
@@ -70,10 +75,12 @@ export async function warmUp(session: Session, instance: PlannedInstance, findin
       shapes?: readonly unknown[];
     } | null;
     const peakMiB = typeof answer?.peakRssMiB === "number" ? Math.ceil(answer.peakRssMiB) : null;
-    findings.measured[instance.service] = { peakMiB, proof: findings.measured[instance.service]?.proof ?? null };
+    const before = findings.measured[instance.service];
+    const most = Math.max(peakMiB ?? 0, before?.peakMiB ?? 0);
+    findings.measured[instance.service] = { peakMiB: most > 0 ? most : null, proof: before?.proof ?? null };
     const detail = `${answer?.shapes?.length ?? 0} shapes, peak ${peakMiB ?? "unknown"} MiB`;
-    findings.gates.push(gateResult(instance.service, "warm-up", { passed: true, detail }));
-    return detail;
+    findings.gates.push(resultOf(instance.service, node, "warm-up", { passed: true, detail }));
+    return onNode(node, detail);
   };
   await phase(
     ctx,
@@ -84,48 +91,81 @@ export async function warmUp(session: Session, instance: PlannedInstance, findin
   );
 }
 
-/** Makes the live session prove where it runs. Fails closed: an unreadable proof is no proof. */
-export async function proveDevice(session: Session, instance: PlannedInstance, findings: Findings): Promise<void> {
+/** Makes the live session prove where it runs, on every node. Fails closed: an unreadable proof is no proof. */
+export function proveDevice(session: Session, instance: PlannedInstance, findings: Findings): Promise<void> {
+  return onEachNode(session, instance.service, (there, node) => proveDeviceOn(there, node, instance, findings));
+}
+
+async function proveDeviceOn(
+  session: Session,
+  node: string | null,
+  instance: PlannedInstance,
+  findings: Findings,
+): Promise<void> {
   const { ctx } = session;
   const work = async (): Promise<Verdict> => {
     const answer = await ask(ctx, instance.id, { method: "POST", path: "/private/proof", body: {} }, budgets.proof);
     const verdict = judgeProof(instance.spec, answer);
     if (verdict.proof !== null) {
       const { device, level } = verdict.proof;
-      findings.measured[instance.service] = {
-        peakMiB: findings.measured[instance.service]?.peakMiB ?? null,
-        proof: { device, level },
-      };
+      const before = findings.measured[instance.service];
+      const proof = weakest(before?.proof ?? null, { device, level });
+      findings.measured[instance.service] = { peakMiB: before?.peakMiB ?? null, proof };
     }
     return verdict;
   };
-  await gatePhase(session, instance, findings, "device-proof", "device-proof", work);
+  await gatePhase({ session, node, instance, findings }, "device-proof", "device-proof", work);
 }
 
-/** Correctness against the model's probes, then the benchmark when one is configured. */
-export async function passGates(
+/** What all nodes have proven: no more than the one that proved least. */
+function weakest(a: ServiceRelease["proof"], b: NonNullable<ServiceRelease["proof"]>): NonNullable<ServiceRelease["proof"]> {
+  if (a === null) return b;
+  return proofLevels.indexOf(a.level) <= proofLevels.indexOf(b.level) ? a : b;
+}
+
+/** Correctness against the model's probes, then the benchmark when one is configured, on every node. */
+export function passGates(
   session: Session,
   instance: PlannedInstance,
   predecessorRuns: boolean,
   findings: Findings,
 ): Promise<void> {
+  return onEachNode(session, instance.service, (there, node) => passGatesOn(there, node, instance, predecessorRuns, findings));
+}
+
+async function passGatesOn(
+  session: Session,
+  node: string | null,
+  instance: PlannedInstance,
+  predecessorRuns: boolean,
+  findings: Findings,
+): Promise<void> {
   const { ctx } = session;
-  await gatePhase(session, instance, findings, "gates", "correctness", () =>
-    checkAnswers(ctx, instance.id, instance.spec, predecessorRuns),
-  );
+  const gated = { session, node, instance, findings };
+  await gatePhase(gated, "gates", "correctness", () => checkAnswers(ctx, instance.id, instance.spec, predecessorRuns));
   const gate = ctx.config.services[instance.service]?.benchmarkGate ?? null;
   if (gate === null) {
     const detail = "benchmark: not configured";
     skipped(ctx, "gates", detail, instance.service);
-    findings.gates.push({ service: instance.service, gate: "benchmark", outcome: "skipped", detail });
+    findings.gates.push({ ...resultOf(instance.service, node, "benchmark", { passed: true, detail }), outcome: "skipped" });
     return;
   }
-  await gatePhase(session, instance, findings, "gates", "benchmark", () => benchmarkGate(ctx, instance, gate));
+  await gatePhase(gated, "gates", "benchmark", () => benchmarkGate(ctx, instance, gate));
 }
 
 /** A paused instance proved itself when it was deployed; it must still be healthy and still answer rightly. */
-export async function verifyWarm(
+export function verifyWarm(
   session: Session,
+  instance: PlannedInstance,
+  proof: ServiceRelease["proof"],
+  findings: Findings,
+): Promise<void> {
+  return onEachNode(session, instance.service, (there, node) => verifyWarmOn(there, node, instance, proof, findings));
+}
+
+async function verifyWarmOn(
+  session: Session,
+  node: string | null,
   instance: PlannedInstance,
   proof: ServiceRelease["proof"],
   findings: Findings,
@@ -140,24 +180,39 @@ export async function verifyWarm(
     const answer = await checkOneAnswer(ctx, instance.id, instance.spec);
     return answer.passed ? { ...answer, detail: `still warm: ${answer.detail}` } : answer;
   };
-  await gatePhase(session, instance, findings, "gates", "correctness", work);
+  await gatePhase({ session, node, instance, findings }, "gates", "correctness", work);
+}
+
+/** An instance before a gate, and where. */
+interface Gated {
+  session: Session;
+  node: string | null;
+  instance: PlannedInstance;
+  findings: Findings;
 }
 
 async function gatePhase(
-  session: Session,
-  instance: PlannedInstance,
-  findings: Findings,
+  { session, node, instance, findings }: Gated,
   at: Phase,
   gate: GateResult["gate"],
   work: () => Promise<Verdict>,
 ): Promise<void> {
   const run = async (): Promise<Verdict> => {
     const verdict = await troubled(session, instance, at, () => judged(work));
-    findings.gates.push(gateResult(instance.service, gate, verdict));
-    if (!verdict.passed) await giveUp(session, instance, at, `the ${gate} gate failed: ${verdict.detail}`);
+    findings.gates.push(resultOf(instance.service, node, gate, verdict));
+    if (!verdict.passed) {
+      const where = node === null ? "" : ` on ${node}`;
+      await giveUp(session, instance, at, `the ${gate} gate failed${where}: ${verdict.detail}`);
+    }
     return verdict;
   };
-  await phase(session.ctx, at, instance.service, run, (verdict) => (gate === at ? verdict.detail : `${gate}: ${verdict.detail}`));
+  const said = ({ detail }: Verdict): string => onNode(node, gate === at ? detail : `${gate}: ${detail}`);
+  await phase(session.ctx, at, instance.service, run, said);
+}
+
+function resultOf(service: ServiceName, node: string | null, gate: GateResult["gate"], verdict: Verdict): GateResult {
+  const result = gateResult(service, gate, verdict);
+  return node === null ? result : { ...result, node };
 }
 
 /** An instance that answers a gate with an error has failed the gate; one that does not answer is in trouble. */

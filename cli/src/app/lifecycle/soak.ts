@@ -8,6 +8,7 @@ import { checkOneAnswer, WrongStatus } from "./answers.js";
 import { timeRequests } from "./benchmark-gate.js";
 import { budgets, pause, within } from "./deadline.js";
 import { observe } from "./observe.js";
+import { onNode, placesOf } from "./on-nodes.js";
 import { troubled, type Findings } from "./prepare.js";
 import { reasonOf, type Session } from "./session.js";
 import { operationsOf } from "./switch.js";
@@ -19,6 +20,9 @@ const timedPerLook = 10;
 
 interface Watched {
   instance: PlannedInstance;
+  node: string | null;
+  /** Of the node, where there are several. */
+  ctx: Context;
   provenOn: NonNullable<ServiceRelease["proof"]>["device"] | null;
   first: SoakLook | null;
   /** Started by this release, so every restart is its own. */
@@ -42,16 +46,19 @@ export async function soak(
   const looks = Math.max(1, Math.ceil(duration / 1000));
   for (let look = 0; look < looks; look += 1) {
     await pause(ctx.clock, ms(Math.min(1000, duration)), ctx.signal);
-    for (const one of watched) await troubled(session, one.instance, "soak", () => lookOnce(ctx, one));
+    for (const one of watched) await troubled(session, one.instance, "soak", () => lookOnce(one));
     ctx.progress.emit({ kind: "amount", label: "soak", done: look + 1, total: looks, unit: "probes" });
   }
   const detail = `${looks} probes of ${watched.length} instances, all right`;
-  for (const { instance } of watched) findings.gates.push({ service: instance.service, gate: "soak", outcome: "passed", detail });
+  for (const { service } of new Set(watched.map(({ instance }) => instance)))
+    findings.gates.push({ service, gate: "soak", outcome: "passed", detail });
   return detail;
 }
 
 function watchList(ctx: Context, release: PlannedRelease, findings: Findings): readonly Watched[] {
-  const watch = (instance: PlannedInstance, fresh: boolean): Watched => ({
+  const watch = (instance: PlannedInstance, fresh: boolean): readonly Watched[] =>
+    placesOf(ctx, instance.service).map((place) => ({ ...place, ...watchOf(instance, fresh) }));
+  const watchOf = (instance: PlannedInstance, fresh: boolean): Omit<Watched, "node" | "ctx"> => ({
     instance,
     provenOn: (findings.measured[instance.service]?.proof ?? release.services[instance.service]?.proof)?.device ?? null,
     first: null,
@@ -61,12 +68,13 @@ function watchList(ctx: Context, release: PlannedRelease, findings: Findings): r
     timed: [],
   });
   return [
-    ...operationsOf(release, "start").map(({ instance }) => watch(instance, true)),
-    ...operationsOf(release, "reuse").map(({ instance }) => watch(instance, false)),
+    ...operationsOf(release, "start").flatMap(({ instance }) => watch(instance, true)),
+    ...operationsOf(release, "reuse").flatMap(({ instance }) => watch(instance, false)),
   ];
 }
 
-async function lookOnce(ctx: Context, watched: Watched): Promise<void> {
+async function lookOnce(watched: Watched): Promise<void> {
+  const { ctx } = watched;
   let look: SoakLook;
   try {
     look = await takeLook(ctx, watched.instance);
@@ -75,14 +83,15 @@ async function lookOnce(ctx: Context, watched: Watched): Promise<void> {
     watched.blind = 0;
   } catch (thrown) {
     watched.blind += 1;
-    if (watched.blind >= blindLooksInARow) throw new Error(`it failed in the soak: ${reasonOf(thrown)}`, { cause: thrown });
+    if (watched.blind >= blindLooksInARow)
+      throw new Error(onNode(watched.node, `it failed in the soak: ${reasonOf(thrown)}`), { cause: thrown });
     return;
   }
   watched.first ??= watched.fresh ? { ...look, restarts: 0 } : look;
   const wrong =
     judgeSoak(watched.first, look, watched.provenOn) ??
     (watched.maxP95 === null ? null : judgeLatency(watched.timed, watched.maxP95));
-  if (wrong !== null) throw new Error(`it failed in the soak: ${wrong}`);
+  if (wrong !== null) throw new Error(onNode(watched.node, `it failed in the soak: ${wrong}`));
 }
 
 async function takeLook(ctx: Context, instance: PlannedInstance): Promise<SoakLook> {

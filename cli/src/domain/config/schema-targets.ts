@@ -41,7 +41,11 @@ const registry = z
   .describe("Container registry.");
 
 const images = z
-  .strictObject({ services: imageReference.optional(), ingress: imageReference.optional() })
+  .strictObject({
+    services: imageReference.optional(),
+    ingress: imageReference.optional().describe("Caddy, in front of the instances of a node and of all nodes."),
+    redis: imageReference.optional().describe("Redis, for services with redisUrl redis://redis:6379/0."),
+  })
   .describe("Images to use in place of the default ones.");
 
 const ssh = z
@@ -61,6 +65,9 @@ const sshAddress = {
     .optional()
     .describe("Default root."),
   port: port.optional().describe("Default 22."),
+  bind: bindAddress
+    .optional()
+    .describe("Address of this node that its public ports are published on (default: that of the environment)."),
   identityFile: filePath.optional().describe("Private key (default: agent and ~/.ssh)."),
   labels: labelMap.optional(),
 };

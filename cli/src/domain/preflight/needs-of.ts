@@ -25,7 +25,7 @@ export function nodeNeeds(config: EnvironmentConfig, node: string, load: Load): 
       vramMiB: vramBudget,
       keys: "API_KEYS" in secrets,
     })),
-    bind: config.bind,
+    bind: settings?.nodes[node]?.bind ?? config.bind,
     allow: settings?.allow ?? null,
     tls: (settings?.tls ?? { mode: "off" }).mode !== "off",
     ...load,

@@ -37,7 +37,8 @@ import { hostPreflight } from "./host-preflight.js";
 import { hasImage, stageImage, type ImageSource } from "./images.js";
 import { instanceOrders, type InstanceOrders } from "./instance-orders.js";
 import { hasModels, stageVolumes } from "./model-volumes.js";
-import { composeNode, readKept, withInstance, type KeptNode, type NodeSettings } from "./node-plan.js";
+import type { NodeSettings } from "../../../domain/compose/node-settings.js";
+import { composeNode, readKept, withInstance, type KeptNode } from "./node-plan.js";
 import { observing, proxyOf, readHostView, type HostView } from "./observation.js";
 import { observationOf } from "./observed-node.js";
 import { placeOf } from "./place-of.js";
@@ -57,10 +58,16 @@ export interface ComposeDriverOptions extends Pick<HostCommandsOptions, "connect
   imageOf: (spec: ServiceSpec) => ImageSource;
   /** Images of the proxy and of what else stands beside the instances. */
   companions: readonly ImageSource[];
-  /** CDI name of the GPU that a service is given on this node; null for a CPU. */
-  gpuOf: (spec: ServiceSpec) => string | null;
-  /** UUIDs or CDI names of all GPUs that services are given here; none on a node that computes on its CPU. */
-  gpus: readonly string[];
+  /** The GPUs that services are given on this node. */
+  gpus: NodeGpus;
+}
+
+/** Which GPUs of a node services are given. Asked when it matters: a node that computes on its CPU is never looked at for them. */
+export interface NodeGpus {
+  /** CDI name of the GPU that a service is given; null for a CPU. */
+  of(spec: ServiceSpec): Promise<string | null>;
+  /** UUIDs of all that services are given here; none on a node that computes on its CPU. */
+  uuids(): Promise<readonly string[]>;
 }
 
 /** Containers on one host, reached over SSH or this machine, behind a Caddy of their own. */
@@ -119,7 +126,7 @@ export class ComposeDriver implements TargetDriver {
   }
 
   async capacity(): Promise<Capacity> {
-    return hostCapacity(this.#commands, this.#options.gpus);
+    return hostCapacity(this.#commands, await this.#options.gpus.uuids());
   }
 
   async observe(): Promise<Observation> {
@@ -140,7 +147,7 @@ export class ComposeDriver implements TargetDriver {
 
   async start(instance: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease): Promise<void> {
     await lease.check();
-    const placed = this.#hostInstance(instance);
+    const placed = await this.#hostInstance(instance);
     const node = withInstance(composeNode(this.#options.node, await this.#keptOrNew()), placed);
     await placeNode(this.#commands, node, secretFiles(node, placed, secrets), lease);
     await startContainer(this.#commands, node, placed, this.#filters, lease);
@@ -228,11 +235,11 @@ export class ComposeDriver implements TargetDriver {
     return pruneNode(parts, { view, node: composeNode(this.#options.node, kept) }, wanted, lease);
   }
 
-  #hostInstance(instance: InstanceSpec): HostInstance {
-    const { imageOf, gpuOf } = this.#options;
+  async #hostInstance(instance: InstanceSpec): Promise<HostInstance> {
+    const { imageOf, gpus } = this.#options;
     const { id, service, release, slot, spec } = instance;
     const image = imageOf(spec).reference;
-    return { id, service, release, slot, spec, fingerprint: fingerprintOf(spec), image, gpu: gpuOf(spec) };
+    return { id, service, release, slot, spec, fingerprint: fingerprintOf(spec), image, gpu: await gpus.of(spec) };
   }
 
   #checkers(service: ServiceName): readonly string[] {

@@ -2,12 +2,8 @@ import { Failed } from "../../../domain/errors.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
 import type { MiB } from "../../../domain/units.js";
 import type { ComposeNode, HostInstance, NodeService } from "../../../domain/compose/node.js";
+import type { NodeSettings } from "../../../domain/compose/node-settings.js";
 import { parseJson } from "../../../domain/preflight/json-value.js";
-
-/** What gpuctl.yaml says about a node: everything but what runs there. */
-export type NodeSettings = Omit<ComposeNode, "services" | "hostMemory"> & {
-  services: readonly Omit<NodeService, "instances">[];
-};
 
 /**
  * What compose.yaml on the host was rendered from: `node.json` beside it. The instances are only there, because a release record says

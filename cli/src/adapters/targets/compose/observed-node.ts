@@ -1,6 +1,7 @@
 import type { UpstreamState } from "../../../domain/compose/caddy-output.js";
 import type { InstanceObservation, Observation } from "../../../ports.js";
-import { instancesOf, type KeptNode, type NodeSettings } from "./node-plan.js";
+import type { NodeSettings } from "../../../domain/compose/node-settings.js";
+import { instancesOf, type KeptNode } from "./node-plan.js";
 import { observedInstances, proxyOf, type HostView } from "./observation.js";
 
 /** What every target reports, from one look at a host. @param kept  what should be there, for when Docker does not answer */

@@ -1,0 +1,116 @@
+import type { EnvironmentConfig, ServiceConfig } from "../config/resolved.js";
+import type { EnvironmentSettings } from "../config/schema-targets.js";
+import { ConfigInvalid } from "../errors.js";
+import { inOrder } from "../fingerprint.js";
+import type { ServiceName } from "../names.js";
+import { reachableUrl } from "../spec.js";
+import { mib } from "../units.js";
+import { usesOwnRedis } from "./instance-service.js";
+import { defaultDataDirectory } from "./layout.js";
+import type { ComposeNode, IngressUpstream, NodeService, NodeTls } from "./node.js";
+
+export type ComposeSettings = Extract<EnvironmentSettings, { target: "compose" }>;
+
+/** What gpuctl.yaml says about a node: everything but what runs there. */
+export type NodeSettings = Omit<ComposeNode, "services" | "hostMemory"> & {
+  services: readonly Omit<NodeService, "instances">[];
+};
+
+/** Pinned images of what stands beside the services. */
+export interface CompanionImages {
+  proxy: string;
+  /** Null where no service uses a Redis of gpuctl's own. */
+  redis: string | null;
+}
+
+/** Memory of a Redis of gpuctl's own: some hundred thousand vectors of a small model. */
+const redisMemory = mib(512);
+
+/** Names of the nodes that run a service, in the order of gpuctl.yaml. */
+export function nodesOf(config: EnvironmentConfig, settings: ComposeSettings, service: ServiceName): readonly string[] {
+  const only = config.services[service]?.nodes ?? null;
+  return Object.keys(settings.nodes).filter((node) => only === null || only.includes(node));
+}
+
+/** What is deployed on one node. Throws ConfigInvalid for what cannot be on hosts as it is written. */
+export function nodeSettings(
+  config: EnvironmentConfig,
+  settings: ComposeSettings,
+  node: string,
+  images: CompanionImages,
+): NodeSettings {
+  const services = inOrder(config.services).filter(([service]) => nodesOf(config, settings, service).includes(node));
+  const { ingress } = settings;
+  const hasIngress = ingress?.node === node;
+  return {
+    project: config.project,
+    environment: config.environment,
+    node,
+    dataDirectory: settings.dataDirectory ?? defaultDataDirectory,
+    bind: bindOf(config, settings, node),
+    services: services.map(([service, { port, fallback }]) => ({ service, port, cpuFallback: fallback?.kind === "cpu" })),
+    embedderUrl: embedderElsewhere(config, settings, node),
+    proxyImage: images.proxy,
+    redis:
+      images.redis !== null && services.some(([, each]) => wantsRedis(each))
+        ? { image: images.redis, memory: redisMemory }
+        : null,
+    tls: tlsOf(settings),
+    allow: settings.allow ?? [],
+    ingressAddress: ingress === undefined || hasIngress ? null : addressOf(config, settings, ingress.node),
+    ingress: hasIngress
+      ? {
+          bind: bindOf(config, settings, node),
+          port: ingress.port ?? (tlsOf(settings).mode === "off" ? 80 : 443),
+          nodes: Object.keys(settings.nodes).map((each) => upstreamOf(config, settings, each)),
+        }
+      : null,
+    budgets: { load: config.timings.load, drain: config.timings.drain },
+  };
+}
+
+/** Whether a service keeps its cache in the Redis that gpuctl runs beside it. */
+export const wantsRedis = ({ env }: ServiceConfig): boolean => usesOwnRedis(env["GPUCTL_REDIS_URL"] ?? "");
+
+/** The index has one writer: with an index on each of several nodes, each would know only what was added through it. */
+export function requireOneIndex(config: EnvironmentConfig, settings: ComposeSettings): void {
+  const nodes = config.services.index === undefined ? [] : nodesOf(config, settings, "index");
+  if (nodes.length < 2) return;
+  throw new ConfigInvalid(`the index of environment ${config.environment} would be on ${nodes.length} nodes`, {
+    because: "it has one writer and its data on one node",
+    nextSteps: [`services: { index: { nodes: [${nodes[0] ?? ""}] } }   # in ${config.projectFile}`],
+  });
+}
+
+export function bindOf(config: EnvironmentConfig, settings: ComposeSettings, node: string): string {
+  return settings.nodes[node]?.bind ?? config.bind;
+}
+
+/** Where other nodes reach a node: the address its ports are published on, else the one by which it is reached over SSH. */
+function addressOf(config: EnvironmentConfig, settings: ComposeSettings, node: string): string {
+  const bind = bindOf(config, settings, node);
+  return /^(?:0\.0\.0\.0|::|127\.|::1$|localhost$)/.test(bind) ? (settings.nodes[node]?.host ?? bind) : bind;
+}
+
+function upstreamOf(config: EnvironmentConfig, settings: ComposeSettings, node: string): IngressUpstream {
+  const services = inOrder(config.services).filter(([service]) => nodesOf(config, settings, service).includes(node));
+  return {
+    node,
+    address: addressOf(config, settings, node),
+    services: Object.fromEntries(services.map(([service, { port }]) => [service, port])),
+  };
+}
+
+function embedderElsewhere(config: EnvironmentConfig, settings: ComposeSettings, node: string): string | null {
+  const { embedder } = config.services;
+  if (embedder === undefined) return null;
+  const nodes = nodesOf(config, settings, "embedder");
+  const [first] = nodes;
+  if (first === undefined || nodes.includes(node)) return null;
+  return reachableUrl(addressOf(config, settings, first), embedder.port);
+}
+
+function tlsOf({ tls }: ComposeSettings): NodeTls {
+  if (tls?.mode === "acme") return { mode: "acme", domain: tls.domain, email: tls.email ?? null };
+  return { mode: tls?.mode ?? "off" };
+}

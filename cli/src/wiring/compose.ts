@@ -1,0 +1,134 @@
+/** What a use case of an environment on hosts touches: containers over SSH, records on the hosts themselves. */
+import { HostLayout } from "../domain/compose/layout.js";
+import { nodeSettings, nodesOf, requireOneIndex, type ComposeSettings } from "../domain/compose/node-settings.js";
+import type { EnvironmentConfig, ServiceConfig } from "../domain/config/resolved.js";
+import { ConfigInvalid } from "../domain/errors.js";
+import { nodeNeeds } from "../domain/preflight/needs-of.js";
+import type { Clock, Context, HostConnector, NodeTarget } from "../ports.js";
+import { createTools, localStores, type ToolsRequest } from "../wiring.js";
+import { createHosts } from "./hosts.js";
+
+export async function composeContext(
+  config: EnvironmentConfig,
+  settings: ComposeSettings,
+  request: ToolsRequest,
+): Promise<Context> {
+  requireOneIndex(config, settings);
+  const [tools, { models }, hosts, { stateOnHosts }, { ownMachine }, { LocalSecretReader }] = await Promise.all([
+    createTools(request),
+    localStores(config, request),
+    createHosts(config, settings, request),
+    import("../adapters/remote-state/state-on-hosts.js"),
+    import("../adapters/remote-state/own-machine.js"),
+    import("../adapters/secrets/local-secret-reader.js"),
+  ]);
+  const { clock, author } = tools;
+  const images = imagesOf(settings);
+  const nodes = await hostParts(config, settings, hosts, clock);
+  const state = stateOnHosts({
+    hosts: nodes.map(({ state: each }) => each),
+    name: `${config.project}/${config.environment}`,
+    owner: author,
+    clock,
+    here: ownMachine(),
+  });
+  const { code, driver } = await codeAndDriver({ config, settings, request, tools, models, nodes, images });
+  return {
+    ...tools,
+    config,
+    driver,
+    ...state,
+    models,
+    code,
+    secrets: new LocalSecretReader(request.env, config.projectFile, request.progress),
+    close: () => hosts.close(),
+  };
+}
+
+type Nodes = Awaited<ReturnType<typeof hostParts>>;
+
+/** For each node: its state, and its devices. */
+async function hostParts(config: EnvironmentConfig, settings: ComposeSettings, hosts: HostConnector, clock: Clock) {
+  const [{ HostState }, { NodeDevices }, { RemoteNodeInspector }] = await Promise.all([
+    import("../adapters/remote-state/host-state.js"),
+    import("../adapters/targets/compose/node-devices.js"),
+    import("../adapters/preflight/remote-node-inspector.js"),
+  ]);
+  const inspector = new RemoteNodeInspector(hosts, clock);
+  return Object.entries(settings.nodes).map(([node, { user, host }]) => {
+    const needs = nodeNeeds(config, node, { imageBytes: null, modelBytes: null });
+    const root = new HostLayout(needs.dataDirectory, config.project, config.environment).root;
+    const sudo = host === "local" ? process.getuid?.() !== 0 : user !== undefined && user !== "root";
+    const connect = (signal: AbortSignal) => hosts.connect(node, signal);
+    const inspect = () => inspector.inspect(node, needs.dataDirectory, new AbortController().signal);
+    return {
+      node,
+      sudo,
+      connect,
+      // What undoes a deploy writes too: Ctrl-C must not end that.
+      state: new HostState({ name: node, root, connect, sudo }),
+      devices: new NodeDevices({ needs, inspect }),
+    };
+  });
+}
+
+interface Images {
+  services(device: "cpu" | "cuda"): Promise<string | null>;
+  proxy: string;
+  redis: string | null;
+}
+
+async function codeAndDriver(parts: {
+  config: EnvironmentConfig;
+  settings: ComposeSettings;
+  request: ToolsRequest;
+  tools: Awaited<ReturnType<typeof createTools>>;
+  models: Context["models"];
+  nodes: Nodes;
+  images: Images;
+}): Promise<Pick<Context, "code" | "driver">> {
+  const [{ ImageCodeSource }, { ComposeDriver }, { HostsDriver }] = await Promise.all([
+    import("../adapters/code/image-code.js"),
+    import("../adapters/targets/compose/compose-driver.js"),
+    import("../adapters/targets/compose/hosts-driver.js"),
+  ]);
+  const { config, settings, request, tools, models, nodes, images } = parts;
+  const runs = (service: ServiceConfig["service"]) => nodesOf(config, settings, service);
+  const companions = [images.proxy, ...(images.redis === null ? [] : [images.redis])];
+  const code = new ImageCodeSource({
+    companions,
+    gpuctlVersion: request.gpuctlVersion,
+    imageFor: (device) => images.services(device),
+    wantsGpu: async ({ service, device }) => {
+      if (device.prefer === "cpu") return false;
+      const having = nodes.filter(({ node }) => runs(service).includes(node));
+      const wanted = await Promise.all(having.map(({ devices }) => devices.wants(service)));
+      return wanted.includes(true);
+    },
+  });
+  const targets = nodes.map(({ node, state, devices, connect, sudo }): NodeTarget => {
+    const driver = new ComposeDriver({
+      connect,
+      sudo,
+      guard: () => state.guard(),
+      node: nodeSettings(config, settings, node, images),
+      clock: tools.clock,
+      http: tools.http,
+      progress: tools.progress,
+      models,
+      imageOf: (spec) => ({ reference: spec.code.file, archive: null }),
+      companions: companions.map((reference) => ({ reference, archive: null })),
+      gpus: devices,
+    });
+    return { node, driver };
+  });
+  const [first, ...rest] = targets;
+  if (first === undefined) throw new ConfigInvalid(`environment ${config.environment} has no nodes`);
+  return { code, driver: new HostsDriver({ hosts: [first, ...rest], nodesOf: runs, parallel: 1 }) };
+}
+
+/** Images by gpuctl.yaml. One that is not named is an empty name, which nothing takes for pinned. */
+function imagesOf(settings: ComposeSettings): Images {
+  const { services = null, ingress = "", redis = null } = settings.images ?? {};
+  return { services: () => Promise.resolve(services), proxy: ingress, redis };
+}

@@ -1,0 +1,26 @@
+/** The hosts of an environment. */
+import type { EnvironmentConfig } from "../domain/config/resolved.js";
+import type { ComposeSettings } from "../domain/compose/node-settings.js";
+import { ms } from "../domain/units.js";
+import type { HostConnector } from "../ports.js";
+import { createTools, type ToolsRequest } from "../wiring.js";
+
+/** The hosts of an environment that has some: one shared connection each, made on use, until `close`. */
+export async function createHosts(
+  config: EnvironmentConfig,
+  settings: ComposeSettings,
+  request: ToolsRequest,
+): Promise<HostConnector> {
+  const [{ SshHostConnector }, { executor }] = await Promise.all([
+    import("../adapters/ssh/host-connector.js"),
+    createTools(request),
+  ]);
+  const { client = "node-ssh", knownHosts = null, connectTimeout = ms(10_000), acceptNew = false } = settings.ssh ?? {};
+  return new SshHostConnector({
+    nodes: Object.entries(settings.nodes).map(([name, node]) => ({ name, ...node })),
+    ssh: { client, knownHosts, connectTimeout, acceptNew },
+    env: request.env,
+    executor,
+    projectFile: config.projectFile,
+  });
+}

