@@ -36,7 +36,7 @@ export const df = (kibibytes: number, inodes = 29_886_812): string =>
 export const noGpu: Changes = { "smi-query": [127, ""], module: [1, ""], pci: [0, "0"], modules: [0, ""] };
 
 /** What is found at which level, on which node, changed how, by an environment that wants what. */
-type Case = readonly [level: DoctorFinding["level"], capture: Capture, changes: Changes, needs?: NodeNeeds];
+export type Case = readonly [level: DoctorFinding["level"], capture: Capture, changes: Changes, needs?: NodeNeeds];
 
 /** For every code that a finding can have, a node on which it appears. */
 export const cases: Readonly<Record<string, Case>> = {
