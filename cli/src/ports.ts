@@ -5,6 +5,7 @@ import type { HostFacts } from "./domain/doctor/facts.js";
 import type { Device, InstanceId, ProofLevel, ReleaseId, ServiceName, Sha256, Slot, TargetKind } from "./domain/names.js";
 import type { ModelRef, ReleaseRecord, ServiceSpec } from "./domain/release.js";
 import type { LoadMode, Window } from "./domain/schedule.js";
+import type { DeviceMemory } from "./domain/strategy.js";
 import type { MiB, Milliseconds } from "./domain/units.js";
 
 // ---------------------------------------------------------------- time, processes, talk
@@ -185,13 +186,6 @@ export interface HttpResponse {
   body: unknown;
 }
 
-export interface Capacity {
-  device: Device;
-  /** Memory a candidate can use: VRAM free on cuda, available RAM on cpu. */
-  freeMiB: MiB;
-  totalMiB: MiB;
-}
-
 /** Held while anything is changed; every mutation carries the token and is refused when a newer lease exists. */
 export interface Lease {
   readonly token: number;
@@ -219,7 +213,8 @@ export interface TargetDriver {
   staged(spec: ServiceSpec): Promise<boolean>;
   /** Whether the staged files of a spec are still what was staged: a missing or edited one is drift. */
   intact(spec: ServiceSpec): Promise<boolean>;
-  capacity(): Promise<Capacity>;
+  /** Memory of every device that services are given. */
+  memory(): Promise<readonly DeviceMemory[]>;
   /** What runs now, read without changing anything; works when the manager is dead. */
   observe(): Promise<Observation>;
   /** Makes sure the manager runs (starting or replacing it, adopting what runs) and that the public sockets are held. */

@@ -116,7 +116,7 @@ class ComposeWorld implements DriverWorld {
       models: { find: async () => null },
       imageOf: () => ({ reference: images.services, archive: null }),
       companions: [{ reference: images.proxy, archive: null }],
-      gpus: { of: async () => null, uuids: async () => [] },
+      gpus: { of: async () => null, given: async () => [] },
     });
   }
 

@@ -1,9 +1,9 @@
 import { Failed, TargetUnreachable } from "../../cli/src/domain/errors.js";
 import type { InstanceId } from "../../cli/src/domain/names.js";
 import type { ServiceSpec } from "../../cli/src/domain/release.js";
+import type { DeviceMemory } from "../../cli/src/domain/strategy.js";
 import { mib, ms, type Milliseconds } from "../../cli/src/domain/units.js";
 import type {
-  Capacity,
   Clock,
   Finding,
   HttpRequest,
@@ -52,8 +52,9 @@ export class InMemoryDriver implements TargetDriver {
     return this.machine.editedModels.has(spec.model?.name ?? "") ? Promise.resolve(false) : this.staged(spec);
   }
 
-  capacity(): Promise<Capacity> {
-    return Promise.resolve({ device: "cpu", freeMiB: mib(this.machine.freeMiB), totalMiB: mib(16_000) });
+  memory(): Promise<readonly DeviceMemory[]> {
+    const free = { freeMiB: mib(this.machine.freeMiB), totalMiB: mib(16_000) };
+    return Promise.resolve([{ device: "cpu", place: null, services: null, ...free }]);
   }
 
   observe(): Promise<Observation> {

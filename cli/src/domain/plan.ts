@@ -1,14 +1,16 @@
 import { specChanges } from "./changes.js";
+import { hardest, stopFirstOf, strategiesOf, type DeviceLoad } from "./device-load.js";
 import { driftOperations, instanceOf, type Observed } from "./drift.js";
 import { fingerprintOf, inOrder, releaseIdOf, type PerService } from "./fingerprint.js";
 import { currentRelease, keptGood, nextNumber } from "./history.js";
 import { serviceNames, type InstanceId, type ReleaseId, type ServiceName } from "./names.js";
 import { describeOperation, type DriftOperation, type PlannedInstance, type RolloutOperation } from "./operations.js";
-import { chooseStrategy, freeSlot, memoryMargin, type Strategy } from "./placement.js";
-import { instanceId, type ReleaseRecord, type ServiceRelease, type ServiceSpec } from "./release.js";
+import { freeSlot, type Strategy } from "./placement.js";
+import type { ReleaseRecord, ServiceRelease, ServiceSpec } from "./release.js";
 import { applySettlements, settleDangling, type SeenInstance } from "./settle.js";
 import { indexSpace, vectorSpaceOf } from "./spec.js";
-import { mib, type MiB, type Milliseconds } from "./units.js";
+import { deviceLoads, runs, warmInSlot, type DeviceMemory, type Replacement } from "./strategy.js";
+import type { MiB, Milliseconds } from "./units.js";
 
 /** Everything a plan depends on; nothing else does. */
 export interface PlanInput {
@@ -18,7 +20,7 @@ export interface PlanInput {
   observed: Observed;
   /** Health of the instances of releases that were never finished; empty otherwise. */
   seen: readonly SeenInstance[];
-  capacity: { freeMiB: MiB; totalMiB: MiB };
+  memory: readonly DeviceMemory[];
   /** Declared memory, for services that were never measured. */
   budgets: PerService<MiB | null>;
   retain: number;
@@ -45,7 +47,10 @@ export interface PlannedRelease {
   rollbackOf: ReleaseId | null;
   services: PerService<ServiceRelease>;
   changes: readonly ServiceChange[];
+  /** The hardest of all devices. */
   strategy: Strategy;
+  /** What it does to every device. */
+  loads: readonly DeviceLoad[];
   operations: readonly RolloutOperation[];
 }
 
@@ -92,9 +97,17 @@ function planRelease(input: PlanInput, current: ReleaseRecord | null): PlannedRe
     const kept = current?.services[service];
     services[service] = kept !== undefined && !changed.has(service) ? kept : placeService(input, spec, id, kept);
   }
-  const strategy = strategyOf(input, current, changes, services);
-  const operations = strategy.kind === "refuse" ? [] : rolloutOperations(input, current, changes, services, strategy);
-  return { id, number, parent, rollbackOf: input.rollbackTo?.id ?? null, services, changes, strategy, operations };
+  const replacements = changes.flatMap(({ service }): readonly Replacement[] => {
+    const placed = services[service];
+    return placed === undefined ? [] : [{ service, placed, old: current?.services[service] }];
+  });
+  const loads = deviceLoads(input, replacements);
+  const devices = strategiesOf(loads, input.load);
+  const strategy = hardest(devices);
+  const stopFirst = stopFirstOf(devices);
+  const operations = strategy.kind === "refuse" ? [] : rolloutOperations(input, current, changes, services, stopFirst);
+  const rollbackOf = input.rollbackTo?.id ?? null;
+  return { id, number, parent, rollbackOf, services, changes, strategy, loads, operations };
 }
 
 function serviceChanges(current: ReleaseRecord | null, desired: PerService<ServiceSpec>): readonly ServiceChange[] {
@@ -135,51 +148,12 @@ export function isWarm(service: ServiceRelease, observed: Observed): boolean {
   );
 }
 
-function strategyOf(
-  input: PlanInput,
-  current: ReleaseRecord | null,
-  changes: readonly ServiceChange[],
-  services: PerService<ServiceRelease>,
-): Strategy {
-  let peak: number | null = 0;
-  let held = 0;
-  let freed = 0;
-  for (const { service, kind } of changes) {
-    const placed = services[service];
-    const old = current?.services[service];
-    if (kind === "removed" || placed === undefined) continue;
-    if (old !== undefined && runs(input.observed, instanceOf(old))) held += old.peakMiB ?? 0;
-    if (runs(input.observed, instanceOf(placed))) continue;
-    freed += warmInSlot(input.observed, plannedInstance(placed)).reduce((sum, { id }) => sum + peakOf(input.records, id), 0);
-    const needed: number | null = placed.peakMiB ?? old?.peakMiB ?? input.budgets[service] ?? null;
-    peak = peak === null || needed === null ? null : peak + needed;
-  }
-  const { freeMiB, totalMiB } = input.capacity;
-  if (peak === 0) return { kind: "overlap", freeAfterMiB: freeMiB };
-  return chooseStrategy({
-    free: mib(freeMiB + freed),
-    peak: peak === null ? null : mib(peak),
-    held: mib(held),
-    margin: memoryMargin(totalMiB),
-    gap: input.load,
-  });
-}
-
-/** What an instance of any recorded release was measured to need. */
-function peakOf(records: readonly ReleaseRecord[], id: InstanceId): number {
-  const services = records.flatMap((record) => inOrder(record.services).map(([, service]) => service));
-  return services.find((service) => instanceOf(service) === id)?.peakMiB ?? 0;
-}
-
-const runs = (observed: Observed, id: InstanceId): boolean =>
-  observed.instances.some((instance) => instance.id === id && instance.process === "running");
-
 function rolloutOperations(
   input: PlanInput,
   current: ReleaseRecord | null,
   changes: readonly ServiceChange[],
   services: PerService<ServiceRelease>,
-  strategy: Strategy,
+  stopFirst: ReadonlySet<ServiceName>,
 ): readonly RolloutOperation[] {
   const { observed } = input;
   const freed: RolloutOperation[] = [];
@@ -194,8 +168,13 @@ function rolloutOperations(
     if (placed !== undefined) {
       const instance = plannedInstance(placed);
       const warm = runs(observed, instance.id);
-      if (!warm) freed.push(...warmInSlot(observed, instance));
-      if (old !== undefined && oldRuns && strategy.kind === "stop-first")
+      if (!warm)
+        freed.push(
+          ...warmInSlot(observed, service, placed).map(
+            ({ id }) => ({ kind: "free-slot", service, id, slot: placed.slot }) as const,
+          ),
+        );
+      if (old !== undefined && oldRuns && stopFirst.has(service))
         stops.push({ kind: "stop-first", service, id: instanceOf(old) });
       starts.push({ kind: warm ? "reuse" : "start", service, instance, because });
       opens.push({ kind: "open", service, id: instance.id });
@@ -207,22 +186,14 @@ function rolloutOperations(
       observed.instances.some(({ id, traffic }) => id === instanceOf(old) && traffic === "open")
     )
       closes.push({ kind: "stop-dead", service, id: instanceOf(old) });
-    if (old !== undefined && oldRuns && !(placed !== undefined && strategy.kind === "stop-first"))
+    if (old !== undefined && oldRuns && !(placed !== undefined && stopFirst.has(service)))
       closes.push({ kind: "close", service, id: instanceOf(old), keepWarmMs: placed === undefined ? 0 : input.keepWarm });
   }
-  return [...freed, ...stops, ...starts, ...indexOperations(input, current, changes, services, strategy), ...opens, ...closes];
+  return [...freed, ...stops, ...starts, ...indexOperations(input, current, changes, services, stopFirst), ...opens, ...closes];
 }
 
 function plannedInstance(placed: ServiceRelease): PlannedInstance {
   return { id: instanceOf(placed), service: placed.spec.service, release: placed.since, slot: placed.slot, spec: placed.spec };
-}
-
-/** Warm instances of older releases that sit in the slot a new instance needs. */
-function warmInSlot(observed: Observed, instance: PlannedInstance): readonly Extract<RolloutOperation, { kind: "free-slot" }>[] {
-  return observed.instances
-    .filter((seen) => seen.service === instance.service && seen.process === "running" && seen.traffic !== "open")
-    .filter((seen) => seen.id === instanceId(seen.service, seen.release, instance.slot))
-    .map((seen) => ({ kind: "free-slot", service: seen.service, id: seen.id, slot: instance.slot }));
 }
 
 function indexOperations(
@@ -230,13 +201,13 @@ function indexOperations(
   current: ReleaseRecord | null,
   changes: readonly ServiceChange[],
   services: PerService<ServiceRelease>,
-  strategy: Strategy,
+  stopFirst: ReadonlySet<ServiceName>,
 ): readonly RolloutOperation[] {
   const placed = services.index;
   if (placed === undefined || !changes.some((change) => change.service === "index")) return [];
   const old = current?.services.index;
   // Stopped first, the old index has already given up its lock; its candidate builds what is missing after it took over.
-  const runsThen = old !== undefined && strategy.kind !== "stop-first" && runs(input.observed, instanceOf(old));
+  const runsThen = old !== undefined && !stopFirst.has("index") && runs(input.observed, instanceOf(old));
   const from = runsThen ? instanceOf(old) : null;
   const space = indexSpace(placed.spec);
   const embedder = services.embedder;

@@ -119,6 +119,26 @@ describe("a deploy", () => {
     expectExactlyOneServes(environment);
   });
 
+  test("looks at the memory again before it stops anything: another tenant may have come since the plan", async () => {
+    const environment = new Environment(["embedder"]);
+    await runDeploy(environment);
+    const before = environment.machine.serving();
+    environment.set("embedder", "GPUCTL_THREADS", "2");
+    const manager = environment.driver.ensureManager.bind(environment.driver);
+    environment.driver.ensureManager = async (...given) => {
+      environment.machine.memoryMiB = 1400;
+      return manager(...given);
+    };
+    const failure = await failureOf(runDeploy(environment));
+    expect(failure).toBeInstanceOf(CandidateFailed);
+    expect((failure as CandidateFailed).because).toMatch(
+      /memory that is free has changed.*overlap was planned, and now it is stop-first/,
+    );
+    expect(environment.machine.serving()).toEqual(before);
+    await runDeploy(environment);
+    await expectAtRest(environment);
+  });
+
   test("that is killed after it stopped the old instance first leaves nothing dark: the machine brings the old one back", async () => {
     const environment = new Environment(["embedder"]);
     await runDeploy(environment);

@@ -4,7 +4,7 @@ import type { EnvironmentConfig } from "../../domain/config/resolved.js";
 import type { HostFacts } from "../../domain/doctor/facts.js";
 import type { Executor, Finding, HostInspector } from "../../ports.js";
 import { cacheHome, modelStore, stateHome, type Environment } from "../state/directories.js";
-import { cpuCapacity } from "../targets/process/memory.js";
+import { freeMemory } from "../targets/process/memory.js";
 import { portFindings } from "../targets/process/port-findings.js";
 import { inspectDisk } from "./disk-facts.js";
 import { inspectDocker } from "./docker-facts.js";
@@ -36,7 +36,7 @@ export class LocalHost implements HostInspector {
       inspectPython(executor, env, pythonEnvironment, signal),
       inspectSystem(release()),
       inspectCpu(),
-      cpuCapacity(),
+      freeMemory(),
       inspectGpu(executor, signal),
       inspectDocker(executor, signal),
       inspectDisk("state", stateHome(env)),

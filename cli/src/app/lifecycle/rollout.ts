@@ -1,13 +1,15 @@
 import { PreflightRefused } from "../../domain/errors.js";
+import { recheck, strategiesOf } from "../../domain/device-load.js";
 import { inOrder, type PerService } from "../../domain/fingerprint.js";
 import { gateResult } from "../../domain/gates.js";
 import type { ReleaseId } from "../../domain/names.js";
 import type { PlannedRelease } from "../../domain/plan.js";
 import type { Strategy } from "../../domain/placement.js";
 import type { ReleaseRecord, ReleaseState } from "../../domain/release.js";
+import { loadsNow } from "../../domain/strategy.js";
 import { ms, type Milliseconds } from "../../domain/units.js";
 import type { Context } from "../../ports.js";
-import { budgets, seconds } from "./deadline.js";
+import { budgets, seconds, within } from "./deadline.js";
 import type { SecretValues } from "./desired.js";
 import { pruneBeyondRetention } from "./keep.js";
 import { passGates, proveDevice, troubled, verifyWarm, waitLoaded, warmUp, withMeasurements, type Findings } from "./prepare.js";
@@ -85,6 +87,7 @@ async function prepareAll(session: Session, rollout: Rollout, findings: Findings
   // It runs by now; an older gpuctl's keeper is replaced here, while nothing depends on it.
   await target.ensureManager();
   for (const { id } of operationsOf(release, "free-slot")) await target.stop(id, null);
+  await lookAgain(ctx, release);
   await stopFirst(session, release);
   for (const { service, instance } of started) {
     const start = (): Promise<void> => target.start(instance, rollout.secrets[service] ?? {});
@@ -124,6 +127,18 @@ async function prepareAll(session: Session, rollout: Rollout, findings: Findings
       () => buildGenerations(session, release),
       (said) => said,
     );
+}
+
+/** Other tenants of a device may have moved since the plan was made. Nothing has been stopped or started yet. */
+async function lookAgain(ctx: Context, release: PlannedRelease): Promise<void> {
+  const gap = ctx.config.timings.load;
+  const memory = await within(ctx.clock, ms(budgets.ask), "asking for free memory", () => ctx.driver.memory());
+  const now = recheck(strategiesOf(release.loads, gap), loadsNow(release.loads, memory), gap);
+  if (now.kind === "holds") return;
+  throw new PreflightRefused("the memory that is free has changed since the plan was made", {
+    because: now.because,
+    nextSteps: ["gpuctl plan", "gpuctl deploy"],
+  });
 }
 
 /**

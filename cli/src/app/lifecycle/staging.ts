@@ -1,6 +1,7 @@
 import { PreflightRefused } from "../../domain/errors.js";
 import type { PlannedRelease } from "../../domain/plan.js";
 import type { ServiceSpec } from "../../domain/release.js";
+import type { DeviceMemory } from "../../domain/strategy.js";
 import { ms } from "../../domain/units.js";
 import type { Context, Finding } from "../../ports.js";
 import { budgets, stopIfAsked, within } from "./deadline.js";
@@ -21,8 +22,8 @@ export async function stageEverything(ctx: Context, release: PlannedRelease): Pr
     ctx,
     "space",
     null,
-    () => within(ctx.clock, ms(budgets.ask), "asking for free memory", () => ctx.driver.capacity()),
-    ({ freeMiB, totalMiB }) => `${freeMiB} of ${totalMiB} MiB of memory free`,
+    () => within(ctx.clock, ms(budgets.ask), "asking for free memory", () => ctx.driver.memory()),
+    (devices) => devices.map(describeMemory).join("; "),
   );
   for (const part of ["code", "models"] as const) {
     const name = part === "code" ? "stage-code" : "stage-models";
@@ -34,6 +35,10 @@ export async function stageEverything(ctx: Context, release: PlannedRelease): Pr
       (lines) => [...new Set(lines)].join("; "),
     );
   }
+}
+
+function describeMemory({ place, freeMiB, totalMiB }: DeviceMemory): string {
+  return `${place === null ? "" : `${place}: `}${freeMiB} of ${totalMiB} MiB of memory free`;
 }
 
 async function stage(ctx: Context, specs: readonly ServiceSpec[], part: "code" | "models"): Promise<readonly string[]> {

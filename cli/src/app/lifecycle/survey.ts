@@ -41,9 +41,9 @@ export async function survey<W extends Wish>(
 ): Promise<Survey & { wish: W }> {
   const stored = await ctx.releases.list();
   const known = stored.records.map((record) => (record.id === giveUp ? { ...record, state: "failed" as const } : record));
-  const [facts, capacity] = await Promise.all([
+  const [facts, memory] = await Promise.all([
     lookAround(ctx, known),
-    within(ctx.clock, ms(budgets.ask), "asking for free memory", () => ctx.driver.capacity()),
+    within(ctx.clock, ms(budgets.ask), "asking for free memory", () => ctx.driver.memory()),
   ]);
   const records = applySettlements(known, settleDangling(known, facts.seen));
   const current = currentRelease(records);
@@ -53,7 +53,7 @@ export async function survey<W extends Wish>(
     records: known,
     observed: facts.observed,
     seen: facts.seen,
-    capacity,
+    memory,
     budgets: declaredMemory(ctx.config),
     retain: ctx.config.retain,
     keepWarm: ctx.config.timings.keepWarm,

@@ -10,9 +10,9 @@ import { closeSteps, openSteps } from "../../../domain/compose/traffic.js";
 import { fingerprintOf } from "../../../domain/fingerprint.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
 import { modelsOf, type ServiceSpec } from "../../../domain/release.js";
+import type { DeviceMemory } from "../../../domain/strategy.js";
 import { mib, ms, type Milliseconds } from "../../../domain/units.js";
 import type {
-  Capacity,
   Clock,
   Finding,
   HttpClient,
@@ -30,7 +30,7 @@ import type {
 import { healthOf, notRunning } from "../process/instance-health.js";
 import { containerLogs, tailOf, type LogSource } from "./container-logs.js";
 import { HostCommands, type HostCommandsOptions } from "./host-commands.js";
-import { hostCapacity } from "./host-capacity.js";
+import { hostMemory, memoryOf, type GivenGpu } from "./host-memory.js";
 import { HostHttp } from "./host-http.js";
 import { keptFileOf, placeNode } from "./host-place.js";
 import { hostPreflight } from "./host-preflight.js";
@@ -66,8 +66,8 @@ export interface ComposeDriverOptions extends Pick<HostCommandsOptions, "connect
 export interface NodeGpus {
   /** CDI name of the GPU that a service is given; null for a CPU. */
   of(spec: ServiceSpec): Promise<string | null>;
-  /** UUIDs of all that services are given here; none on a node that computes on its CPU. */
-  uuids(): Promise<readonly string[]>;
+  /** All that services are given here; none on a node that computes on its CPU. */
+  given(): Promise<readonly GivenGpu[]>;
 }
 
 /** Containers on one host, reached over SSH or this machine, behind a Caddy of their own. */
@@ -125,8 +125,9 @@ export class ComposeDriver implements TargetDriver {
     return this.staged(spec);
   }
 
-  async capacity(): Promise<Capacity> {
-    return hostCapacity(this.#commands, await this.#options.gpus.uuids());
+  async memory(): Promise<readonly DeviceMemory[]> {
+    const services = this.#options.node.services.map(({ service }) => service);
+    return hostMemory(this.#commands, await this.#options.gpus.given(), services);
   }
 
   async observe(): Promise<Observation> {
@@ -266,7 +267,7 @@ export class ComposeDriver implements TargetDriver {
   async #keptOrNew(): Promise<KeptNode> {
     const kept = await this.#kept();
     if (kept.hostMemory > 0) return kept;
-    return { ...kept, hostMemory: (await hostCapacity(this.#commands, [])).totalMiB };
+    return { ...kept, hostMemory: (await memoryOf(this.#commands)).totalMiB };
   }
 
   #logSource(): LogSource {

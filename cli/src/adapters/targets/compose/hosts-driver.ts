@@ -1,9 +1,9 @@
 import { TargetUnreachable } from "../../../domain/errors.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
 import type { ServiceSpec } from "../../../domain/release.js";
+import type { DeviceMemory } from "../../../domain/strategy.js";
 import type { Milliseconds } from "../../../domain/units.js";
 import type {
-  Capacity,
   Finding,
   HttpRequest,
   HttpResponse,
@@ -70,10 +70,8 @@ export class HostsDriver implements TargetDriver {
     return (await reachable(this.nodesOf(spec.service), ({ driver }) => driver.intact(spec))).every(({ value }) => value);
   }
 
-  /** The tightest host: what fits there fits everywhere. */
-  async capacity(): Promise<Capacity> {
-    const found = await reachable(this.#options.hosts, ({ driver }) => driver.capacity());
-    return found.map(({ value }) => value).reduce((least, each) => (each.freeMiB < least.freeMiB ? each : least));
+  async memory(): Promise<readonly DeviceMemory[]> {
+    return (await reachable(this.#options.hosts, ({ driver }) => driver.memory())).flatMap(({ value }) => value);
   }
 
   /** A host that cannot be reached is told, and the others are reported all the same. */

@@ -1,9 +1,10 @@
-import type { ServiceName } from "../../../domain/names.js";
+import { serviceNames, type ServiceName } from "../../../domain/names.js";
 import { cdiDeviceFor } from "../../../domain/preflight/cdi-device.js";
 import type { NodeFacts } from "../../../domain/preflight/facts.js";
 import { settleDevices, wantsGpu, type NodeNeeds, type ServiceNeeds } from "../../../domain/preflight/needs.js";
 import type { ServiceSpec } from "../../../domain/release.js";
 import type { NodeGpus } from "./compose-driver.js";
+import type { GivenGpu } from "./host-memory.js";
 
 export interface NodeDevicesOptions {
   /** What the environment wants of the node. */
@@ -23,8 +24,11 @@ export class NodeDevices implements NodeGpus {
 
   /** Without a device of its name in any CDI specification the service starts on the CPU, if it may: preflight has said so. */
   async of(spec: ServiceSpec): Promise<string | null> {
-    const wanted = (await this.#wanting()).find(({ name }) => name === spec.service);
-    return wanted === undefined || spec.device.prefer === "cpu" ? null : cdiDeviceFor(await this.facts(), wanted.gpu);
+    const wanted = (await this.given()).find(({ services }) => services.includes(spec.service));
+    if (spec.device.prefer === "cpu" || wanted === undefined) return null;
+    // On WSL2 a card has no name of its own; there all of them are one.
+    const facts = await this.facts();
+    return cdiDeviceFor(facts, wanted.uuid) ?? cdiDeviceFor(facts, null);
   }
 
   /** Whether a service is meant to have a GPU here. */
@@ -32,12 +36,16 @@ export class NodeDevices implements NodeGpus {
     return (await this.#wanting()).some(({ name }) => name === service);
   }
 
-  async uuids(): Promise<readonly string[]> {
+  /** A service without a GPU of its own in gpuctl.yaml gets the first: the same one in every deploy. */
+  async given(): Promise<readonly GivenGpu[]> {
     const wanting = await this.#wanting();
     if (wanting.length === 0) return [];
     const { smi } = await this.facts();
-    const all = smi.state === "gpus" ? smi.gpus.map(({ uuid }) => uuid) : [];
-    return [...new Set(wanting.flatMap(({ gpu }) => (gpu === null ? all : [gpu])))];
+    const first = smi.state === "gpus" ? (smi.gpus[0]?.uuid ?? null) : null;
+    const uuids = new Set(wanting.map(({ gpu }) => gpu ?? first).filter((uuid) => uuid !== null));
+    const servicesOf = (uuid: string): readonly ServiceName[] =>
+      serviceNames.filter((service) => wanting.some(({ name, gpu }) => name === service && (gpu ?? first) === uuid));
+    return [...uuids].map((uuid) => ({ uuid, services: servicesOf(uuid) }));
   }
 
   /** What was found on the node, looked at once for all who ask. */

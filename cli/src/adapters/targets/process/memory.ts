@@ -1,17 +1,17 @@
 import { readFile } from "node:fs/promises";
 import { freemem, totalmem } from "node:os";
+import type { DeviceMemory } from "../../../domain/strategy.js";
 import { mib } from "../../../domain/units.js";
-import type { Capacity } from "../../../ports.js";
 
 const kib = 1024;
 
 /** Memory a candidate can use: what the machine has available, or what is left of this process's cgroup when that is less. */
-export async function cpuCapacity(): Promise<Capacity> {
+export async function freeMemory(): Promise<Pick<DeviceMemory, "freeMiB" | "totalMiB">> {
   const machine = await machineMemory();
   const limits = await cgroupMemory();
   const total = Math.min(machine.total, ...limits.map((each) => each.limit));
   const free = Math.min(machine.free, ...limits.map((each) => each.limit - each.used));
-  return { device: "cpu", freeMiB: toMiB(Math.max(0, free)), totalMiB: toMiB(total) };
+  return { freeMiB: toMiB(Math.max(0, free)), totalMiB: toMiB(total) };
 }
 
 async function machineMemory(): Promise<{ total: number; free: number }> {

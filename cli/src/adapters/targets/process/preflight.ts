@@ -7,7 +7,7 @@ import type { Finding } from "../../../ports.js";
 import { currentUid } from "../../state/directories.js";
 import { ensurePrivateDirectory } from "../../state/state-directory.js";
 import { storageFailure } from "../../state/storage-failure.js";
-import { cpuCapacity } from "./memory.js";
+import { freeMemory } from "./memory.js";
 import { portFindings } from "./port-findings.js";
 import { modelFor, pythonFor, stageWheel, type StagingParts } from "./staging.js";
 
@@ -141,7 +141,7 @@ export function isLoopback(host: string): boolean {
 }
 
 async function memoryFinding(parts: StagingParts, specs: readonly ServiceSpec[]): Promise<Finding> {
-  const { freeMiB, totalMiB } = await cpuCapacity();
+  const { freeMiB, totalMiB } = await freeMemory();
   const refs = specs.flatMap(modelsOf);
   const models = await Promise.all(refs.map((ref) => parts.models.find(ref)));
   // Weights are held once more by the runtime's own arena while a session is made.

@@ -1,9 +1,9 @@
 import { TargetUnreachable } from "../../../domain/errors.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
 import type { ModelRef, ServiceSpec } from "../../../domain/release.js";
+import type { DeviceMemory } from "../../../domain/strategy.js";
 import { type Milliseconds, ms } from "../../../domain/units.js";
 import type {
-  Capacity,
   Clock,
   Finding,
   HttpClient,
@@ -29,7 +29,7 @@ import { launchDocument } from "./launch-document.js";
 import { NoAnswer } from "./line-socket.js";
 import { lastLines } from "./log-files.js";
 import { logLines } from "./log-stream.js";
-import { cpuCapacity } from "./memory.js";
+import { freeMemory } from "./memory.js";
 import { observe } from "./observation.js";
 import { preflight } from "./preflight.js";
 import { prune, type Removed } from "./pruning.js";
@@ -95,8 +95,8 @@ export class ProcessDriver implements TargetDriver {
     return isIntact(this.#staging, spec);
   }
 
-  capacity(): Promise<Capacity> {
-    return cpuCapacity();
+  async memory(): Promise<readonly DeviceMemory[]> {
+    return [{ device: "cpu", place: null, services: null, ...(await freeMemory()) }];
   }
 
   observe(): Promise<Observation> {

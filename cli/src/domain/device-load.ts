@@ -1,12 +1,11 @@
-import type { ServiceName } from "../names.js";
-import { chooseStrategy, memoryMargin, type Strategy } from "../placement.js";
-import { mib, type MiB, type Milliseconds } from "../units.js";
+import type { ServiceName } from "./names.js";
+import { chooseStrategy, memoryMargin, type Strategy } from "./placement.js";
+import { mib, type MiB, type Milliseconds } from "./units.js";
 
 /** One GPU of one node (or a node's RAM), with what a deploy would do to it. */
 export interface DeviceLoad {
-  node: string;
-  /** UUID of the GPU; null for the RAM of a node without one. */
-  gpu: string | null;
+  /** Where it is: `gpu-1, GPU-8a56…`; null on a target with one place. */
+  place: string | null;
   free: MiB;
   total: MiB;
   /** Instances to be started there. The peak is the ledger's, else the declared budget; null when nobody knows. */
@@ -18,8 +17,8 @@ export interface DeviceLoad {
 }
 
 export interface DeviceStrategy {
-  node: string;
-  gpu: string | null;
+  place: string | null;
+  services: readonly ServiceName[];
   strategy: Strategy;
 }
 
@@ -30,7 +29,11 @@ export interface DeviceStrategy {
 export function strategiesOf(loads: readonly DeviceLoad[], gap: Milliseconds): readonly DeviceStrategy[] {
   return loads
     .filter(({ candidates }) => candidates.length > 0)
-    .map((load) => ({ node: load.node, gpu: load.gpu, strategy: strategyOf(load, gap) }));
+    .map((load) => ({
+      place: load.place,
+      services: load.candidates.map(({ service }) => service),
+      strategy: strategyOf(load, gap),
+    }));
 }
 
 function strategyOf(load: DeviceLoad, gap: Milliseconds): Strategy {
@@ -55,7 +58,7 @@ export function hardest(strategies: readonly DeviceStrategy[]): Strategy {
   if (worst === undefined) return { kind: "overlap", freeAfterMiB: null };
   const { strategy } = worst;
   if (strategy.kind === "overlap") return tightest(strategies);
-  return { ...strategy, because: `${placeOf(worst)}: ${strategy.because}` };
+  return { ...strategy, because: at(worst.place, strategy.because) };
 }
 
 /** Where everything overlaps, the card that is left with the least. */
@@ -65,7 +68,12 @@ function tightest(strategies: readonly DeviceStrategy[]): Strategy {
   return { kind: "overlap", freeAfterMiB: known.length < left.length ? null : mib(Math.min(...known)) };
 }
 
-const placeOf = ({ node, gpu }: Pick<DeviceLoad, "node" | "gpu">): string => (gpu === null ? node : `${node}, ${gpu}`);
+const at = (place: string | null, text: string): string => (place === null ? text : `${place}: ${text}`);
+
+/** Services of which the old instance has to end first, wherever it is. */
+export function stopFirstOf(strategies: readonly DeviceStrategy[]): ReadonlySet<ServiceName> {
+  return new Set(strategies.flatMap(({ services, strategy }) => (strategy.kind === "stop-first" ? services : [])));
+}
 
 /** Whether what was planned still holds. */
 export type Recheck =
@@ -76,11 +84,11 @@ export type Recheck =
 /** Looks again right before anything is stopped or started on a node, with what is free there now. An easier way than planned is no reason to stop. */
 export function recheck(planned: readonly DeviceStrategy[], fresh: readonly DeviceLoad[], gap: Milliseconds): Recheck {
   for (const now of strategiesOf(fresh, gap)) {
-    const before = planned.find(({ node, gpu }) => node === now.node && gpu === now.gpu);
+    const before = planned.find(({ place }) => place === now.place);
     if (before !== undefined && severity[now.strategy.kind] <= severity[before.strategy.kind]) continue;
     const was = before === undefined ? "nothing was planned" : `${before.strategy.kind} was planned`;
     const why = now.strategy.kind === "overlap" ? "" : `: ${now.strategy.because}`;
-    return { kind: "changed", because: `${placeOf(now)}: ${was}, and now it is ${now.strategy.kind}${why}`, now: now.strategy };
+    return { kind: "changed", because: at(now.place, `${was}, and now it is ${now.strategy.kind}${why}`), now: now.strategy };
   }
   return { kind: "holds" };
 }

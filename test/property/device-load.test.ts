@@ -1,21 +1,20 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { hardest, recheck, strategiesOf, type DeviceLoad } from "../../cli/src/domain/compose/gpu-placement.js";
+import { hardest, recheck, stopFirstOf, strategiesOf, type DeviceLoad } from "../../cli/src/domain/device-load.js";
 import { memoryMargin } from "../../cli/src/domain/placement.js";
 import { mib, ms } from "../../cli/src/domain/units.js";
 
 const gap = ms(8000);
 const amount = fc.integer({ min: 0, max: 20_000 }).map(mib);
 const load: fc.Arbitrary<DeviceLoad> = fc.record({
-  node: fc.constantFrom("gpu-1", "gpu-2"),
-  gpu: fc.constantFrom(null, "GPU-1", "GPU-2"),
+  place: fc.constantFrom(null, "gpu-1", "gpu-1, GPU-1", "gpu-2, GPU-2"),
   free: amount,
   total: fc.constant(mib(16_384)),
   candidates: fc.array(fc.record({ service: fc.constant("embedder" as const), peak: fc.option(amount) }), { maxLength: 3 }),
   predecessors: fc.array(fc.record({ service: fc.constant("embedder" as const), peak: amount }), { maxLength: 3 }),
   ending: amount,
 });
-const loads = fc.uniqueArray(load, { selector: ({ node, gpu }) => `${node} ${gpu ?? ""}`, maxLength: 4 });
+const loads = fc.uniqueArray(load, { selector: ({ place }) => place, maxLength: 4 });
 const total = (amounts: readonly number[]): number => amounts.reduce((sum, each) => sum + each, 0);
 
 test("nobody overlaps into the margin of any card, and nobody stops what need not stop", () => {
@@ -23,8 +22,8 @@ test("nobody overlaps into the margin of any card, and nobody stops what need no
     fc.property(loads, (given) => {
       const strategies = strategiesOf(given, gap);
       expect(strategies).toHaveLength(given.filter(({ candidates }) => candidates.length > 0).length);
-      for (const { node, gpu, strategy } of strategies) {
-        const one = given.find((each) => each.node === node && each.gpu === gpu)!;
+      for (const { place, strategy } of strategies) {
+        const one = given.find((each) => each.place === place)!;
         const peaks = one.candidates.map(({ peak }) => peak);
         if (peaks.includes(null)) {
           expect(strategy.kind).toBe("overlap");
@@ -48,7 +47,11 @@ test("the deploy is as hard as its hardest card, and says which", () => {
       const all = hardest(strategies);
       const expected = kinds.includes("refuse") ? "refuse" : kinds.includes("stop-first") ? "stop-first" : "overlap";
       expect(all.kind).toBe(expected);
-      if (all.kind !== "overlap") expect(all.because).toMatch(/^gpu-\d(?:, GPU-\d)?: /);
+      const worst = strategies.find(({ strategy }) => strategy.kind === all.kind);
+      if (all.kind !== "overlap" && worst?.place != null) expect(all.because).toMatch(/^gpu-\d(?:, GPU-\d)?: /);
+      const first = stopFirstOf(strategies);
+      for (const { services, strategy } of strategies)
+        if (strategy.kind === "stop-first") for (const service of services) expect(first.has(service)).toBe(true);
     }),
   );
 });
@@ -71,8 +74,7 @@ test("a plan holds while no card got worse, and is given up when one did", () =>
 
 test("a card that nobody planned for is no surprise to be ignored", () => {
   const one: DeviceLoad = {
-    node: "gpu-1",
-    gpu: "GPU-1",
+    place: "gpu-1, GPU-1",
     free: mib(9000),
     total: mib(16_384),
     candidates: [{ service: "embedder", peak: mib(100) }],
