@@ -45,7 +45,7 @@ const placeholders: Readonly<Record<string, string>> = {
   port: String.raw`\d+`,
   probes: "[a-z-]+(?:, [a-z-]+)*",
   processes: String.raw`[\w /.-]+ \(pid \d+\) \d+ MiB(?:, [\w /.-]+ \(pid \d+\) \d+ MiB)*`,
-  rooms: "(?:images|images, models and records|models and records)",
+  rooms: "(?:images and models|images, models and records|records)",
   services: "(?:embedder|reranker|index)(?: and (?:embedder|reranker|index))*",
   size: String.raw`\d+\.\d Gi?B`,
   system: String.raw`[\w.()/ -]+?`,

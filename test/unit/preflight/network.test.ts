@@ -49,7 +49,18 @@ test("an address is in every network that is cut from it, and in none whose last
 test("public, loopback and wildcard addresses", () => {
   expect(["203.0.113.7", "2001:db8::1", "8.8.8.8"].filter(isPublic)).toHaveLength(3);
   expect(
-    ["10.0.0.5", "172.31.0.1", "192.168.1.1", "100.100.1.1", "127.0.0.1", "fd00::2", "fe80::1", "::1", "eth0"].filter(isPublic),
+    [
+      "10.0.0.5",
+      "172.31.0.1",
+      "192.168.1.1",
+      "100.100.1.1",
+      "198.18.7.3",
+      "127.0.0.1",
+      "fd00::2",
+      "fe80::1",
+      "::1",
+      "eth0",
+    ].filter(isPublic),
   ).toEqual([]);
   expect(["127.8.8.8", "::1", "10.0.0.1"].map(isLoopback)).toEqual([true, true, false]);
   expect(["0.0.0.0", "::", "0:0:0:0:0:0:0:0", "127.0.0.1"].map(isWildcard)).toEqual([true, true, true, false]);

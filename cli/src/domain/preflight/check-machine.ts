@@ -7,6 +7,8 @@ import { wantsGpu, type NodeNeeds } from "./needs.js";
 const spare = 1.2;
 /** Asked for where nobody knows how much is to be brought: an image with CUDA, unpacked, and a larger model. */
 const unknownBytes = 15e9;
+/** What an environment writes into its data directory without being asked: records, gates, audit, certificates. */
+const recordBytes = 100e6;
 /** An image with Python and PyTorch has some fifty thousand files. */
 const leastInodes = 100_000;
 /** A process that loads a model on the CPU, and one with PyTorch and CUDA beside it; estimates, MiB. */
@@ -113,13 +115,15 @@ interface Place {
   need: number | null;
 }
 
-/** Room for images and models, which may be one file system; and whether the data directory can be made and written. */
+/** Room for images and models, which are volumes of Docker; for records; and whether the data directory can be made and written. */
 export function checkDisks(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
   const { docker, dataDisk } = facts;
   const images: Seen<Room> | null = docker.state === "reachable" ? docker.disk : null;
   const places: Place[] = [];
-  if (images?.seen === true) places.push({ label: "images", room: images.value, need: needs.imageBytes });
-  if (dataDisk.seen) places.push({ label: "models and records", room: dataDisk.value, need: needs.modelBytes });
+  const { imageBytes, modelBytes } = needs;
+  const brought = imageBytes === null || modelBytes === null ? null : imageBytes + modelBytes;
+  if (images?.seen === true) places.push({ label: "images and models", room: images.value, need: brought });
+  if (dataDisk.seen) places.push({ label: "records", room: dataDisk.value, need: recordBytes });
   const unknown = [images?.seen === false ? images : null, dataDisk.seen ? null : dataDisk].filter((place) => place !== null);
   return [
     ...unknown.map(({ because }) => warning("storage", "disk-unknown", "free disk space cannot be read", because, ["df -h"])),
@@ -132,7 +136,7 @@ function merged(places: readonly Place[]): readonly Place[] {
   const [first, second] = places;
   if (first === undefined || second?.room.device !== first.room.device) return places;
   const need = first.need === null || second.need === null ? null : first.need + second.need;
-  return [{ label: `${first.label}, ${second.label}`, room: first.room, need }];
+  return [{ label: "images, models and records", room: first.room, need }];
 }
 
 function checkPlace({ label, room, need }: Place): DoctorFinding[] {

@@ -27,7 +27,7 @@ export function within(inner: string, outers: readonly string[]): boolean {
   });
 }
 
-/** Networks that the internet does not route: loopback, private, carrier-grade, link-local, and those for documentation. */
+/** Networks that the internet does not route: loopback, private, carrier-grade, link-local, and the one for benchmarks (RFC 2544). */
 const unrouted = [
   "127.0.0.0/8",
   "10.0.0.0/8",
@@ -35,6 +35,7 @@ const unrouted = [
   "192.168.0.0/16",
   "100.64.0.0/10",
   "169.254.0.0/16",
+  "198.18.0.0/15",
   "::1/128",
   "fc00::/7",
   "fe80::/10",
