@@ -3,7 +3,7 @@ import { hardest, stopFirstOf, strategiesOf, type DeviceLoad } from "./device-lo
 import { driftOperations, instanceOf, type Observed } from "./drift.js";
 import { fingerprintOf, inOrder, releaseIdOf, type PerService } from "./fingerprint.js";
 import { currentRelease, keptGood, nextNumber } from "./history.js";
-import { serviceNames, type InstanceId, type ReleaseId, type ServiceName } from "./names.js";
+import { serviceNames, type ReleaseId, type ServiceName } from "./names.js";
 import { describeOperation, type DriftOperation, type PlannedInstance, type RolloutOperation } from "./operations.js";
 import { freeSlot, type Strategy } from "./placement.js";
 import type { ReleaseRecord, ServiceRelease, ServiceSpec } from "./release.js";

@@ -130,10 +130,10 @@ describe("a deploy", () => {
       return manager(...given);
     };
     const failure = await failureOf(runDeploy(environment));
-    expect(failure).toBeInstanceOf(CandidateFailed);
-    expect((failure as CandidateFailed).because).toMatch(
-      /memory that is free has changed.*overlap was planned, and now it is stop-first/,
-    );
+    expect(failure).toMatchObject({
+      exit: "candidateFailed",
+      because: expect.stringMatching(/memory that is free has changed.*overlap was planned, and now it is stop-first/) as string,
+    });
     expect(environment.machine.serving()).toEqual(before);
     await runDeploy(environment);
     await expectAtRest(environment);
