@@ -1,5 +1,7 @@
 """Rebuilding aside: nothing is lost, searches go on, and what goes wrong leaves the old index in service."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +18,7 @@ from gpuctl_serving.index.ann.training import Abandoned, Pace, build
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.vectors import Vectors
 from tests.index.ann.support import DictTruth, clustered, unhurried
-from tests.index.instances import wait_until
+from tests.index.instances import ROOT, wait_until
 from tests.index.support import in_base64, index
 
 D = 16
@@ -195,3 +197,26 @@ def test_what_changed_meanwhile_is_brought_in_piece_by_piece_and_can_be_stopped(
     catalog.apply(truth.put(range(2001, 2151), clustered(150, D)))
     assert catalog.catch_up(1, index) == 150
     assert max(sizes) == 100
+
+
+def test_a_service_that_was_started_nice_is_promoted_all_the_same_and_builds_nicer_still(
+    tmp_path: Path,
+) -> None:
+    code = """
+import os, threading, sys
+from gpuctl_serving.index.ann.promotion import Promoter
+from gpuctl_serving.index.ann.plan import Policy
+os.nice(15)
+if os.getuid() == 0:
+    os.setuid(65534)
+seen = threading.Event()
+def looked():
+    print(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), flush=True)
+    seen.set()
+promoter = Promoter(looked, Policy())
+promoter.start()
+sys.exit(0 if seen.wait(20) else 1)
+"""
+    env = {"PYTHONPATH": str(ROOT / "src")}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert (ran.returncode, ran.stdout) == (0, "19\n"), ran.stderr

@@ -1,5 +1,6 @@
 """The thread that gives every namespace the index type of its size, while searches and writes go on."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -35,8 +36,9 @@ _LONGEST_PAUSE = 900.0
 #: Changes that may be left for the moment of the swap; writes wait for those.
 _LAST_CHANGES = 256
 _ROUNDS = 50
-#: The scheduler prefers every thread that serves to this one.
+#: The scheduler prefers every thread that serves to this one: added to what the service was started with.
 _NICE = 10
+_NICEST = 19
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,7 @@ class Promoter(threading.Thread):
 
     def run(self) -> None:
         """Looks after the sizes until stopped."""
-        if sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        _stand_back()
         while not self._stop_asked.wait(_LOOK):
             done = self.counts["done"]
             self.look()
@@ -239,3 +240,12 @@ class Promoter(threading.Thread):
             "failure": self.failure,
             **{str(outcome): count for outcome, count in self.counts.items()},
         }
+
+
+def _stand_back() -> None:
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        # Absolute, it would ask for more than its share of a service that was started nicer: that is refused.
+        nice = min(_NICEST, os.getpriority(os.PRIO_PROCESS, thread) + _NICE)
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, nice)
