@@ -17,6 +17,9 @@ from tests_long.index.world import COLOURS, DIMENSION, World, colour_of, vector_
 WRITERS, IDS = 3, 16_000
 #: Answers that are no error of the index: too many jobs wait, or an id is there already.
 _REFUSALS = {409, 429}
+#: And on a full disk: of a change, and of a job that could not be done.
+_NO_ROOM = {503, 507}
+_NEED_ROOM = {"add", "delete", "snapshot", "compact", "backup"}
 _CLOSE = 2e-5
 
 
@@ -28,6 +31,8 @@ class Attack:
         self._stop = threading.Event()
         #: A kill comes: what cannot be reached is not wrong.
         self.killing = threading.Event()
+        #: The disk may be full: changes and copies may be refused, answers may not.
+        self.full = threading.Event()
         self.wrong: list[str] = []
         self.done: Counter[str] = Counter()
         jobs: list[Callable[[httpx.Client, random.Random], None]] = [self._search, self._search, self._bother]
@@ -62,15 +67,29 @@ class Attack:
 
     def _ask(self, client: httpx.Client, route: str, body: Any = None) -> Any:
         """The answer of a 200 or 202; None when it was refused. Anything else is wrong."""
+        return self._asked(client, route, body)[1]
+
+    def _asked(self, client: httpx.Client, route: str, body: Any = None) -> tuple[int, Any]:
         method = "GET" if body is None else "POST"
         answer = client.request(method, f"{BASE}/{route}", json=body)
         name = route.split("?")[0].split("/")[0]
         self.done[name] += 1
         if answer.status_code in (200, 202):
-            return answer.json() if "json" in answer.headers["content-type"] else {}
-        if answer.status_code not in _REFUSALS and not self.killing.is_set():
+            return answer.status_code, answer.json() if "json" in answer.headers["content-type"] else {}
+        no_room = self.full.is_set() and name in _NEED_ROOM and answer.status_code in _NO_ROOM
+        self.done[f"{name} {answer.status_code}"] += 1
+        if answer.status_code not in _REFUSALS and not no_room and not self.killing.is_set():
             self.wrong.append(f"{route}: {answer.status_code} {answer.text[:300]}")
-        return None
+        return answer.status_code, None
+
+    def _change(self, client: httpx.Client, route: str, body: Any, versions: dict[int, int]) -> bool:
+        """Whether it was acknowledged; the world is told."""
+        status, found = self._asked(client, route, body)
+        if found is not None:
+            self._world.acknowledged(versions)
+        elif status == 507:
+            self._world.refused(versions)
+        return found is not None
 
     # -- writing
 
@@ -89,9 +108,8 @@ class Attack:
         world = self._world
         versions = world.next_versions(numbers, there=True)
         items = [world.item(number, version) for number, version in versions.items()]
-        if self._ask(client, "add", {"items": items, "upsert": True}) is None:
+        if not self._change(client, "add", {"items": items, "upsert": True}, versions):
             return
-        world.acknowledged(versions)
         number = chance.choice(numbers)
         query = in_base64(vector_of(number, versions[number]))
         # A filter of one match is answered exactly, whatever the index's type.
@@ -105,9 +123,8 @@ class Attack:
 
     def _delete(self, client: httpx.Client, numbers: list[int]) -> None:
         versions = self._world.next_versions(numbers, there=False)
-        if self._ask(client, "delete", {"ids": numbers}) is None:
+        if not self._change(client, "delete", {"ids": numbers}, versions):
             return
-        self._world.acknowledged(versions)
         found = self._ask(client, "items/get", {"ids": numbers})
         if found is not None and found["items"]:
             self.wrong.append(f"{numbers}: deleted, and there is {found['items'][:2]}")
@@ -172,7 +189,7 @@ class Attack:
             found = self._ask(client, route, {})
             if route == "verify" and found and found["state"] == "done" and not found["result"]["ok"]:
                 self.wrong.append(f"verify: {found['result']['findings']}")
-            if found and found["state"] == "failed":
+            if found and found["state"] == "failed" and not self.full.is_set():
                 self.wrong.append(f"{route}: {found}")
 
     def _item(self, client: httpx.Client, number: int) -> None:

@@ -24,8 +24,13 @@ class IndexProcess:
     """`python -m gpuctl_serving.index` over a directory of its own, between `with` and its end."""
 
     def __init__(
-        self, directory: Path, program: Sequence[str] = ("gpuctl_serving.index",), **settings: str
+        self,
+        directory: Path,
+        program: Sequence[str] = ("gpuctl_serving.index",),
+        before: Sequence[str] = (),
+        **settings: str,
     ) -> None:
+        """`before`: a command that runs the service elsewhere as this very child."""
         with public_socket() as free:
             self.port = free.getsockname()[1]
         env = {name: value for name, value in os.environ.items() if not name.startswith("GPUCTL_")}
@@ -38,7 +43,7 @@ class IndexProcess:
         }
         self._log = (directory / "service.log").open("ab")
         self._child = subprocess.Popen(
-            [sys.executable, "-m", *program], env=env, stdout=self._log, stderr=self._log
+            [*before, sys.executable, "-m", *program], env=env, stdout=self._log, stderr=self._log
         )
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=300)
 

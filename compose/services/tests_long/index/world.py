@@ -74,6 +74,12 @@ class World:
                 fate = self.fates[number]
                 fate.sure, fate.doubtful = version, set()
 
+    def refused(self, versions: dict[int, int]) -> None:
+        """They were answered that nothing was stored: they must never be seen."""
+        with self._lock:
+            for number, version in versions.items():
+                self.fates[number].doubtful.discard(version)
+
     def floor(self) -> dict[int, int]:
         """The acknowledged version of each id, now."""
         with self._lock:
