@@ -9,6 +9,7 @@ const columns = 80;
 /** @type {readonly (readonly [string, readonly string[]])[]} */
 const groups = [
   ["Set up", ["init", "doctor", "config validate", "config view", "models fetch", "models list", "models verify"]],
+  ["Images", ["images build", "images push", "images cache setup", "images cache stats", "images cache clear"]],
   ["Deploy", ["plan", "deploy", "rollback", "repair", "destroy", "prune"]],
   ["Look", ["status", "health", "logs", "releases", "diff", "audit", "lock status", "lock release"]],
   ["Use", ["index add", "index stats", "query"]],

@@ -12,6 +12,7 @@ import {
   memorySize,
   port,
   positiveDuration,
+  repositoryPath,
   shortName,
   variableName,
 } from "./schema-values.js";
@@ -35,6 +36,7 @@ const secretReference = z.union([z.strictObject({ env: variableName }), z.strict
 const registry = z
   .strictObject({
     server: host.describe("Registry to pull images from."),
+    repository: repositoryPath.optional().describe("Path of the services' image there (default gpuctl-services)."),
     username: z.string().optional(),
     password: secretReference.optional().describe("Where the password is read from."),
   })

@@ -85,6 +85,11 @@ export const gpuUuid = text(
   /^(?:GPU|MIG)-[0-9A-Za-z/-]{8,80}$/,
 );
 export const imageReference = text("expected a container image reference", /^[a-z0-9][a-z0-9._:/@-]{0,254}$/);
+/** Of an image inside its registry, without tag. */
+export const repositoryPath = text(
+  "expected the path of an image, such as acme/gpuctl-services, without registry and tag",
+  /^(?=.{1,200}$)[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:\/[a-z0-9]+(?:[._-]+[a-z0-9]+)*){0,7}$/,
+);
 export const labelMap = z.record(
   text("expected a label key", /^[A-Za-z0-9][A-Za-z0-9._/-]{0,252}$/),
   z.string({ error: "expected text; quote numbers and booleans" }),
