@@ -9,7 +9,7 @@ import type { GpuContainerProbe, GpuContainerResult } from "../../cli/src/domain
 import { ms } from "../../cli/src/domain/units.js";
 import type { NodeInspector } from "../../cli/src/ports/node-inspector.js";
 import { needs as wanted, factsOf, type Capture, type Changes } from "../unit/preflight/captures.js";
-import { cases, cuda, df, info, judged, spec, want, type Case } from "../unit/preflight/cases.js";
+import { cases, container, cuda, df, info, judged, spec, want, type Case } from "../unit/preflight/cases.js";
 import { projectConfig } from "./project-config.js";
 
 const unseenGpu = "GPU-00000000-0000-0000-0000-000000000000";
@@ -37,6 +37,7 @@ const more: readonly Case[] = [
   t4({ "kernel-log": [0, [48, 79].map((code) => `[1.0] NVRM: Xid (PCI:0000:65:00): ${code.toString()}, x\n`).join("")] }),
   t4({ "cdi-files": [0, spec("/var/run/cdi/nvidia.yaml", "570.172.08")] }),
   t4({ "docker-info": info({ DiscoveredDevices: [] }) }, want({ services: [cuda({ gpu: null })] })),
+  t4({ "docker-ps": container("cache", "0.0.0.0:8002->6379/tcp") }),
   t4(
     { "docker-info": info({ DiscoveredDevices: [] }) },
     want({ services: [cuda(), cuda({ name: "embedder", gpu: unseenGpu })] }),

@@ -15,7 +15,7 @@ const engine = (version: string): readonly [number, string] => [
   0,
   JSON.stringify({ Client: { Version: version }, Server: { Version: version, ApiVersion: "1.45" } }),
 ];
-const container = (name: string, ports: string): readonly [number, string] => [
+export const container = (name: string, ports: string): readonly [number, string] => [
   0,
   JSON.stringify({ ID: "77".repeat(32), Names: name, Image: "redis:8", Labels: "", Ports: ports }),
 ];
