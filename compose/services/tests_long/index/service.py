@@ -59,6 +59,11 @@ class IndexProcess:
         self._log.close()
         self.http.close()
 
+    @property
+    def ended(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._child.poll()
+
     def kill(self) -> None:
         """SIGKILL, and waits until it is gone."""
         self._child.kill()

@@ -72,7 +72,7 @@ def check(index: IndexProcess, world: World, chance: random.Random) -> None:
     picked = chance.sample(there, _SAMPLES)
     for number in picked:
         query = in_base64(vector_of(number, world.fates[number].sure))
-        # By codes of two bytes the item itself is not among the first sixty; it is among the thousand of k=100.
+        # By codes of two bytes an item may not be among the first sixty; it is among the thousand of k=100.
         for more in ({"k": 1, "filter": {"n": number}}, {"k": 100, "nprobe": 2048}):
             body = {"vectorBase64": query, **more}
             [hits] = index.http.post(f"{BASE}/search", json=body).json()["results"]

@@ -5,6 +5,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+from tests.index.instances import wait_until
 from tests.index.support import BASE
 
 from tests_long.index.attackers import Attack
@@ -84,3 +86,34 @@ def test_a_disk_that_is_full_in_the_middle_of_promotions_loses_nothing_and_stops
             assert verified(index) == [] and leftovers(disk) == []
     print(dict(done), dict(phases))
     assert done["add 507"] and done["snapshot 503"] and phases["filling"]
+
+
+def refused_start(disk: SmallDisk) -> str:
+    """What a start that fails says."""
+    log = disk.directory / "service.log"
+    before = log.stat().st_size
+    index = attacked(disk.directory, NEVER, disk.program)
+    wait_until(lambda: index.ended is not None, "the end of a start without room")
+    assert index.ended == 1
+    return log.read_text()[before:]
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["whole", "without its database"])
+def test_a_start_on_a_full_disk_says_so_leaves_nothing_and_passes_when_there_is_room(
+    tmp_path: Path, lost: bool
+) -> None:
+    world, chance = World(), random.Random(9)  # noqa: S311  repeatable
+    with SmallDisk(tmp_path / "disk", _MIB) as disk:
+        with attacked(disk.directory, NEVER, disk.program) as index:
+            fill(index, world)
+        if lost:
+            for file in (disk.seen / "index").glob("index.db*"):
+                file.unlink()
+        for kib in (0, 8):
+            disk.leave(kib)
+            assert "is full. Free space on it, then start again" in refused_start(disk)
+            disk.empty()
+            assert leftovers(disk) == []
+        with attacked(disk.directory, NEVER, disk.program) as index:
+            check(index, world, chance)
+            assert index.stats()["durability"]["recovery"]["did"] == ("rebuilt" if lost else "nothing")

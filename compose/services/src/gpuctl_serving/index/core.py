@@ -19,11 +19,11 @@ from gpuctl_serving.index.durable.rebuild import can_rebuild
 from gpuctl_serving.index.durable.recovery import Place, join
 from gpuctl_serving.index.durable.report import Report
 from gpuctl_serving.index.durable.saved import SavedIndexes
+from gpuctl_serving.index.failures import Damaged
 from gpuctl_serving.index.live import Live, Work
 from gpuctl_serving.index.lock import Holder, WriterLock
 from gpuctl_serving.index.messages import Elsewhere, Write
 from gpuctl_serving.index.reader import Readers
-from gpuctl_serving.index.schema import Damaged
 from gpuctl_serving.index.settings import IndexSettings
 from gpuctl_serving.index.worker import Worker
 from gpuctl_serving.kit.errors import LoadFailed, ServiceError, overloaded, past_deadline, unavailable

@@ -9,8 +9,9 @@ from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.durable.log import AppendLog
 from gpuctl_serving.index.durable.records import Body, Delete, Embed, Put, Rename, encode
 from gpuctl_serving.index.durable.saved import SavedIndexes
+from gpuctl_serving.index.failures import Damaged, write_error
 from gpuctl_serving.index.reader import Readers
-from gpuctl_serving.index.schema import DATABASE, Damaged, write_error
+from gpuctl_serving.index.schema import DATABASE
 from gpuctl_serving.index.store import Change, Generation, Store
 from gpuctl_serving.index.truth import StoredTruth
 from gpuctl_serving.kit.errors import LoadFailed, ServiceError, unavailable

@@ -1,14 +1,13 @@
-"""The database: its tables, how a connection is opened, and what its errors mean to a client."""
+"""The database: its tables, and how a connection is opened."""
 
-import errno
 import json
 import os
 import sqlite3
 import time
 from pathlib import Path
 
-from gpuctl_serving.index.durable.broken import LogBroken
-from gpuctl_serving.kit.errors import LoadFailed, ServiceError, unavailable
+from gpuctl_serving.index.failures import Damaged, disk_failure, load_failure
+from gpuctl_serving.kit.errors import LoadFailed
 
 DATABASE = "index.db"
 APPLICATION_ID = 0x67707531  # "gpu1"
@@ -55,14 +54,6 @@ CREATE TABLE tail (
 """
 
 
-class Damaged(LoadFailed):
-    """The database is not what was written. `detail` says how that shows."""
-
-    def __init__(self, path: Path, detail: str) -> None:
-        super().__init__(_corrupt(path, detail))
-        self.detail = detail
-
-
 def connect(directory: Path, *, writable: bool) -> sqlite3.Connection:
     """A connection in autocommit mode; one thread at a time may use it."""
     connection = sqlite3.connect(
@@ -102,9 +93,7 @@ def open_database(directory: Path, *, create: bool, wait: bool = True) -> sqlite
     except sqlite3.Error as failure:
         raise load_failure(path, failure) from failure
     except OSError as failure:
-        raise LoadFailed(
-            f"The index directory {directory} cannot be used: {failure}. Check GPUCTL_INDEX_DIR."
-        ) from failure
+        raise disk_failure(directory, failure) from failure
     finally:
         if connection is not None:
             connection.close()
@@ -206,74 +195,6 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         (verdict,) = connection.execute(f"PRAGMA {look}(1)").fetchone()
         if verdict != "ok":
             raise Damaged(path, verdict)
-
-
-def _corrupt(path: Path, detail: str) -> str:
-    return (
-        f"The index database {path} is damaged ({detail}), and there is no snapshot or log to make it again "
-        "from. Move it and its -wal and -shm files aside and restore a backup (`gpuctl index restore`), or "
-        "index the documents again with `gpuctl index add`."
-    )
-
-
-def load_failure(path: Path, failure: sqlite3.Error) -> LoadFailed:
-    """What an error of the database means at load."""
-    code = getattr(failure, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
-        return LoadFailed(
-            f"The index database {path} cannot be written ({failure}). "
-            "Check that GPUCTL_INDEX_DIR is a writable directory on a local disk."
-        )
-    if code == sqlite3.SQLITE_FULL:
-        return LoadFailed(f"The disk of {path} is full. Free space on it, then start again.")
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM):
-        return LoadFailed(f"The index database {path} cannot be opened: {failure}.")
-    # A table that is not there, a text that is not UTF-8: these tables were written whole.
-    return Damaged(path, str(failure))
-
-
-def request_error(failure: sqlite3.Error) -> ServiceError:
-    """What a client hears when the database refuses: nothing was stored."""
-    code = getattr(failure, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return _no_room()
-    if code == sqlite3.SQLITE_READONLY:
-        return unavailable("The index's disk is read-only now: nothing of this request was stored.", 30)
-    return unavailable(
-        f"The index's database refused ({failure}): nothing of this request was acknowledged.", 5
-    )
-
-
-def write_error(failure: Exception) -> Exception:
-    """What a client hears when a change could not be committed."""
-    if isinstance(failure, sqlite3.Error):
-        return request_error(failure)
-    if isinstance(failure, LogBroken):
-        return unavailable(
-            f"The index's log cannot be relied on ({failure}), so nothing is acknowledged. "
-            "This request may be stored or not. Look at the disk, then restart the "
-            "index: it compares everything at start.",
-            30,
-        )
-    if isinstance(failure, OSError):
-        return (
-            _no_room()
-            if failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            else unavailable(
-                f"The index's disk refused ({failure.strerror or failure}): nothing was stored.",
-                5,
-            )
-        )
-    return failure
-
-
-def _no_room() -> ServiceError:
-    return ServiceError(
-        507,
-        "Unhealthy",
-        "The disk of the index is full: nothing of this request was stored. Free space, then send it again.",
-        reason="unavailable",
-    )
 
 
 def scalars(metadata: dict[str, object]) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.durable import manifest as manifests
 from gpuctl_serving.index.durable.snapshot import SnapshotFailed
 from gpuctl_serving.index.maintenance import Maintenance
-from gpuctl_serving.kit.errors import ServiceError
+from gpuctl_serving.kit.errors import LoadFailed, ServiceError
 from tests.index import direct
 from tests.index.durable import damage
 
@@ -81,4 +81,18 @@ def test_a_snapshot_without_room_leaves_nothing_behind(tmp_path: Path) -> None:
         keeper.snapshot(lambda phase, done, of: None)
     assert list((tmp_path / manifests.FOLDER).iterdir()) == []
     assert keeper.snapshot(lambda phase, done, of: None)["items"] == 16
+    direct.close(core)
+
+
+def test_a_start_that_has_no_room_to_make_the_database_again_says_so_and_takes_none(tmp_path: Path) -> None:
+    damage.fill(tmp_path, 20)
+    expected = damage.content_of(tmp_path)
+    for file in damage.database_files(tmp_path):
+        file.unlink()
+    for size in (3_000, 30_000):
+        with files_end_at(size), pytest.raises(LoadFailed, match=r"cannot be (written|used)|is full"):
+            direct.open_core(tmp_path)
+        assert sorted(one.name for one in tmp_path.iterdir()) == ["log", "writer.lock"]
+    core = direct.open_core(tmp_path)
+    assert damage.content(core) == expected and core.place.report.did == "rebuilt"
     direct.close(core)

@@ -10,8 +10,9 @@ from gpuctl_serving.index.durable.manifest import snapshots
 from gpuctl_serving.index.durable.recovery import Place, TooOld, clear, join
 from gpuctl_serving.index.durable.restore import check_not_restoring, clear_interrupted, undo_interrupted
 from gpuctl_serving.index.durable.sealing import reseal, sums, verify_rows
+from gpuctl_serving.index.failures import Damaged, disk_failure, load_failure
 from gpuctl_serving.index.rows import Rows
-from gpuctl_serving.index.schema import Damaged, is_sealed, load_failure, open_database
+from gpuctl_serving.index.schema import is_sealed, open_database
 from gpuctl_serving.kit.errors import LoadFailed
 
 #: Databases above this are compared row by row only by `verify`; their vectors are, whenever they are loaded.
@@ -52,8 +53,15 @@ def _file(path: Path) -> int | None:
 def open_writer(place: Place, found: str | None = None) -> Opened:
     """Opens as the holder of the lock, after whatever recovery it takes. `found`: damage seen since then.
 
-    Raises LoadFailed with a next step when nobody can tell what was acknowledged.
+    Raises LoadFailed with a next step when nobody can tell what was acknowledged, or there is no room.
     """
+    try:
+        return _recovered(place, found)
+    except OSError as failure:
+        raise disk_failure(place.directory, failure) from failure
+
+
+def _recovered(place: Place, found: str | None) -> Opened:
     place.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     undo_interrupted(place)
     clear_interrupted(place)
@@ -66,7 +74,7 @@ def open_writer(place: Place, found: str | None = None) -> Opened:
         if found is not None or not rebuild.can_rebuild(place.directory):
             raise
         why = damage.detail if isinstance(damage, Damaged) else str(damage)
-        return open_writer(place, why)
+        return _recovered(place, why)
 
 
 def _lost(place: Place) -> bool:

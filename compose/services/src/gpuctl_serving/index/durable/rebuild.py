@@ -9,8 +9,9 @@ from gpuctl_serving.index.durable.files import move_aside, sync_directory, sync_
 from gpuctl_serving.index.durable.manifest import SnapshotInvalid, check_files, read_manifest, snapshots
 from gpuctl_serving.index.durable.recovery import REBUILDING, TOOL, Place, mend
 from gpuctl_serving.index.durable.replay import replay
+from gpuctl_serving.index.failures import Damaged, load_failure
 from gpuctl_serving.index.rows import Rows, Tail
-from gpuctl_serving.index.schema import DATABASE, Damaged, open_database
+from gpuctl_serving.index.schema import DATABASE, open_database
 from gpuctl_serving.kit.errors import LoadFailed
 
 FILES = [DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"]
@@ -25,17 +26,15 @@ def rebuild(place: Place, why: str) -> None:
     """Puts a new database in the place of a damaged or missing one, moved aside. Raises LoadFailed."""
     directory = place.directory
     segments = scan.scan_all(directory)
-    built, source = _base(place, segments, why)
     try:
-        _forward(place, built, segments, why)
-        built.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        source = _build(place, segments, why)
+        sync_file(directory / REBUILDING / DATABASE)
+        moved = move_aside(directory, FILES, why)
+        (directory / REBUILDING / DATABASE).rename(directory / DATABASE)
+        sync_directory(directory)
     finally:
-        built.close()
-    sync_file(directory / REBUILDING / DATABASE)
-    moved = move_aside(directory, FILES, why)
-    (directory / REBUILDING / DATABASE).rename(directory / DATABASE)
-    sync_directory(directory)
-    shutil.rmtree(directory / REBUILDING, ignore_errors=True)
+        # Left on a full disk, it would be what fills it.
+        shutil.rmtree(directory / REBUILDING, ignore_errors=True)
     report = place.report
     report.did, report.rebuilt_from, report.wants_snapshot = "rebuilt", source, True
     if moved is not None:
@@ -45,6 +44,19 @@ def rebuild(place: Place, why: str) -> None:
         f"The database could not be used ({why}); it was made again from {source} and "
         f"{report.replayed} changes of the log{f'. The old one is in {moved}' if moved else ''}.",
     )
+
+
+def _build(place: Place, segments: list[scan.Segment], why: str) -> str:
+    """Makes it beside the old one; from what."""
+    built, source = _base(place, segments, why)
+    try:
+        _forward(place, built, segments, why)
+        built.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as failure:
+        raise load_failure(place.directory / REBUILDING / DATABASE, failure) from failure
+    finally:
+        built.close()
+    return source
 
 
 def _base(place: Place, segments: list[scan.Segment], why: str) -> tuple[sqlite3.Connection, str]:
