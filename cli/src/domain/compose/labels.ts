@@ -34,6 +34,9 @@ export function companionLabels(node: ComposeNode, role: "proxy" | "ingress" | "
   return Object.fromEntries(Object.entries(said).map(([key, value]) => [`${prefix}${key}`, value]));
 }
 
+/** Hash of what a companion's container was made from. */
+export const configLabel = `${prefix}config`;
+
 /** The instance a container belongs to by its labels; null for a container that is none of ours or says too little. */
 export function readLabels(labels: Readonly<Record<string, unknown>>): InstanceLabels | null {
   const of = (key: (typeof keys)[number]): string | null => {

@@ -6,7 +6,7 @@ import { hostSlots, slotName, type HostSlot } from "./names.js";
 import type { NodeService } from "./node.js";
 
 /** How often each listener asks an instance for its traffic gate; a switch is seen by all of them after this at the latest. */
-export const checkIntervalMs = 500;
+export const checkIntervalMs = 200;
 
 /** The places of a service as the proxy lists them: `embedder-a:8001`. The CPU instance comes last, so it answers only when no slot does. */
 export function upstreamsOf({ service, cpuFallback }: Pick<NodeService, "service" | "cpuFallback">): readonly string[] {

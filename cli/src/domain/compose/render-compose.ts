@@ -1,7 +1,9 @@
+import { canonicalJson, sha256 } from "../canonical.js";
 import { ConfigInvalid } from "../errors.js";
+import type { Sha256 } from "../names.js";
 import { containerUser, inside, insidePort, plainPort, tlsPort } from "./inside.js";
 import { bind, hardening, instanceService, logging, memoryLimit, modelVolumes, restart } from "./instance-service.js";
-import { companionLabels } from "./labels.js";
+import { companionLabels, configLabel } from "./labels.js";
 import { HostLayout } from "./layout.js";
 import { composeProject, slotName } from "./names.js";
 import type { ComposeNode, HostInstance } from "./node.js";
@@ -19,9 +21,7 @@ export function renderCompose(node: ComposeNode): string {
   requirePinned("the proxy", node.proxyImage);
   const services: Record<string, YamlValue> = {};
   for (const instance of instances) services[slotName(instance.service, instance.slot)] = instanceService(node, layout, instance);
-  if (node.services.length > 0) services["proxy"] = proxyService(node, layout);
-  if (node.ingress !== null) services["ingress"] = ingressService(node, layout);
-  if (node.redis !== null) services["redis"] = redisService(node, node.redis);
+  for (const { role, config } of companions(node)) services[role] = config;
   const project = composeProject(node.project, node.environment);
   const volumes = modelVolumes(instances);
   return composeYaml(
@@ -34,6 +34,29 @@ export function renderCompose(node: ComposeNode): string {
     },
     header(node),
   );
+}
+
+/** What stands beside the instances, as services of the Compose file. */
+export interface Companion {
+  role: "proxy" | "ingress" | "redis";
+  container: string;
+  config: Record<string, YamlValue>;
+  /** Hash of its configuration: a container with this label needs no `docker compose up`. */
+  hash: Sha256;
+}
+
+export function companions(node: ComposeNode): readonly Companion[] {
+  const layout = new HostLayout(node.dataDirectory, node.project, node.environment);
+  const found: readonly (readonly [Companion["role"], Record<string, YamlValue>])[] = [
+    ...(node.services.length > 0 ? ([["proxy", proxyService(node, layout)]] as const) : []),
+    ...(node.ingress === null ? [] : ([["ingress", ingressService(node, layout)]] as const)),
+    ...(node.redis === null ? [] : ([["redis", redisService(node, node.redis)]] as const)),
+  ];
+  return found.map(([role, config]) => {
+    const hash = sha256(canonicalJson(config));
+    const labels = { ...companionLabels(node, role), [configLabel]: hash };
+    return { role, container: `${composeProject(node.project, node.environment)}_${role}`, config: { ...config, labels }, hash };
+  });
 }
 
 const header = (node: ComposeNode): string =>
@@ -52,7 +75,7 @@ function requirePinned(what: string, image: string): void {
   });
 }
 
-function proxyService(node: ComposeNode, layout: HostLayout): YamlValue {
+function proxyService(node: ComposeNode, layout: HostLayout): Record<string, YamlValue> {
   const ports = node.services.map(({ service, port }) => published(node.bind, port, insidePort[service]));
   const challenge = node.tls.mode === "acme" && node.ingress === null ? [published(node.bind, 80, plainPort)] : [];
   return caddyService(node, "proxy", [...ports, ...challenge], {
@@ -62,7 +85,7 @@ function proxyService(node: ComposeNode, layout: HostLayout): YamlValue {
   });
 }
 
-function ingressService(node: ComposeNode, layout: HostLayout): YamlValue {
+function ingressService(node: ComposeNode, layout: HostLayout): Record<string, YamlValue> {
   const { bind: address, port } = node.ingress ?? { bind: node.bind, port: 80 };
   const ports = [published(address, port, node.tls.mode === "off" ? plainPort : tlsPort)];
   if (node.tls.mode === "acme" && port !== 80) ports.push(published(address, 80, plainPort));
@@ -80,7 +103,7 @@ function caddyService(
   role: "proxy" | "ingress",
   ports: readonly YamlValue[],
   directories: CaddyDirectories,
-): YamlValue {
+): Record<string, YamlValue> {
   return {
     image: node.proxyImage,
     pull_policy: "never",
@@ -102,7 +125,6 @@ function caddyService(
     restart,
     stop_grace_period: "45s",
     logging,
-    labels: companionLabels(node, role),
   };
 }
 
@@ -115,7 +137,7 @@ const published = (address: string, port: number, target: number): YamlValue => 
 });
 
 /** A cache that may be lost at any time: nothing on disk, the least used answers forgotten first, no way in from outside. */
-function redisService(node: ComposeNode, { image, memory }: NonNullable<ComposeNode["redis"]>): YamlValue {
+function redisService(node: ComposeNode, { image, memory }: NonNullable<ComposeNode["redis"]>): Record<string, YamlValue> {
   requirePinned("redis", image);
   const settings = { save: "", appendonly: "no", maxmemory: `${memory}mb`, "maxmemory-policy": "allkeys-lfu" };
   return {
@@ -132,6 +154,5 @@ function redisService(node: ComposeNode, { image, memory }: NonNullable<ComposeN
     healthcheck: { test: ["CMD", "redis-cli", "ping"], interval: "10s", timeout: "3s", retries: 3 },
     restart,
     logging,
-    labels: companionLabels(node, "redis"),
   };
 }

@@ -41,7 +41,7 @@ function contents(node: ComposeNode, layout: HostLayout): string {
 ${[...rows, ...front].join("\n")}
 
 Every service has two places, a and b. A new release starts in the free one and gets no requests; then the traffic moves, and
-the old one stays warm for a while. Requests come in through a proxy (Caddy), which asks every place twice a second whether it
+the old one stays warm for a while. Requests come in through a proxy (Caddy), which asks every place five times a second whether it
 wants any. The answer is in one file for each instance:
 
     gates/<instance>     open: gets requests. paused: warm, gets none. closed: not yet.

@@ -142,8 +142,8 @@ export class ComposeDriver implements TargetDriver {
     await lease.check();
     for (const image of this.#options.companions) await stageImage(this.#commands, image, this.#options.progress, signal);
     const node = composeNode(this.#options.node, await this.#keptOrNew());
-    const changed = await placeNode(this.#commands, node, [], lease);
-    await ensureProxy({ commands: this.#commands, http: this.#http, clock: this.#options.clock }, node, changed, lease);
+    await placeNode(this.#commands, node, [], lease);
+    await ensureProxy({ commands: this.#commands, http: this.#http, clock: this.#options.clock }, node, lease);
   }
 
   async start(instance: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease): Promise<void> {

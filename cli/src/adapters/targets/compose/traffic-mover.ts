@@ -9,7 +9,7 @@ import type { HostHttp } from "./host-http.js";
 import { gateScript, orderArguments, restartScript } from "./orders.js";
 
 const pollMs = ms(100);
-/** Each listener of the proxy asks twice a second; ten seconds are for a host that is overloaded. */
+/** Each listener of the proxy asks five times a second; ten seconds are for a host that is overloaded. */
 const checkedWithin = 10_000;
 
 export interface Movers {
