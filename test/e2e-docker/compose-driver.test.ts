@@ -6,8 +6,11 @@ import { SystemClock } from "../../cli/src/adapters/clock/system-clock.js";
 import { LocalExecutor } from "../../cli/src/adapters/exec/local-executor.js";
 import { NodeHttpClient } from "../../cli/src/adapters/http/node-http-client.js";
 import { fencedStatus } from "../../cli/src/adapters/remote-state/fence.js";
+import { RemoteNodeInspector } from "../../cli/src/adapters/preflight/remote-node-inspector.js";
 import { SshHostConnector } from "../../cli/src/adapters/ssh/host-connector.js";
 import { ComposeDriver } from "../../cli/src/adapters/targets/compose/compose-driver.js";
+import type { NodeLook } from "../../cli/src/adapters/targets/compose/host-preflight.js";
+import { ownershipFilters } from "../../cli/src/domain/compose/labels.js";
 import { composeProject } from "../../cli/src/domain/compose/names.js";
 import type { ServiceSpec } from "../../cli/src/domain/release.js";
 import { ms } from "../../cli/src/domain/units.js";
@@ -117,6 +120,7 @@ class ComposeWorld implements DriverWorld {
       imageOf: () => ({ reference: images.services, archive: null }),
       companions: [{ reference: images.proxy, archive: null }],
       gpus: { of: async () => null, given: async () => [] },
+      look: this.#look(),
     });
   }
 
@@ -139,6 +143,26 @@ class ComposeWorld implements DriverWorld {
       env: { GPUCTL_DEVICE: "cpu", GPUCTL_INDEX_DIMENSION: "4", GPUCTL_INDEX_GENERATION: "contract", ...settings },
       listen: { host: host.address, port: this.port },
     });
+  }
+
+  #look(): NodeLook {
+    const inspector = new RemoteNodeInspector(this.#hosts, new SystemClock());
+    const needs: NodeLook["needs"] = {
+      node: "box",
+      services: [],
+      bind: host.address,
+      allow: null,
+      tls: false,
+      imageBytes: null,
+      modelBytes: null,
+      dataDirectory: "/var/lib/gpuctl",
+      own: ownershipFilters(this.project, "prod"),
+    };
+    return {
+      needs,
+      facts: () => inspector.inspect("box", needs.dataDirectory, never),
+      tryGpu: (probe, signal) => inspector.tryGpu("box", probe, signal),
+    };
   }
 
   brokenSpec(): ServiceSpec {

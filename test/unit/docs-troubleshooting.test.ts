@@ -84,7 +84,8 @@ test("every entry says what it means, what to type, how to check and when to ask
 });
 
 describe("what plan and deploy say", () => {
-  const files = ["adapters/targets/compose/host-preflight.ts", "adapters/targets/process/preflight.ts"];
+  const compose = ["host-preflight.ts", "deliveries.ts"].map((file) => `adapters/targets/compose/${file}`);
+  const files = [...compose, "adapters/targets/process/preflight.ts"];
   const own = entriesOf(ofDeploy).flatMap(({ codes, messages }) =>
     codes.flatMap((code) => messages.map((message) => `${code}: ${normal(message)}`)),
   );
@@ -93,12 +94,12 @@ describe("what plan and deploy say", () => {
     const written = files.flatMap((file) => findingsWritten(source(file)));
     expect(written.length).toBeGreaterThan(8);
     expect(written.filter((one) => !own.includes(one))).toEqual([]);
-    const thrown = [...source(files[1] ?? "").matchAll(/(?:asBlocker|return blocker)\("([a-z-]+)"/g)].map(
+    const thrown = [...source(files[2] ?? "").matchAll(/(?:asBlocker|return blocker)\("([a-z-]+)"/g)].map(
       (match) => match[1] ?? "",
     );
     expect(thrown.sort()).toEqual(["code-missing", "model-missing", "python-missing", "state-not-writable"]);
     // Their words are those of the error that is caught.
-    const words = [source(files[1] ?? ""), source("adapters/targets/process/staging.ts")].join("\n");
+    const words = [source(files[2] ?? ""), source("adapters/targets/process/staging.ts")].join("\n");
     const others = own.filter((one) => !written.includes(one));
     expect(others.map((one) => one.split(": ")[0])).toEqual([
       "state-not-writable",

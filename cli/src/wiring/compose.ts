@@ -2,6 +2,7 @@
 import { HostLayout } from "../domain/compose/layout.js";
 import { nodeSettings, nodesOf, requireOneIndex, type ComposeSettings } from "../domain/compose/node-settings.js";
 import type { EnvironmentConfig, ServiceConfig } from "../domain/config/resolved.js";
+import type { NodeLook } from "../adapters/targets/compose/host-preflight.js";
 import { ConfigInvalid } from "../domain/errors.js";
 import { nodeNeeds } from "../domain/preflight/needs-of.js";
 import type { Clock, Context, HostConnector, NodeTarget } from "../ports.js";
@@ -61,13 +62,20 @@ async function hostParts(config: EnvironmentConfig, settings: ComposeSettings, h
     const sudo = host === "local" ? process.getuid?.() !== 0 : user !== undefined && user !== "root";
     const connect = (signal: AbortSignal) => hosts.connect(node, signal);
     const inspect = () => inspector.inspect(node, needs.dataDirectory, new AbortController().signal);
+    const devices = new NodeDevices({ needs, inspect });
+    const look: NodeLook = {
+      needs,
+      facts: () => devices.facts(),
+      tryGpu: (probe, signal) => inspector.tryGpu(node, probe, signal),
+    };
     return {
       node,
       sudo,
       connect,
       // What undoes a deploy writes too: Ctrl-C must not end that.
       state: new HostState({ name: node, root, connect, sudo }),
-      devices: new NodeDevices({ needs, inspect }),
+      devices,
+      look,
     };
   });
 }
@@ -106,7 +114,7 @@ async function codeAndDriver(parts: {
       return wanted.includes(true);
     },
   });
-  const targets = nodes.map(({ node, state, devices, connect, sudo }): NodeTarget => {
+  const targets = nodes.map(({ node, state, devices, look, connect, sudo }): NodeTarget => {
     const driver = new ComposeDriver({
       connect,
       sudo,
@@ -119,6 +127,7 @@ async function codeAndDriver(parts: {
       imageOf: (spec) => ({ reference: spec.code.file, archive: null }),
       companions: companions.map((reference) => ({ reference, archive: null })),
       gpus: devices,
+      look,
     });
     return { node, driver };
   });

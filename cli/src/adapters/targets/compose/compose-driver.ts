@@ -9,7 +9,7 @@ import { upstreamOf } from "../../../domain/compose/proxy-route.js";
 import { closeSteps, openSteps } from "../../../domain/compose/traffic.js";
 import { fingerprintOf } from "../../../domain/fingerprint.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
-import { modelsOf, type ServiceSpec } from "../../../domain/release.js";
+import type { ServiceSpec } from "../../../domain/release.js";
 import type { DeviceMemory } from "../../../domain/strategy.js";
 import { mib, ms, type Milliseconds } from "../../../domain/units.js";
 import type {
@@ -33,7 +33,7 @@ import { HostCommands, type HostCommandsOptions } from "./host-commands.js";
 import { hostMemory, memoryOf, type GivenGpu } from "./host-memory.js";
 import { HostHttp } from "./host-http.js";
 import { keptFileOf, placeNode } from "./host-place.js";
-import { hostPreflight } from "./host-preflight.js";
+import { hostPreflight, type NodeLook } from "./host-preflight.js";
 import { hasImage, stageImage, type ImageSource } from "./images.js";
 import { instanceOrders, type InstanceOrders } from "./instance-orders.js";
 import { hasModels, stageVolumes } from "./model-volumes.js";
@@ -60,6 +60,8 @@ export interface ComposeDriverOptions extends Pick<HostCommandsOptions, "connect
   companions: readonly ImageSource[];
   /** The GPUs that services are given on this node. */
   gpus: NodeGpus;
+  /** How a preflight sees the node. */
+  look: NodeLook;
 }
 
 /** Which GPUs of a node services are given. Asked when it matters: a node that computes on its CPU is never looked at for them. */
@@ -101,11 +103,9 @@ export class ComposeDriver implements TargetDriver {
 
   async preflight(specs: readonly ServiceSpec[], signal: AbortSignal): Promise<readonly Finding[]> {
     signal.throwIfAborted();
-    const { imageOf, models } = this.#options;
-    const canSend = async (spec: ServiceSpec): Promise<boolean> =>
-      !(await Promise.all(modelsOf(spec).map((ref) => models.find(ref)))).includes(null);
-    const node = composeNode(this.#options.node, nothingKept);
-    return hostPreflight({ commands: this.#commands, node, imageOf, canSend, view: () => this.#view() }, specs);
+    const { imageOf, companions, models, gpus, look } = this.#options;
+    const here = { view: () => this.#view(), kept: () => this.#kept(), gpuOf: (spec: ServiceSpec) => gpus.of(spec) };
+    return hostPreflight({ commands: this.#commands, imageOf, companions, models, look, ...here }, specs, signal);
   }
 
   async stage(spec: ServiceSpec, part: "code" | "models", signal: AbortSignal): Promise<string> {

@@ -62,6 +62,14 @@ const reasons: readonly Reason[] = [
   },
   notInstalled,
   {
+    pattern: /dial tcp|connection refused|no such host|i\/o timeout|TLS handshake timeout|Client\.Timeout exceeded/i,
+    kind: "refused",
+    next: (node) => [
+      `curl -I https://REGISTRY/v2/   # on ${node}: the registry of the image must answer`,
+      "then run the command again",
+    ],
+  },
+  {
     pattern: /no space left on device/i,
     kind: "failed",
     next: (node, root) => [`df -h /var/lib/docker ${root}   # on ${node}`, "gpuctl prune", `docker system df   # on ${node}`],

@@ -1,30 +1,64 @@
-import type { ComposeNode } from "../../../domain/compose/node.js";
+import type { DoctorFinding } from "../../../domain/doctor/finding.js";
+import type { NodeFacts } from "../../../domain/preflight/facts.js";
+import { judgeGpuContainer, type GpuContainerProbe } from "../../../domain/preflight/gpu-container.js";
+import { judgeNode } from "../../../domain/preflight/judge.js";
+import { settleDevices, wantsGpu, type NodeNeeds, type ServiceNeeds } from "../../../domain/preflight/needs.js";
 import type { ServiceSpec } from "../../../domain/release.js";
 import type { Finding } from "../../../ports.js";
+import type { NodeInspector } from "../../../ports/node-inspector.js";
+import { deliveriesOf, type DeliveryParts } from "./deliveries.js";
 import { lastLines } from "./docker-errors.js";
 import type { HostCommands } from "./host-commands.js";
-import { hasImage, type ImageSource } from "./images.js";
-import { hasModels } from "./model-volumes.js";
+import { hasImage } from "./images.js";
+import { instancesOf, type KeptNode } from "./node-plan.js";
 import type { HostView } from "./observation.js";
-import { proxyOf } from "./observation.js";
 
-export interface PreflightParts {
-  commands: HostCommands;
-  node: ComposeNode;
-  imageOf: (spec: ServiceSpec) => ImageSource;
-  /** Whether this machine has the model files of a spec. */
-  canSend: (spec: ServiceSpec) => Promise<boolean>;
-  view(): Promise<HostView>;
+/** How a node is looked at as `gpuctl doctor` does. */
+export interface NodeLook {
+  /** What the environment wants of the node. */
+  needs: NodeNeeds;
+  /** What was found there, looked at once for all who ask. */
+  facts(): Promise<NodeFacts>;
+  /** Starts a container with the GPU for a moment. */
+  tryGpu(probe: Omit<GpuContainerProbe, "name" | "look">, signal: AbortSignal): ReturnType<NodeInspector["tryGpu"]>;
 }
 
-/** What stands in the way of running these specs on a host; what a deploy would fetch or send is no obstacle. */
-export async function hostPreflight(parts: PreflightParts, specs: readonly ServiceSpec[]): Promise<readonly Finding[]> {
-  const view = await parts.view();
-  if (view.silent !== null) return [engineSilent(parts.commands.node, view.silent)];
-  const findings = [await compose(parts.commands), await state(parts.commands)];
-  for (const spec of specs)
-    findings.push(await image(parts, spec), ...(await models(parts, spec)), await port(parts, spec, view));
-  return findings;
+export interface PreflightParts extends DeliveryParts {
+  look: NodeLook;
+  /** CDI name of the GPU that a service would be given; null for a CPU. */
+  gpuOf(spec: ServiceSpec): Promise<string | null>;
+  view(): Promise<HostView>;
+  /** What is to run on the host now. */
+  kept(): Promise<KeptNode>;
+}
+
+/**
+ * What stands in the way of starting these specs on a host: everything that `gpuctl doctor` says of it, whether a container with the
+ * GPU starts now, and what is still to be delivered. Where nothing is started the GPU is not looked at: a switch back to what runs
+ * anyway must stay possible, and quick.
+ */
+export async function hostPreflight(
+  parts: PreflightParts,
+  specs: readonly ServiceSpec[],
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const { commands, look } = parts;
+  if (specs.length === 0) return lightly(parts);
+  const facts = await look.facts();
+  const reachable = facts.docker.state === "reachable";
+  const deliveries = reachable ? await deliveriesOf(parts, specs, facts) : { imageBytes: 0, modelBytes: 0, findings: [] };
+  const { imageBytes, modelBytes } = deliveries;
+  const needs: NodeNeeds = { ...look.needs, services: specs.map((spec) => needsOf(look.needs, spec)), imageBytes, modelBytes };
+  const judged = [...judgeNode(facts, needs), ...(reachable ? await tryGpus(parts, specs, facts, signal) : [])];
+  const lost = reachable ? await gpusLost(parts, specs, facts, judged) : [];
+  const unwritable = judged.some(({ code }) => code === "data-not-writable");
+  const own = [...lost, ...deliveries.findings, ...(unwritable ? [] : [await state(commands)])];
+  return [...judged.map((finding) => onNode(commands.node, finding)), ...own];
+}
+
+async function lightly(parts: PreflightParts): Promise<readonly Finding[]> {
+  const { silent } = await parts.view();
+  return silent === null ? [await state(parts.commands)] : [engineSilent(parts.commands.node, silent)];
 }
 
 const engineSilent = (node: string, said: string): Finding => ({
@@ -35,17 +69,93 @@ const engineSilent = (node: string, said: string): Finding => ({
   nextSteps: [`systemctl status docker   # on ${node}`, "gpuctl doctor"],
 });
 
-async function compose(commands: HostCommands): Promise<Finding> {
-  const { code, stdout, stderr } = await commands.attempt({ argv: ["docker", "compose", "version", "--short"] });
-  if (code === 0) return { level: "ok", code: "compose-present", what: `Docker Compose ${stdout.trim()} is on ${commands.node}` };
+/** Doctor's finding in a report of several nodes. */
+function onNode(node: string, { level, code, what, because, nextSteps }: DoctorFinding): Finding {
+  const why = because === undefined ? {} : { because: `${node}: ${because}` };
   return {
-    level: "blocker",
-    code: "compose-missing",
-    what: `Docker Compose is not on ${commands.node}`,
-    because: lastLines(stderr) || `exit status ${code ?? "unknown"}`,
-    nextSteps: [`apt-get install docker-compose-plugin   # on ${commands.node}`],
+    level,
+    code,
+    what: `${node}: ${what}`,
+    ...why,
+    ...(nextSteps && { nextSteps: nextSteps.map((step) => here(node, step)) }),
   };
 }
+
+/** What is typed on the host says so. */
+const here = (node: string, step: string): string => (/^gpuctl |gpuctl\.yaml/.test(step) ? step : `${step}   # on ${node}`);
+
+/** What a spec wants: a release that is rolled back to may want another device than gpuctl.yaml says today. */
+function needsOf({ services }: NodeNeeds, { service, device, listen, secrets }: ServiceSpec): ServiceNeeds {
+  const configured = services.find(({ name }) => name === service);
+  if (configured !== undefined) return { ...configured, device };
+  return { name: service, port: listen.port, device, gpu: null, vramMiB: null, keys: "API_KEYS" in secrets };
+}
+
+/**
+ * Starts a container for each GPU that services would be given, with an image that is there: the one that is deployed, or the one that
+ * runs. Whether a service requires its GPU does not matter: with a device that cannot be given its container does not start at all.
+ */
+async function tryGpus(
+  parts: PreflightParts,
+  specs: readonly ServiceSpec[],
+  facts: NodeFacts,
+  signal: AbortSignal,
+): Promise<readonly DoctorFinding[]> {
+  const { commands, look, imageOf } = parts;
+  if (facts.docker.state !== "reachable") return [];
+  const { as } = facts.docker;
+  const findings: DoctorFinding[] = [];
+  const tried = new Set<string>();
+  for (const spec of specs) {
+    const device = await parts.gpuOf(spec);
+    if (device === null || tried.has(device)) continue;
+    tried.add(device);
+    const image = await firstPresent(commands, [imageOf(spec).reference, ...(await runningImages(parts))]);
+    if (image === null) continue;
+    const gpu = needsOf(look.needs, spec).gpu;
+    const { probe, result } = await look.tryGpu({ image, gpu, device, as }, signal);
+    findings.push(judgeGpuContainer(probe, result, facts));
+  }
+  return findings;
+}
+
+async function runningImages(parts: PreflightParts): Promise<readonly string[]> {
+  return [...new Set(instancesOf(await parts.kept()).map(({ image }) => image))];
+}
+
+async function firstPresent(commands: HostCommands, references: readonly string[]): Promise<string | null> {
+  for (const reference of references) if (await hasImage(commands, reference)) return reference;
+  return null;
+}
+
+/** Services that may run on a CPU and are on a GPU: their successor must not go to the CPU because the driver is half upgraded. */
+async function gpusLost(
+  parts: PreflightParts,
+  specs: readonly ServiceSpec[],
+  facts: NodeFacts,
+  judged: readonly DoctorFinding[],
+): Promise<readonly Finding[]> {
+  const { commands, look } = parts;
+  if (judged.some(({ group, level }) => group === "GPU" && level === "blocker")) return [];
+  const running = instancesOf(await parts.kept());
+  const trouble = judged.find(({ group, level }) => group === "GPU" && level === "warning");
+  const findings: Finding[] = [];
+  for (const spec of specs) {
+    const { service } = spec;
+    const wants = settleDevices({ ...look.needs, services: [needsOf(look.needs, spec)] }, facts).services.some(wantsGpu);
+    const onGpu = running.some((instance) => instance.service === service && instance.gpu !== null);
+    if (wants && onGpu && (await parts.gpuOf(spec)) === null) findings.push(gpuLost(commands.node, service, trouble));
+  }
+  return findings;
+}
+
+const gpuLost = (node: string, service: string, trouble: DoctorFinding | undefined): Finding => ({
+  level: "blocker",
+  code: "gpu-lost",
+  what: `${service} runs on a GPU of ${node}, and its successor could not`,
+  because: trouble === undefined ? "no GPU can be given to a container now" : `${trouble.what}: ${trouble.because ?? ""}`,
+  nextSteps: [...(trouble?.nextSteps ?? []).map((step) => here(node, step)), "or in gpuctl.yaml, for the service: device: cpu"],
+});
 
 /** Arguments: DIRECTORY. Makes nothing: the nearest directory that exists says it. */
 const writable = `d=$1; while [ ! -e "$d" ]; do d=$(dirname "$d"); done
@@ -61,47 +171,5 @@ async function state(commands: HostCommands): Promise<Finding> {
     what: `${what} cannot be written`,
     because: lastLines(stderr),
     nextSteps: [`log in as root on ${commands.node}`, "gpuctl doctor"],
-  };
-}
-
-async function image({ commands, imageOf }: PreflightParts, spec: ServiceSpec): Promise<Finding> {
-  const { reference, archive } = imageOf(spec);
-  if (await hasImage(commands, reference))
-    return { level: "ok", code: "code-present", what: `${reference} is on ${commands.node}` };
-  const how = archive === null ? "pulled from its registry" : "sent from here";
-  return { level: "ok", code: "code-deliverable", what: `${reference} will be ${how} to ${commands.node}` };
-}
-
-async function models({ commands, canSend }: PreflightParts, spec: ServiceSpec): Promise<readonly Finding[]> {
-  if (spec.model === null) return [];
-  const { name } = spec.model;
-  if (await hasModels(commands, spec)) return [{ level: "ok", code: "model-present", what: `${name} is on ${commands.node}` }];
-  if (await canSend(spec)) return [{ level: "ok", code: "model-deliverable", what: `${name} will be sent to ${commands.node}` }];
-  return [
-    {
-      level: "blocker",
-      code: "model-missing",
-      what: `the model ${name} is neither on ${commands.node} nor here`,
-      nextSteps: ["gpuctl models fetch"],
-    },
-  ];
-}
-
-/** Arguments: PORT in hex as /proc/net/tcp has it. Ends with 0 when somebody listens there. */
-const listening = `cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port=":$1" '$4 == "0A" && substr($2, length($2) - 4) == port { found = 1 } END { exit !found }'`;
-
-async function port({ commands, node }: PreflightParts, { service }: ServiceSpec, view: HostView): Promise<Finding> {
-  const number = node.services.find((each) => each.service === service)?.port ?? 0;
-  const what = `port ${number} of ${service} on ${commands.node}`;
-  if (proxyOf(view)?.state === "running") return { level: "ok", code: "port-ours", what: `${what} is held by this environment` };
-  const hex = number.toString(16).toUpperCase().padStart(4, "0");
-  const { code } = await commands.attempt({ argv: ["sh", "-c", listening, "gpuctl", hex] });
-  if (code !== 0) return { level: "ok", code: "port-free", what: `${what} is free` };
-  return {
-    level: "blocker",
-    code: "port-taken",
-    what: `${what} is taken`,
-    because: "another process listens there",
-    nextSteps: [`ss -ltnp 'sport = :${number}'   # on ${commands.node}`, "or give the service another port in gpuctl.yaml"],
   };
 }

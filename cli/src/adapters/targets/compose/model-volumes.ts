@@ -42,8 +42,14 @@ export interface ModelDelivery {
 
 /** Whether every model of a spec lies on the host, complete, and looks as it did when it was hashed there. */
 export async function hasModels(commands: HostCommands, spec: ServiceSpec): Promise<boolean> {
-  for (const ref of modelsOf(spec)) if ((await lookAt(commands, ref)).state !== "whole") return false;
-  return true;
+  return (await missingModels(commands, spec)).length === 0;
+}
+
+/** Models of a spec that are not on the host, or not as they were when they were hashed there. */
+export async function missingModels(commands: HostCommands, spec: ServiceSpec): Promise<readonly ModelRef[]> {
+  const missing: ModelRef[] = [];
+  for (const ref of modelsOf(spec)) if ((await lookAt(commands, ref)).state !== "whole") missing.push(ref);
+  return missing;
 }
 
 /** Makes the models of a spec present, each in a volume of its own, with every file hashed on the host. Says what it found. */

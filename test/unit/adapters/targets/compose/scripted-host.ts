@@ -1,6 +1,6 @@
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { LocalExecutor } from "../../../../../cli/src/adapters/exec/local-executor.js";
 import { SshHostConnector } from "../../../../../cli/src/adapters/ssh/host-connector.js";
 import { HostCommands } from "../../../../../cli/src/adapters/targets/compose/host-commands.js";
@@ -93,6 +93,13 @@ case $2 in *%u*) echo "$(stat -c %a "$p") $(awk -v p="$p" '$2 == p { o = $1 } EN
   text(path: string): string | null {
     const file = join(this.root, path);
     return existsSync(file) ? readFileSync(file, "utf8") : null;
+  }
+
+  /** Writes a file of the host, outside of the environment's directory. */
+  file(path: string, text: string): void {
+    const file = join(this.directory, path);
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, text);
   }
 
   async dispose(): Promise<void> {

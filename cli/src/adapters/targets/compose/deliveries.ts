@@ -1,0 +1,86 @@
+import type { NodeFacts } from "../../../domain/preflight/facts.js";
+import type { Load } from "../../../domain/preflight/needs-of.js";
+import type { ModelRef, ServiceSpec } from "../../../domain/release.js";
+import type { Finding, ModelStore } from "../../../ports.js";
+import type { HostCommands } from "./host-commands.js";
+import { imageRoom } from "./image-room.js";
+import { hasImage, type ImageSource } from "./images.js";
+import { missingModels } from "./model-volumes.js";
+
+export interface DeliveryParts {
+  commands: HostCommands;
+  models: Pick<ModelStore, "find">;
+  imageOf: (spec: ServiceSpec) => ImageSource;
+  companions: readonly ImageSource[];
+}
+
+/** What is still to be brought to a host, and the room that it needs there. */
+export interface Deliveries extends Load {
+  findings: readonly Finding[];
+}
+
+/** What specs need that a host does not have yet. What a deploy would fetch or send is no obstacle, but for its room. */
+export async function deliveriesOf(
+  parts: DeliveryParts,
+  specs: readonly ServiceSpec[],
+  { system }: NodeFacts,
+): Promise<Deliveries> {
+  const machine = system.seen ? system.value.architecture : "";
+  const [images, models] = [await imagesOf(parts, specs, machine), await modelsFor(parts, specs)];
+  return { imageBytes: images.bytes, modelBytes: models.bytes, findings: [...images.findings, ...models.findings] };
+}
+
+interface Part {
+  bytes: number | null;
+  findings: readonly Finding[];
+}
+
+/** The services' images and those of what stands beside them, each once. */
+async function imagesOf(parts: DeliveryParts, specs: readonly ServiceSpec[], machine: string): Promise<Part> {
+  const { commands, imageOf, companions } = parts;
+  const wanted = new Map([...specs.map(imageOf), ...companions].map((image) => [image.reference, image]));
+  const sizes: (number | null)[] = [];
+  const findings: Finding[] = [];
+  for (const image of wanted.values()) {
+    const { reference, archive } = image;
+    if (await hasImage(commands, reference)) {
+      findings.push({ level: "ok", code: "code-present", what: `${reference} is on ${commands.node}` });
+      continue;
+    }
+    sizes.push(await imageRoom(commands, image, machine));
+    const how = archive === null ? "pulled from its registry" : "sent from here";
+    findings.push({ level: "ok", code: "code-deliverable", what: `${reference} will be ${how} to ${commands.node}` });
+  }
+  return { bytes: sumOf(sizes), findings };
+}
+
+/** Models that are on the host whole, that are sent from here, and that nobody has. */
+async function modelsFor({ commands, models }: DeliveryParts, specs: readonly ServiceSpec[]): Promise<Part> {
+  const missing = new Map<string, ModelRef>();
+  const findings: Finding[] = [];
+  for (const spec of specs) {
+    const lacks = await missingModels(commands, spec);
+    if (spec.model !== null && lacks.length === 0)
+      findings.push({ level: "ok", code: "model-present", what: `${spec.model.name} is on ${commands.node}` });
+    for (const ref of lacks) missing.set(ref.manifest, ref);
+  }
+  let bytes = 0;
+  for (const ref of missing.values()) {
+    const stored = await models.find(ref);
+    bytes += stored?.bytes ?? 0;
+    const what = `${ref.name} will be sent to ${commands.node}`;
+    findings.push(stored === null ? modelMissing(ref, commands.node) : { level: "ok", code: "model-deliverable", what });
+  }
+  return { bytes, findings };
+}
+
+const modelMissing = ({ name }: ModelRef, node: string): Finding => ({
+  level: "blocker",
+  code: "model-missing",
+  what: `the model ${name} is neither on ${node} nor here`,
+  nextSteps: ["gpuctl models fetch"],
+});
+
+/** Nobody knows the sum of which one part is not known. */
+const sumOf = (sizes: readonly (number | null)[]): number | null =>
+  sizes.reduce((sum, size) => (sum === null || size === null ? null : sum + size), 0);

@@ -1,0 +1,169 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { hostPreflight, type PreflightParts } from "../../../../../cli/src/adapters/targets/compose/host-preflight.js";
+import { readHostView } from "../../../../../cli/src/adapters/targets/compose/observation.js";
+import type { GpuContainerProbe, GpuContainerResult } from "../../../../../cli/src/domain/preflight/gpu-container.js";
+import type { ServiceSpec } from "../../../../../cli/src/domain/release.js";
+import { mib } from "../../../../../cli/src/domain/units.js";
+import { specFor } from "../../../../support/records.js";
+import { bgeM3, instance, serviceImage } from "../../../compose/nodes.js";
+import { df } from "../../../preflight/cases.js";
+import { factsOf, needs, type Changes } from "../../../preflight/captures.js";
+import { ScriptedHost, type Reply } from "./scripted-host.js";
+
+const never = new AbortController().signal;
+const t4 = "GPU-5a1c3d0e-7b52-4f0a-9c1e-0d6a1f2b3c4d";
+const running = `registry.example/services@sha256:${"9".repeat(64)}`;
+const here = "docker 0 ok\n";
+
+let host: ScriptedHost;
+let tried: Omit<GpuContainerProbe, "name" | "look">[];
+beforeEach(() => {
+  host = new ScriptedHost();
+  tried = [];
+});
+afterEach(() => host.dispose());
+
+const spec = (device: ServiceSpec["device"] = { prefer: "cuda", require: "cuda", proof: "vram" }): ServiceSpec =>
+  specFor({ service: "reranker", device, listen: { host: "10.0.0.5", port: 8002 } });
+
+interface Around {
+  changes?: Changes;
+  capture?: "t4-ubuntu" | "after-upgrade";
+  view?: string;
+  result?: GpuContainerResult;
+  gpu?: string | null;
+  /** An instance that runs, and its GPU. */
+  now?: string | null;
+  parts?: Partial<PreflightParts>;
+}
+
+async function preflight(specs: readonly ServiceSpec[], around: Around = {}): Promise<readonly string[]> {
+  const { gpu = `nvidia.com/gpu=${t4}`, result = { code: 0, stdout: `GPU 0: Tesla T4 (UUID: ${t4})\n`, stderr: "" } } = around;
+  const kept = { ...instance("reranker", "a"), image: running, gpu: around.now ?? null };
+  const services =
+    around.now === undefined ? [] : [{ service: "reranker", port: 8002, cpuFallback: false, instances: [kept] } as const];
+  const parts: PreflightParts = {
+    commands: host.commands,
+    models: { find: async () => null },
+    imageOf: () => ({ reference: serviceImage, archive: null }),
+    companions: [],
+    gpuOf: async () => gpu,
+    view: async () => readHostView(around.view ?? here),
+    kept: async () => ({ hostMemory: mib(0), services }),
+    look: {
+      needs,
+      facts: async () => factsOf(around.capture ?? "t4-ubuntu", around.changes),
+      tryGpu: async (probe) => {
+        tried.push(probe);
+        return { probe: { ...probe, name: "p", look: "nvidia-smi" }, result };
+      },
+    },
+    ...around.parts,
+  };
+  const found = await hostPreflight(parts, specs, never);
+  return found.filter(({ level }) => level !== "ok").map(({ level, code, what }) => `${level} ${code}: ${what}`);
+}
+
+const missing = (reference: string): Reply => ({
+  to: `image\\ inspect*${reference}`,
+  stderr: "Error response from daemon: No such image: x\n",
+  code: 1,
+});
+const manifest = (bytes: number): Reply => ({
+  to: "manifest\\ inspect*",
+  stdout: JSON.stringify({ layers: [{ digest: `sha256:${"1".repeat(64)}`, size: bytes }] }),
+});
+
+describe("what a deploy looks at on a host", () => {
+  it("finds nothing wrong with a good one, and starts a container with the GPU that the service gets", async () => {
+    expect(await preflight([spec()])).toEqual([]);
+    expect(tried).toEqual([{ image: serviceImage, gpu: t4, device: `nvidia.com/gpu=${t4}`, as: "user" }]);
+  });
+
+  it("says what doctor says, once, with the node's name", async () => {
+    const found = await preflight([spec()], { capture: "after-upgrade" });
+    expect(found).toContain("blocker driver-mismatch: gpu-1: the NVIDIA driver was upgraded and the machine not restarted");
+    expect(new Set(found).size).toBe(found.length);
+  });
+
+  it("tries the GPU with the image that runs when the new one is not there yet", async () => {
+    host.replies([missing(serviceImage), manifest(1e6)]);
+    const refused = { code: 125, stdout: "", stderr: "docker: Error response from daemon: something new" };
+    const found = await preflight([spec()], { now: `nvidia.com/gpu=${t4}`, result: refused });
+    expect(tried.map(({ image }) => image)).toEqual([running]);
+    expect(found).toEqual([expect.stringContaining("blocker gpu-container-failed: gpu-1: ")]);
+  });
+
+  it("refuses a GPU that cannot be given also where the service would take a CPU: its container would not start", async () => {
+    const refused = { code: 125, stdout: "", stderr: "docker: Error response from daemon: something new" };
+    const found = await preflight([spec({ prefer: "cuda", require: null, proof: "self" })], { result: refused });
+    expect(found).toEqual([expect.stringContaining("blocker gpu-container-failed")]);
+  });
+
+  it("does not let a service fall from its GPU to the CPU", async () => {
+    const wish = spec({ prefer: "auto", require: null, proof: "self" });
+    const found = await preflight([wish], { capture: "after-upgrade", gpu: null, now: `nvidia.com/gpu=${t4}` });
+    expect(found).toContain("blocker gpu-lost: reranker runs on a GPU of gpu-1, and its successor could not");
+    const first = await preflight([wish], { capture: "after-upgrade", gpu: null });
+    expect(first.filter((each) => each.startsWith("blocker"))).toEqual([]);
+  });
+
+  it("asks for no GPU where a release that computes on the CPU is put back", async () => {
+    const found = await preflight([spec({ prefer: "cpu", require: null, proof: "self" })], {
+      capture: "after-upgrade",
+      gpu: null,
+    });
+    expect(found.filter((each) => each.startsWith("blocker"))).toEqual([]);
+    expect(tried).toEqual([]);
+  });
+
+  it("looks only at Docker and the directory where nothing is started", async () => {
+    const facts = async (): Promise<never> => Promise.reject(new Error("nobody asked for this"));
+    const parts = { look: { needs, facts, tryGpu: facts } };
+    expect(await preflight([], { parts })).toEqual([]);
+    const silent = "docker 1 Cannot connect to the Docker daemon\n";
+    expect(await preflight([], { parts, view: silent })).toEqual(["blocker docker-silent: Docker on gpu-1 does not answer"]);
+  });
+});
+
+describe("room for what is brought", () => {
+  const free = (kibibytes: number): Changes => ({
+    "docker-disk": [0, `/var/lib/docker\n${df(kibibytes).replaceAll("nvme0n1p2", "sdb1")}`],
+  });
+
+  it("is three times what the registry sends, and the models, and a fifth", async () => {
+    host.replies([missing(serviceImage), manifest(1e9), { to: "volume\\ inspect*", code: 1 }]);
+    const model = { ref: bgeM3, bytes: 0.5e9 } as never;
+    const parts = { models: { find: async () => model } };
+    const wish = { ...spec(), model: bgeM3 };
+    // 3 * 1.0 + 0.5 GB and a fifth are 4.2 GB: 4,101,562.5 KiB.
+    expect(await preflight([wish], { parts, changes: free(4_101_563) })).toEqual([]);
+    const found = await preflight([wish], { parts, changes: free(4_101_562) });
+    expect(found).toEqual(["blocker disk-full: gpu-1: /var/lib/docker: 4.2 GB free for images and models"]);
+  });
+
+  it("leaves out the layers that the host has", async () => {
+    const layer = "5".repeat(64);
+    host.replies([
+      missing(serviceImage),
+      manifest(1e9),
+      { to: "info*DockerRootDir*", stdout: `${host.directory}/docker\n` },
+      { to: "image\\ ls*", stdout: "sha256:aa\n" },
+      { to: "image\\ inspect*RootFS*", stdout: `sha256:${layer} \n` },
+    ]);
+    host.file(`docker/image/overlay2/distribution/diffid-by-digest/sha256/${"1".repeat(64)}`, `sha256:${layer}`);
+    expect(await preflight([spec()], { changes: free(100_000) })).toEqual([]);
+  });
+
+  it("is not known where the registry does not say, which is no refusal", async () => {
+    host.replies([missing(serviceImage), { to: "manifest\\ inspect*", code: 1, stderr: "no such host" }]);
+    const found = await preflight([spec()], { changes: free(9e6) });
+    expect(found).toEqual(["warning disk-low: gpu-1: /var/lib/docker: 9.2 GB free for images and models"]);
+  });
+
+  it("a model that nobody has stops the deploy", async () => {
+    host.replies([{ to: "volume\\ inspect*", code: 1 }]);
+    const found = await preflight([{ ...spec(), model: bgeM3 }]);
+    expect(found).toEqual([`blocker model-missing: the model ${bgeM3.name} is neither on gpu-1 nor here`]);
+  });
+});
