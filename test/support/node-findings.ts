@@ -1,4 +1,5 @@
 /** Every finding that `gpuctl doctor --environment NAME` can print of a node, from variations of what its script, its engine and ssh say. */
+import { LocalExecutor } from "../../cli/src/adapters/exec/local-executor.js";
 import { cannotConnect, connectionLost, noShell } from "../../cli/src/adapters/ssh/unreachable.js";
 import { settingsOf } from "../../cli/src/adapters/ssh/host-settings.js";
 import { inspectNodes } from "../../cli/src/app/doctor-nodes.js";
@@ -7,6 +8,7 @@ import type { DoctorFinding } from "../../cli/src/domain/doctor/finding.js";
 import { TargetUnreachable } from "../../cli/src/domain/errors.js";
 import type { GpuContainerProbe, GpuContainerResult } from "../../cli/src/domain/preflight/gpu-container.js";
 import { ms } from "../../cli/src/domain/units.js";
+import type { Executor } from "../../cli/src/ports.js";
 import type { NodeInspector } from "../../cli/src/ports/node-inspector.js";
 import { needs as wanted, factsOf, type Capture, type Changes } from "../unit/preflight/captures.js";
 import { cases, container, cuda, df, info, judged, spec, want, type Case } from "../unit/preflight/cases.js";
@@ -130,27 +132,36 @@ async function findingsOfContainer(
 
 const address = { node: "gpu-1", user: "root", host: "10.0.0.5", alias: "10.0.0.5", port: 22 };
 
-/** What ssh throws when a node cannot be asked, made by its own functions. */
-async function failuresOfSsh(): Promise<readonly TargetUnreachable[]> {
-  const unreadable = settingsOf(
+/** The error with which an attempt ends. Throws when it succeeds. */
+async function failureOf(attempt: Promise<unknown>): Promise<TargetUnreachable> {
+  const error: unknown = await attempt.then(
+    () => null,
+    (thrown: unknown) => thrown,
+  );
+  if (error instanceof TargetUnreachable) return error;
+  throw new Error("it was to fail as unreachable", { cause: error });
+}
+
+/** Asks for the settings of a node where `ssh -G` ends with a status; 127 where there is no ssh. */
+function settings(code: number, configFile: string): Promise<unknown> {
+  const executor = { run: async () => ({ code, signal: null, stdout: "", stderr: "" }) } as unknown as Executor;
+  return settingsOf(
     { name: "gpu-1", host: "10.0.0.5" },
     { client: "node-ssh", knownHosts: null, connectTimeout: ms(1000), acceptNew: false },
-    {
-      env: {},
-      executor: { run: async () => ({ code: 255, signal: null, stdout: "", stderr: "no" }) },
-      projectFile: "/p/gpuctl.yaml",
-      configFiles: [],
-    },
+    { env: {}, executor, projectFile: "/p/gpuctl.yaml", configFiles: [configFile] },
     signal,
-  ).then(
-    () => [],
-    (error: unknown) => (error instanceof TargetUnreachable ? [error] : []),
   );
+}
+
+/** What is thrown when a node cannot be asked, made by what throws it. */
+async function failures(): Promise<readonly TargetUnreachable[]> {
   return [
     cannotConnect(address, "there is no route to it"),
     connectionLost(address, "sh ran", null),
     noShell(address, "This account is not available."),
-    ...(await unreadable),
+    await failureOf(settings(255, "/nowhere/config")),
+    await failureOf(settings(127, process.execPath)),
+    await failureOf(new LocalExecutor({}).run({ argv: ["/nowhere/sh"] }, { deadline: ms(5000) })),
   ];
 }
 
@@ -174,12 +185,12 @@ const whole: readonly Capture[] = [
 
 /** Everything doctor can say about a node. */
 export async function findingsOfNodes(): Promise<DoctorFinding[]> {
-  const failures = await failuresOfSsh();
+  const thrown = await failures();
   return [
     ...whole.flatMap((capture) => bothWays(["ok", capture, {}], "")),
     ...Object.entries(cases).flatMap(([code, one]) => bothWays(one, code)),
     ...more.flatMap((one) => bothWays(one, "")),
     ...(await Promise.all(endings.map(([result, look]) => findingsOfContainer(result, look ?? "nvidia-smi")))).flat(),
-    ...(await Promise.all(failures.map(findingsOfFailure))).flat(),
+    ...(await Promise.all(thrown.map(findingsOfFailure))).flat(),
   ];
 }
