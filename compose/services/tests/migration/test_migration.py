@@ -21,6 +21,7 @@ def test_a_file_is_taken_over_and_given_back(world: World) -> None:
     assert world.found("text 17")[0] == "doc-17"
     assert world.found("x", result["switch"]["kept"]) == ["before"]
     assert (world.directory / "backup/old.faiss").read_bytes() == world.file.read_bytes()
+    assert (world.directory / "index/snapshots" / result["backup"]["indexSnapshot"]).is_dir()
     assert world.run(action="undo")[0] == 0
     assert world.found("x") == ["before"]
 

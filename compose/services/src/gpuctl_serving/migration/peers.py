@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,20 +17,27 @@ from gpuctl_serving.migration.spec import Peer
 
 BASE = "/api/v1/vector-store"
 _TIMEOUT = 120.0
+#: Between two looks at a job, seconds.
+_LOOK = 0.2
 
 
-def call(peer: Peer, service: str, method: str, path: str, body: Any = None) -> Any:
-    """The parsed answer of a 200. Waits out 429 and 503; anything else is a MigrationProblem."""
-    return asyncio.run(_call(peer, service, method, path, b"" if body is None else orjson.dumps(body)))
+def call(
+    peer: Peer, service: str, method: str, path: str, body: Any = None, expected: Sequence[int] = (200,)
+) -> Any:
+    """The parsed answer of a status that is expected. Waits out 429 and 503; else a MigrationProblem."""
+    raw = b"" if body is None else orjson.dumps(body)
+    return asyncio.run(_call(peer, service, method, path, raw, expected))
 
 
-async def _call(peer: Peer, service: str, method: str, path: str, body: bytes) -> Any:
+async def _call(
+    peer: Peer, service: str, method: str, path: str, body: bytes, expected: Sequence[int]
+) -> Any:
     until = asyncio.get_running_loop().time() + peer.patience
     pause = 0.1
     while True:
         try:
             answer = await exchange(peer.address, method, path, _headers(peer), body, _TIMEOUT)
-            if answer.status == 200:
+            if answer.status in expected:
                 return orjson.loads(answer.body)
             if answer.status not in (429, 503):
                 raise _refused(service, path, answer)
@@ -71,6 +79,24 @@ def embed(peer: Peer, texts: Sequence[str]) -> Matrix:
     return np.asarray(
         call(peer, "embedder", "POST", "/embed", {"inputs": list(texts), "truncate": True}), np.float32
     )
+
+
+def job(peer: Peer, kind: str) -> dict[str, Any]:
+    """The result of a job of the index, however long it takes. MigrationProblem when it failed."""
+    said: dict[str, Any] = {}
+    while said.get("state") not in ("done", "failed"):
+        if "job" in said:
+            time.sleep(_LOOK)
+            said = call(peer, "index", "GET", f"{BASE}/jobs/{said['job']}", expected=(200, 404))
+        else:
+            # A restarted index, or the one a deploy put in its place, knows no job of before.
+            said = call(peer, "index", "POST", f"{BASE}/{kind}", {}, expected=(200, 202))
+    if said["state"] == "failed":
+        raise MigrationProblem(
+            f"the index could not do its {kind}", str(said["error"]).rstrip("."), "gpuctl index stats"
+        )
+    result: dict[str, Any] = said["result"]
+    return result
 
 
 def stats(peer: Peer) -> dict[str, Any]:

@@ -81,8 +81,8 @@ class Migration:
                     "stop what writes it, then run it again",
                 )
             self._progress.amount("backup", number + 1, len(files), "files")
-        snapshot = peers.call(self._spec.index, "index", "POST", f"{peers.BASE}/snapshot", {})
-        return {"directory": str(self._directory), "files": kept, "indexSnapshot": snapshot.get("name")}
+        snapshot = peers.job(self._spec.index, "snapshot")["snapshot"]
+        return {"directory": str(self._directory), "files": kept, "indexSnapshot": snapshot}
 
     def _load(self) -> dict[str, Any]:
         total, upto = self._material.source.kind.count, self._journal.progress("load")
