@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } 
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { PackageBuildContext } from "../../cli/src/adapters/images/package-context.js";
 import { repository, Sandbox } from "../support/sandbox.js";
 
 /** What somebody gets who has no clone: the tarball, installed globally from an empty folder, on its own. */
@@ -66,6 +67,15 @@ describe("the packed tarball", () => {
     expect(
       readdirSync(installed()).filter((name) => /^(test|scripts|infra|\.ci|\.stamp|node_modules\/\.bin)$/.test(name)),
     ).toEqual([]);
+  });
+
+  test("carries what images are built from and what runs them by hand, each file as it is in the repository", async () => {
+    const files = await new PackageBuildContext(installed()).files();
+    expect(files).toEqual(await new PackageBuildContext(repository).files());
+    for (const name of ["compose.yaml", "compose.gpu.yaml", "compose.cpu.yaml", "compose.redis.yaml", ".env.example"])
+      expect(existsSync(installed("compose", name)), name).toBe(true);
+    const carried = readdirSync(installed("compose"), { recursive: true, encoding: "utf8" });
+    expect(carried.filter((path) => /__pycache__|_cache(\/|$)|\.pyc$|services\/tests/.test(path))).toEqual([]);
   });
 
   test("answers from anywhere, by the name on PATH", () => {
