@@ -63,6 +63,11 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     return "ok";
   }
 
+  /** The same as a number, for a command that ends as something it ran did (`exec`). */
+  protected exitStatus(result: unknown): number {
+    return exitCodes[this.successExit(result)];
+  }
+
   /** Values given by this command's own flags that override the project file: key path -> value. */
   protected configFlags(): Readonly<Record<string, unknown>> {
     return {};
@@ -194,7 +199,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   }
 
   #succeed(result: unknown): void {
-    this.io.setExitCode(exitCodes[this.successExit(result)]);
+    this.io.setExitCode(this.exitStatus(result));
     if (this.streams()) return;
     if (this.json) {
       this.#print({ ok: true, result: result ?? null });

@@ -239,6 +239,11 @@ export interface TargetDriver {
    */
   suspend(id: InstanceId, times: { drain: Milliseconds; restoreAfter: Milliseconds }, lease: Lease): Promise<void>;
   logTail(id: InstanceId, lines: number): Promise<readonly string[]>;
+  /**
+   * Runs a command where an instance runs, with its environment; the exit status, 128 + n when signal n ended it. Throws Failed when
+   * the instance does not run. Absent where instances have no place of their own.
+   */
+  exec?(id: InstanceId, command: readonly [string, ...string[]], options: ExecOptions): Promise<number>;
   logs(
     services: readonly ServiceName[],
     options: { lines: number; follow: boolean },
@@ -248,6 +253,13 @@ export interface TargetDriver {
   destroy(lease: Lease): Promise<void>;
   /** Removes staged artefacts that no kept release names; returns what was removed and the bytes freed. */
   prune(keep: readonly ServiceSpec[], lease: Lease): Promise<readonly { what: string; bytes: number }[]>;
+}
+
+export interface ExecOptions {
+  /** Aborted, the command is ended where it runs. */
+  signal: AbortSignal;
+  /** Called for each complete line as it arrives. */
+  onLine: (line: string, stream: "stdout" | "stderr") => void;
 }
 
 /** One node of a target that has several. */

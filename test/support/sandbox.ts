@@ -28,8 +28,8 @@ export interface JsonDocument {
 /** A command that runs beside the test. */
 export interface Running {
   child: ChildProcess;
-  /** Resolves when the text written so far on stderr matches. Rejects when the command ends first or after 60 s. */
-  saysOnStderr(pattern: RegExp): Promise<void>;
+  /** Resolves when the text written so far on stderr matches. Rejects when the command ends first or after `withinMs`, 60 s by default. */
+  saysOnStderr(pattern: RegExp, withinMs?: number): Promise<void>;
   ended: Promise<Ran>;
 }
 
@@ -146,7 +146,7 @@ ${settings.extra ?? ""}`,
         resolve({ code, signal, stdout, stderr });
       });
     });
-    const saysOnStderr = (pattern: RegExp): Promise<void> =>
+    const saysOnStderr = (pattern: RegExp, withinMs = 60_000): Promise<void> =>
       new Promise((resolve, reject) => {
         const finish = (failure?: Error): void => {
           clearTimeout(timer);
@@ -159,7 +159,7 @@ ${settings.extra ?? ""}`,
         };
         const timer = setTimeout(() => {
           finish(new Error(`never said ${String(pattern)}; said:\n${stderr}`));
-        }, 60_000);
+        }, withinMs);
         watchers.add(look);
         void ended.then(() => {
           look();

@@ -3,6 +3,9 @@ import { BaseCommand } from "../base-command.js";
 import { serviceArg } from "../lifecycle-flags.js";
 import type { LogLine } from "../ports.js";
 
+/** Nodes are named where there are some. */
+const logText = ({ node, instance, text }: LogLine): string => (node === undefined ? "" : `${node} `) + `${instance} ${text}`;
+
 export default class Logs extends BaseCommand<typeof Logs> {
   static override summary = "Print the services' logs; with -f go on as they grow.";
   static override examples = [
@@ -32,7 +35,7 @@ export default class Logs extends BaseCommand<typeof Logs> {
     let any = false;
     for await (const line of logs(await this.context(), { service: this.args.service, follow, lines })) {
       any = true;
-      if (this.#streaming) this.stream(`${line.instance} ${line.text}`, line);
+      if (this.#streaming) this.stream(logText(line), line);
       else kept.push(line);
     }
     if (!any && lines > 0) this.warn("there are no logs yet; gpuctl status says what runs");

@@ -10,7 +10,7 @@ export interface StackOptions {
   hosts: readonly string[];
   /** Lines below `services`, each a service. */
   services: readonly string[];
-  /** Lines of the environment. */
+  /** Lines of the environment, each one setting; they win over those that every stack has. */
   extra?: readonly string[];
   /** References by digest. */
   images: { services: string; proxy: string };
@@ -62,8 +62,9 @@ export class Stack {
       "environments:",
       "  prod:",
       "    target: compose",
-      "    soak: 2s",
-      "    load: 2m",
+      ...["soak: 2s", "load: 2m"]
+        .filter((line) => !extra.some((own) => own.startsWith(line.slice(0, 5))))
+        .map((line) => `    ${line}`),
       `    ssh: { knownHosts: ${this.#bed.knownHosts} }`,
       `    images: { services: "${images.services}", ingress: "${images.proxy}" }`,
       ...extra.map((line) => `    ${line}`),

@@ -1,6 +1,7 @@
-import { CandidateFailed, GpuctlError, Interrupted, TargetMixed } from "../../domain/errors.js";
+import { CandidateFailed, GpuctlError, Interrupted, TargetMixed, TargetUnreachable } from "../../domain/errors.js";
 import { inOrder } from "../../domain/fingerprint.js";
 import type { ReleaseRecord } from "../../domain/release.js";
+import { ms } from "../../domain/units.js";
 import { CandidateTrouble, type Findings } from "./prepare.js";
 import { observe } from "./observe.js";
 import { mend } from "./mend.js";
@@ -19,6 +20,9 @@ export interface Unmade {
 }
 
 const attempts = 3;
+/** A target that cannot be reached is tried again for so long: connections come back, and after 30 s the lease is anybody's. */
+const patienceMs = 25_000;
+const pauseMs = ms(1000);
 
 /** The same session, deaf to SIGINT and SIGTERM: for what must be finished or taken back, never left half done. */
 export function withoutInterruption(session: Session): Session {
@@ -35,18 +39,20 @@ export async function undo(session: Session, unmade: Unmade, failure: unknown): 
   const reason = reasonOf(failure);
   step(quiet.ctx, `taking ${record.id} back: ${reason}`);
   await writeFailure(quiet, unmade, reason);
-  let problem: unknown = null;
-  for (let attempt = 0; attempt < attempts; attempt += 1) {
+  const { clock } = quiet.ctx;
+  const began = clock.monotonic();
+  for (let attempt = 1; ; attempt += 1) {
     try {
       await mend(quiet, keepCurrent, record.id);
       const outcomes = await outcomesOf(quiet, current);
       await writeAudit(quiet, record, reason);
       return explain(unmade, failure, reason, outcomes);
     } catch (thrown) {
-      problem = thrown;
+      const lost = thrown instanceof TargetUnreachable;
+      if (lost ? clock.monotonic() - began >= patienceMs : attempt >= attempts) return leftMixed(unmade, reason, thrown);
+      if (lost) await clock.sleep(pauseMs);
     }
   }
-  return leftMixed(unmade, reason, problem);
 }
 
 /** Best effort: a full disk must not keep the old release from coming back. The next command settles an unwritten failure. */
@@ -100,7 +106,9 @@ function explain(unmade: Unmade, failure: unknown, reason: string, outcomes: Per
 
 function leftMixed(unmade: Unmade, reason: string, problem: unknown): TargetMixed {
   const { record, current } = unmade;
-  return new TargetMixed(`${record.id} failed and ${current?.id ?? "the empty state before it"} could not be restored`, {
+  const before = current?.id ?? "the empty state before it";
+  const what = problem instanceof TargetUnreachable ? `whether ${before} serves is not known` : `${before} could not be restored`;
+  return new TargetMixed(`${record.id} failed and ${what}`, {
     because: `${reason}; then ${reasonOf(problem)}`,
     nextSteps: ["gpuctl status", "gpuctl repair"],
     data: { release: record.id, wanted: current?.id ?? null },

@@ -1,4 +1,4 @@
-import { TargetUnreachable } from "../../../domain/errors.js";
+import { Failed, TargetUnreachable } from "../../../domain/errors.js";
 import { checkersOf } from "../../../domain/compose/render-caddyfile.js";
 import { secretFiles } from "../../../domain/compose/host-files.js";
 import { privateSocketInside } from "../../../domain/compose/inside.js";
@@ -14,6 +14,7 @@ import type { DeviceMemory } from "../../../domain/strategy.js";
 import { mib, ms, type Milliseconds } from "../../../domain/units.js";
 import type {
   Clock,
+  ExecOptions,
   Finding,
   HttpClient,
   HttpRequest,
@@ -28,6 +29,7 @@ import type {
   TargetDriver,
 } from "../../../ports.js";
 import { healthOf, notRunning } from "../process/instance-health.js";
+import { execInContainer } from "./container-exec.js";
 import { containerLogs, tailOf, type LogSource } from "./container-logs.js";
 import { HostCommands, type HostCommandsOptions } from "./host-commands.js";
 import { hostMemory, memoryOf, type GivenGpu } from "./host-memory.js";
@@ -213,6 +215,10 @@ export class ComposeDriver implements TargetDriver {
     return tailOf(this.#logSource(), id, lines);
   }
 
+  exec(id: InstanceId, command: readonly [string, ...string[]], options: ExecOptions): Promise<number> {
+    return execInContainer({ commands: this.#commands, filters: this.#filters }, id, command, options);
+  }
+
   logs(
     services: readonly ServiceName[],
     options: { lines: number; follow: boolean },
@@ -273,9 +279,16 @@ export class ComposeDriver implements TargetDriver {
   #logSource(): LogSource {
     const instances = async (): Promise<Observation["instances"]> => {
       const view = await this.#view();
+      if (view.silent !== null)
+        throw new Failed(`Docker on ${this.#commands.node} does not answer`, {
+          because: view.silent,
+          nextSteps: ["gpuctl doctor"],
+        });
       return observationOf(view, null, this.#options.node, nothingKept).instances;
     };
-    return { commands: this.#commands, filters: this.#filters, clock: this.#options.clock, instances };
+    const { clock, progress } = this.#options;
+    const tell = (text: string): void => progress.emit({ kind: "warning", text });
+    return { commands: this.#commands, filters: this.#filters, clock, instances, tell };
   }
 }
 
