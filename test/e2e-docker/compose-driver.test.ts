@@ -117,8 +117,8 @@ class ComposeWorld implements DriverWorld {
       http: new NodeHttpClient(),
       progress: { emit: () => undefined },
       models: { find: async () => null },
-      imageOf: () => ({ reference: images.services, archive: null }),
-      companions: [{ reference: images.proxy, archive: null }],
+      imageOf: () => ({ reference: images.services, local: null }),
+      companions: [{ reference: images.proxy, local: null }],
       gpus: { of: async () => null, given: async () => [] },
       look: this.#look(),
     });

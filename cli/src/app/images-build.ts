@@ -13,10 +13,10 @@ import {
   type BuildPlan,
 } from "../domain/images/docker-commands.js";
 import type { DockerAttempt } from "../domain/images/docker-errors.js";
-import { devicesOf, namedImage, serverOf } from "../domain/images/registry.js";
+import { devicesOf, lockName, namedImage, serverOf } from "../domain/images/registry.js";
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
 import type { Progress } from "../ports.js";
-import type { ImageTools } from "../ports/images.js";
+import type { ImageLock, ImageTools } from "../ports/images.js";
 import { askDocker, currentBuilder, dockerFailure, longDeadline } from "./images-docker.js";
 import { sourceRevision } from "./images-revision.js";
 
@@ -50,6 +50,23 @@ export interface BuiltImage {
 export interface BuildResult {
   builder: string;
   images: readonly BuiltImage[];
+  /** Where they were pinned: only for an environment that has hosts and no registry. */
+  lock?: string;
+}
+
+/**
+ * The same for an environment whose hosts get images from this machine: without a registry there is nothing to push to, so what was
+ * built is pinned at once.
+ */
+export async function imagesBuildAndPin(
+  tools: ImageTools & { lock: ImageLock },
+  config: EnvironmentConfig,
+  request: ImageRequest,
+): Promise<BuildResult> {
+  const result = await imagesBuild(tools, config, request);
+  for (const { device, image: ref, id: digest, contents } of result.images)
+    await tools.lock.writeImage(lockName(device), { ref, digest, contents });
+  return { ...result, lock: tools.lock.file };
 }
 
 /** What a command builds with, asked once for all devices. */

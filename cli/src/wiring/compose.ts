@@ -3,6 +3,7 @@ import { HostLayout } from "../domain/compose/layout.js";
 import { nodeSettings, nodesOf, requireOneIndex, type ComposeSettings } from "../domain/compose/node-settings.js";
 import type { EnvironmentConfig, ServiceConfig } from "../domain/config/resolved.js";
 import type { NodeLook } from "../adapters/targets/compose/host-preflight.js";
+import type { ImageSource } from "../adapters/targets/compose/images.js";
 import { ConfigInvalid } from "../domain/errors.js";
 import { nodeNeeds } from "../domain/preflight/needs-of.js";
 import type { Clock, Context, HostConnector, NodeTarget } from "../ports.js";
@@ -24,7 +25,7 @@ export async function composeContext(
     import("../adapters/secrets/local-secret-reader.js"),
   ]);
   const { clock, author } = tools;
-  const images = imagesOf(settings);
+  const images = await imagesOf(config, settings, request);
   const nodes = await hostParts(config, settings, hosts, clock);
   const state = stateOnHosts({
     hosts: nodes.map(({ state: each }) => each),
@@ -84,6 +85,8 @@ interface Images {
   services(device: "cpu" | "cuda"): Promise<string | null>;
   proxy: string;
   redis: string | null;
+  /** How hosts get an image. */
+  source(reference: string): ImageSource;
 }
 
 async function codeAndDriver(parts: {
@@ -124,8 +127,8 @@ async function codeAndDriver(parts: {
       http: tools.http,
       progress: tools.progress,
       models,
-      imageOf: (spec) => ({ reference: spec.code.file, archive: null }),
-      companions: companions.map((reference) => ({ reference, archive: null })),
+      imageOf: (spec) => images.source(spec.code.file),
+      companions: companions.map((reference) => images.source(reference)),
       gpus: devices,
       look,
     });
@@ -136,8 +139,29 @@ async function codeAndDriver(parts: {
   return { code, driver: new HostsDriver({ hosts: [first, ...rest], nodesOf: runs, parallel: 1 }) };
 }
 
-/** Images by gpuctl.yaml. One that is not named is an empty name, which nothing takes for pinned. */
-function imagesOf(settings: ComposeSettings): Images {
+/**
+ * Images by gpuctl.yaml, else those of the services by gpuctl.lock.json. One that is named nowhere is an empty name, which nothing takes
+ * for pinned.
+ */
+async function imagesOf(config: EnvironmentConfig, settings: ComposeSettings, request: ToolsRequest): Promise<Images> {
+  const [{ ModelLock }, { SavedImages }, { cacheHome }, { executor }] = await Promise.all([
+    import("../adapters/models/model-lock.js"),
+    import("../adapters/images/saved-images.js"),
+    import("../adapters/state/directories.js"),
+    createTools(request),
+  ]);
   const { services = null, ingress = "", redis = null } = settings.images ?? {};
-  return { services: () => Promise.resolve(services), proxy: ingress, redis };
+  const lock = new ModelLock(config.projectFile);
+  const saved = new SavedImages(cacheHome(request.env), executor, request.progress);
+  return {
+    services: async (device) => services ?? (await lock.pinnedServices(device)),
+    proxy: ingress,
+    redis,
+    source: (reference) => ({
+      reference,
+      local: reference.startsWith("sha256:")
+        ? { bytes: (signal) => saved.bytes(reference, signal), open: (signal) => saved.open(reference, signal) }
+        : null,
+    }),
+  };
 }

@@ -12,8 +12,8 @@ export interface StackOptions {
   services: readonly string[];
   /** Lines of the environment, each one setting; they win over those that every stack has. */
   extra?: readonly string[];
-  /** References by digest. */
-  images: { services: string; proxy: string };
+  /** References by digest. Without one of the services the lock decides. */
+  images: { services: string | null; proxy: string };
 }
 
 /** An image of the bed's registry, by its digest. */
@@ -66,7 +66,7 @@ export class Stack {
         .filter((line) => !extra.some((own) => own.startsWith(line.slice(0, 5))))
         .map((line) => `    ${line}`),
       `    ssh: { knownHosts: ${this.#bed.knownHosts} }`,
-      `    images: { services: "${images.services}", ingress: "${images.proxy}" }`,
+      `    images: { ${images.services === null ? "" : `services: "${images.services}", `}ingress: "${images.proxy}" }`,
       ...extra.map((line) => `    ${line}`),
       "    nodes:",
       ...nodes,

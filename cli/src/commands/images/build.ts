@@ -17,11 +17,14 @@ which can write SBOM and provenance, else the one that your Docker uses.`;
 
   async execute(): Promise<BuildResult> {
     const config = await this.loadConfig();
-    const [{ imagesBuild }, { createImageTools }] = await Promise.all([
+    const [{ imagesBuild, imagesBuildAndPin }, { createImageTools, createPushTools }, { sendsImages }] = await Promise.all([
       import("../../app/images-build.js"),
       import("../../wiring/images.js"),
+      import("../../domain/images/registry.js"),
     ]);
-    return imagesBuild(await createImageTools(this.toolsRequest()), config, imageRequest(this.flags, this.io.env));
+    const request = imageRequest(this.flags, this.io.env);
+    if (sendsImages(config)) return imagesBuildAndPin(await createPushTools(config, this.toolsRequest()), config, request);
+    return imagesBuild(await createImageTools(this.toolsRequest()), config, request);
   }
 
   override render(result: BuildResult): string {

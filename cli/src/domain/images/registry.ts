@@ -8,9 +8,9 @@ import { imageName } from "./contents.js";
 
 /** What gpuctl.lock.json pins the services' image of a device to. */
 export interface LockedImage {
-  /** `registry.example.net/gpuctl-services:cpu-3f2a91c05d7e4b68`: where it was pushed to. */
+  /** `registry.example.net/gpuctl-services:cpu-3f2a91c05d7e4b68`: where it was pushed to. Without a registry its name here. */
   ref: string;
-  /** `sha256:<64 hex>`, as the registry names it. */
+  /** `sha256:<64 hex>`, as the registry names it, or the Docker of the machine that built it. */
   digest: string;
   /** Hash of everything that went into it. */
   contents: Sha256;
@@ -19,8 +19,12 @@ export interface LockedImage {
 /** `services-cpu`: the name of an image in the lock. */
 export const lockName = (device: ImageDevice): string => `services-${device}`;
 
-/** `registry.example.net/gpuctl-services@sha256:…`: what a release names, so that it always means the same bytes. */
-export const pinnedReference = ({ ref, digest }: LockedImage): string => `${repositoryOf(ref)}@${digest}`;
+/**
+ * `registry.example.net/gpuctl-services@sha256:…`: what a release names, so that it always means the same bytes. `sha256:…` alone is an
+ * image that is sent from the machine that built it.
+ */
+export const pinnedReference = ({ ref, digest }: LockedImage): string =>
+  ref.includes("/") ? `${repositoryOf(ref)}@${digest}` : digest;
 
 /** An image's name without its tag; a colon before the last slash belongs to the registry's port. */
 const repositoryOf = (ref: string): string => ref.replace(/:[^:/]*$/, "");
@@ -51,15 +55,23 @@ export function repositoryIn(config: EnvironmentConfig): string {
   });
 }
 
+/** Whether an environment's hosts get the built image from this machine: it has hosts, no registry, and names no other image. */
+export const sendsImages = (config: EnvironmentConfig): boolean =>
+  config.target === "compose" && registryIn(config) === undefined && namedImage(config) === null;
+
 /** The image that an environment names in place of the built one, or null. */
 export function namedImage({ targetSettings }: EnvironmentConfig): string | null {
   return (targetSettings && "images" in targetSettings ? targetSettings.images?.services : undefined) ?? null;
 }
 
-/** Images that the services of an environment can need: `auto` takes a GPU where a node has one, and the CPU elsewhere. */
+/**
+ * Images that the services of an environment can need: `auto` takes a GPU where a node has one, and the CPU elsewhere; an index only
+ * takes a GPU that it is told to take.
+ */
 export function devicesOf({ services }: EnvironmentConfig): readonly ImageDevice[] {
   const wanted = Object.values(services).flatMap(({ service, device, gpu }): ImageDevice[] => {
-    if (service === "index" || device.prefer === "cpu" || device.require === "cpu") return ["cpu"];
+    if (device.prefer === "cpu" || device.require === "cpu") return ["cpu"];
+    if (device.prefer === "auto" && service === "index") return ["cpu"];
     return device.prefer === "cuda" || device.require === "cuda" || (gpu ?? null) !== null ? ["cuda"] : ["cpu", "cuda"];
   });
   return imageDevices.filter((device) => wanted.length === 0 || wanted.includes(device));

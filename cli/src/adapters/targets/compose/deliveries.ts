@@ -42,13 +42,13 @@ async function imagesOf(parts: DeliveryParts, specs: readonly ServiceSpec[], mac
   const sizes: (number | null)[] = [];
   const findings: Finding[] = [];
   for (const image of wanted.values()) {
-    const { reference, archive } = image;
+    const { reference, local } = image;
     if (await hasImage(commands, reference)) {
       findings.push({ level: "ok", code: "code-present", what: `${reference} is on ${commands.node}` });
       continue;
     }
     sizes.push(await imageRoom(commands, image, machine));
-    const how = archive === null ? "pulled from its registry" : "sent from here";
+    const how = local === null ? "pulled from its registry" : "sent from here";
     findings.push({ level: "ok", code: "code-deliverable", what: `${reference} will be ${how} to ${commands.node}` });
   }
   return { bytes: sumOf(sizes), findings };

@@ -20,11 +20,14 @@ done`;
 /** Room that an image which is not on the host yet will take there, bytes; null when nobody says. @param machine  `uname -m` there */
 export async function imageRoom(
   commands: HostCommands,
-  { reference, archive }: ImageSource,
+  { reference, local }: ImageSource,
   machine: string,
 ): Promise<number | null> {
-  // The file that is sent lies beside what is loaded from it.
-  if (archive !== null) return 2 * archive.bytes;
+  if (local !== null) {
+    const bytes = await local.bytes(new AbortController().signal);
+    // What is sent lies beside what is loaded from it.
+    return bytes === null ? null : 2 * bytes;
+  }
   let manifest = await inspect(commands, reference, machine);
   if (manifest?.kind === "list")
     manifest = await inspect(commands, reference.replace(/(?:@.*)?$/, `@${manifest.digest}`), machine);

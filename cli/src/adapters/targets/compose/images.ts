@@ -1,15 +1,25 @@
 import { Failed } from "../../../domain/errors.js";
 import { ms } from "../../../domain/units.js";
 import type { Lease, Progress } from "../../../ports.js";
+import type { SavedImage } from "../../images/saved-images.js";
 import type { HostCommands } from "./host-commands.js";
 import { dockerError } from "./docker-errors.js";
+import { deliverImage } from "./image-delivery.js";
 
 /** An image of a release, pinned, and how it gets to a host. */
 export interface ImageSource {
   /** `name@sha256:…`, or `sha256:…` of one that is sent. */
   reference: string;
-  /** What `docker save` wrote on this machine, when the environment has no registry; null: the host pulls it. */
-  archive: { file: string; sha256: string; bytes: number } | null;
+  /** The Docker of this machine as its source, for an environment without a registry; null: the host pulls it. */
+  local: LocalImage | null;
+}
+
+/** An image in the Docker of this machine. */
+export interface LocalImage {
+  /** What it takes unpacked; null when this machine does not have it. */
+  bytes(signal: AbortSignal): Promise<number | null>;
+  /** Saved, in pieces to send; takes minutes the first time. */
+  open(signal: AbortSignal): Promise<SavedImage>;
 }
 
 /** An image with CUDA is 5 GB; at 3 MB/s that takes half an hour. */
@@ -30,11 +40,12 @@ export async function stageImage(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<string> {
-  const { reference, archive } = image;
+  const { reference, local } = image;
   const name = shortName(reference);
   if (await hasImage(commands, reference)) return `${name} is on ${commands.node}`;
-  const how =
-    archive === null ? await pull(commands, reference, progress, signal) : await send(commands, archive, progress, signal);
+  let how = "was sent to";
+  if (local === null) how = await pull(commands, reference, progress, signal);
+  else await deliverImage(commands, await local.open(signal), progress, signal);
   if (await hasImage(commands, reference)) return `${name} ${how} ${commands.node}`;
   throw new Failed(`${reference} is not on ${commands.node}, although it was delivered`, {
     because: "what came has another digest",
@@ -57,27 +68,6 @@ async function pull(commands: HostCommands, reference: string, progress: Progres
   const failure = `${reference} could not be pulled`;
   await commands.must({ argv: ["docker", "pull", reference] }, failure, { deadline: deliveryDeadline, signal, onLine });
   return "was pulled to";
-}
-
-/** Over the transport that reaches the host anyway. What has arrived of an interrupted attempt is kept. */
-async function send(
-  commands: HostCommands,
-  archive: NonNullable<ImageSource["archive"]>,
-  progress: Progress,
-  signal: AbortSignal,
-): Promise<string> {
-  const { file, sha256, bytes } = archive;
-  const folder = `${commands.root.split("/").slice(0, -2).join("/")}/.incoming`;
-  const remote = `${folder}/${sha256.slice(0, 24)}.tar`;
-  await commands.must({ argv: ["mkdir", "-p", "-m", "700", folder] }, `${folder} could not be made`, { signal });
-  const host = await commands.host(signal);
-  const label = `sending an image to ${commands.node}`;
-  const onBytes = (done: number): void => progress.emit({ kind: "amount", label, done, total: bytes, unit: "B" });
-  await host.sendFile({ local: file, remote, mode: 0o600, sha256 }, { deadline: deliveryDeadline, signal, onBytes });
-  const load = ["docker", "load", "--quiet", "--input", remote] as const;
-  await commands.must({ argv: load }, "the image that was sent could not be loaded", { deadline: deliveryDeadline, signal });
-  await commands.must({ argv: ["rm", "-f", remote] }, `${remote} could not be removed`, { signal });
-  return "was sent to";
 }
 
 /** Frees an image that nothing uses any more; the bytes, or null when something still does. */

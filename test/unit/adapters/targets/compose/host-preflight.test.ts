@@ -45,7 +45,7 @@ async function preflight(specs: readonly ServiceSpec[], around: Around = {}): Pr
   const parts: PreflightParts = {
     commands: host.commands,
     models: { find: async () => null },
-    imageOf: () => ({ reference: serviceImage, archive: null }),
+    imageOf: () => ({ reference: serviceImage, local: null }),
     companions: [],
     gpuOf: async () => gpu,
     view: async () => readHostView(around.view ?? here),

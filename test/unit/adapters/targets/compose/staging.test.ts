@@ -1,8 +1,11 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { gzipSync } from "node:zlib";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { hasImage, removeImage, stageImage } from "../../../../../cli/src/adapters/targets/compose/images.js";
+import type { ImagePart } from "../../../../../cli/src/adapters/images/saved-images.js";
+import { presentLayers } from "../../../../../cli/src/adapters/targets/compose/image-delivery.js";
 import { hasModels, stageVolumes } from "../../../../../cli/src/adapters/targets/compose/model-volumes.js";
 import { modelVolume } from "../../../../../cli/src/domain/compose/names.js";
 import type { ModelRef } from "../../../../../cli/src/domain/release.js";
@@ -11,6 +14,7 @@ import { bgeM3, instance, serviceImage } from "../../../compose/nodes.js";
 import { ScriptedHost } from "./scripted-host.js";
 
 const never = new AbortController().signal;
+const sha256Of = (file: string): string => createHash("sha256").update(readFileSync(file)).digest("hex");
 const sha = (text: string): string => createHash("sha256").update(text).digest("hex");
 
 let host: ScriptedHost;
@@ -26,7 +30,7 @@ describe("images on a host", () => {
   const missing = { to: "image\\ inspect*", stderr: "Error response from daemon: No such image: x\n", code: 1 };
 
   it("are looked for by digest, and not fetched when they are there", async () => {
-    const said = await stageImage(host.commands, { reference: serviceImage, archive: null }, progress, never);
+    const said = await stageImage(host.commands, { reference: serviceImage, local: null }, progress, never);
     expect(said).toBe("gpuctl/services@sha256:111111111111 is on gpu-1");
     expect(host.asked()).toEqual([`docker image inspect --format {{.Id}} ${serviceImage}`]);
   });
@@ -36,22 +40,29 @@ describe("images on a host", () => {
       missing,
       { to: "pull*", stdout: "aaaaaaaaaaaa: Pulling fs layer\nbbbbbbbbbbbb: Already exists\naaaaaaaaaaaa: Pull complete\n" },
     ]);
-    const staged = stageImage(host.commands, { reference: serviceImage, archive: null }, progress, never);
+    const staged = stageImage(host.commands, { reference: serviceImage, local: null }, progress, never);
     await expect(staged).rejects.toThrow(`${serviceImage} is not on gpu-1, although it was delivered`);
     expect(host.changes()).toEqual([`docker pull ${serviceImage}`]);
     expect(events.at(-1)).toMatchObject({ kind: "amount", done: 2, total: 2, unit: "layers" });
   });
 
-  it("are sent and loaded where there is no registry, and leave nothing behind", async () => {
-    const file = join(host.directory, "image.tar");
-    writeFileSync(file, "layers");
-    const archive = { file, sha256: sha("layers"), bytes: 6 };
-    host.replies([missing]);
-    await stageImage(host.commands, { reference: `sha256:${"4".repeat(64)}`, archive }, progress, never).catch(() => undefined);
-    const remote = join(host.directory, "data/.incoming", `${archive.sha256.slice(0, 24)}.tar`);
-    expect(host.changes()).toEqual([`docker load --quiet --input ${remote}`]);
-    expect(() => readFileSync(remote)).toThrow();
-    expect(events.at(-1)).toMatchObject({ kind: "amount", done: 6, total: 6, unit: "B" });
+  it("are sent and loaded where there is no registry, without the layers that are there, and leave nothing behind", async () => {
+    const part = (path: string, layer: number | null): ImagePart => {
+      const file = join(host.directory, `${path}.gz`);
+      writeFileSync(file, gzipSync(path));
+      return { path, file, sha256: sha256Of(file), bytes: statSync(file).size, layer };
+    };
+    const parts = [part("manifest.json", null), part("base.tar", 0), part("code.tar", 1)];
+    const saved = { id: `sha256:${"4".repeat(64)}`, parts, layers: ["sha256:base", "sha256:code"] };
+    const local = { bytes: async () => 6, open: async () => saved };
+    const layers = '["sha256:base","sha256:old"]\n';
+    host.replies([{ to: "image\\ ls*", stdout: "one\n" }, { to: "*json*", stdout: layers }, missing]);
+    await stageImage(host.commands, { reference: saved.id, local }, progress, never).catch(() => undefined);
+    expect(host.asked()).toContain("docker load --quiet");
+    expect(() => statSync(join(host.directory, "data/.incoming", "4".repeat(24)))).toThrow();
+    const sent = parts.filter(({ layer }) => layer !== 0).reduce((sum, { bytes }) => sum + bytes, 0);
+    expect(events.at(-1)).toMatchObject({ kind: "amount", done: sent, total: sent, unit: "bytes" });
+    expect(presentLayers(["a", "b", "c"], [["a", "c"], ["a", "b", "x"], []])).toBe(2);
   });
 
   it("are not missing when Docker cannot be asked", async () => {
