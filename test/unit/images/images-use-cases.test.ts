@@ -93,6 +93,7 @@ describe("images build", () => {
     const cuda = service("embedder", { prefer: "cuda" });
     expect(await devices({ embedder: cuda })).toEqual(["cuda"]);
     expect(await devices({ embedder: cuda, index: service("index", {}) })).toEqual(["cpu", "cuda"]);
+    expect(await devices({ index: service("index", { prefer: "cuda" }) })).toEqual(["cuda"]);
     expect(await devices({ embedder: service("embedder", { prefer: "cpu" }) })).toEqual(["cpu"]);
     expect(await devices({ embedder: { ...service("embedder", {}), gpu: "GPU-1" } })).toEqual(["cuda"]);
     expect(await devices({ reranker: service("reranker", {}) })).toEqual(["cpu", "cuda"]);
