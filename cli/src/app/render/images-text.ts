@@ -12,13 +12,16 @@ function size(bytes: number): string {
 
 const steps = ({ total, cached }: BuildSteps): string => `${cached} of ${total} steps from the cache`;
 
-export function buildText({ builder, images }: BuildResult): string {
+export function buildText({ builder, images, lock }: BuildResult): string {
   const rows = images.map(({ image, outcome, bytes, steps: used, seconds }) => {
     const how = used === null ? "" : `${seconds} s, ${steps(used)}`;
     return [outcome, image, size(bytes), how];
   });
   const first = images.find(({ attestations }) => attestations !== null)?.attestations ?? null;
-  const next = "Into the registry, and pinned: gpuctl images push";
+  const next =
+    lock === undefined
+      ? "Into the registry, and pinned: gpuctl images push"
+      : `pinned in ${lock}: there is no registry, so deploys send it from this machine`;
   return blocks(table(["", "IMAGE", "SIZE", `BUILDER ${builder}`], rows), attested(first), next);
 }
 
