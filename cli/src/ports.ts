@@ -3,6 +3,7 @@ import type { EnvironmentConfig, ModelSource, SecretSource, ServiceConfig } from
 import type { SourceDocument } from "./domain/config/source.js";
 import type { HostFacts } from "./domain/doctor/facts.js";
 import type { Device, InstanceId, ProofLevel, ReleaseId, ServiceName, Sha256, Slot, TargetKind } from "./domain/names.js";
+import type { NodeSummary } from "./domain/preflight/node-summary.js";
 import type { ModelRef, ReleaseRecord, ServiceSpec } from "./domain/release.js";
 import type { LoadMode, Window } from "./domain/schedule.js";
 import type { DeviceMemory } from "./domain/strategy.js";
@@ -600,6 +601,13 @@ export interface Context {
   /** `user@host`, for records, leases and the audit. */
   author: string;
   gpuctlVersion: string;
+  /** On targets of nodes: what this process has seen of them so far. */
+  nodesSeen?(): readonly NodeSummary[];
+  /**
+   * On targets of nodes: a way to a port that a node answers on for itself only, as a base address on this machine. It stays open until
+   * the command ends.
+   */
+  tunnelTo?(node: string, port: number): Promise<string>;
   /** Ends connections that the adapters hold; absent where there are none. */
   close?(): Promise<void>;
 }

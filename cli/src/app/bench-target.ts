@@ -1,10 +1,10 @@
 import { field } from "../bench/workload.js";
-import type { EnvironmentConfig, Slo } from "../domain/config/resolved.js";
+import type { Slo } from "../domain/config/resolved.js";
 import { Failed, TargetUnreachable, UsageError } from "../domain/errors.js";
 import type { ServiceName } from "../domain/names.js";
 import { ms } from "../domain/units.js";
-import type { HttpClient, SecretReader } from "../ports.js";
-import { serviceAddress, type ServiceAddress } from "./service-address.js";
+import type { HttpClient } from "../ports.js";
+import { needsTunnel, serviceWay, type Reaching, type ServiceAddress } from "./service-address.js";
 
 /** One service to measure. */
 export interface BenchTarget {
@@ -12,6 +12,8 @@ export interface BenchTarget {
   address: ServiceAddress;
   /** The service runs on the machine that makes the load. */
   sharedHost: boolean;
+  /** A tunnel leads to it, whose time is in every figure. */
+  tunnelled: boolean;
   deviceWished: "cuda" | "mps" | "cpu" | "auto";
   slo: Slo | null;
 }
@@ -26,18 +28,15 @@ export interface ServiceFacts {
 const questionTimeout = ms(10_000);
 
 /** A service of the environment, as gpuctl.yaml describes it. */
-export async function configuredTarget(
-  config: EnvironmentConfig,
-  service: ServiceName,
-  secrets: SecretReader,
-): Promise<BenchTarget> {
-  const address = await serviceAddress(config, service, secrets);
-  const configured = config.services[service];
+export async function configuredTarget(ctx: Reaching, service: ServiceName): Promise<BenchTarget> {
+  const { endpoint, ...address } = await serviceWay(ctx, service);
+  const configured = ctx.config.services[service];
   const device = configured?.device;
   return {
     service,
     address,
-    sharedHost: isLoopback(new URL(address.base)),
+    sharedHost: endpoint.thisMachine,
+    tunnelled: needsTunnel(endpoint),
     deviceWished: device?.require ?? device?.prefer ?? "auto",
     slo: configured?.slo ?? null,
   };
@@ -56,6 +55,7 @@ export function addressedTarget(url: string, service: ServiceName): BenchTarget 
     service,
     address: { base: parsed.origin, headers: {} },
     sharedHost: isLoopback(parsed),
+    tunnelled: false,
     deviceWished: "auto",
     slo: null,
   };

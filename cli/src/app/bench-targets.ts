@@ -1,7 +1,6 @@
 import { UsageError } from "../domain/errors.js";
 import { serviceNames, type ServiceName } from "../domain/names.js";
-import type { EnvironmentConfig } from "../domain/config/resolved.js";
-import type { SecretReader } from "../ports.js";
+import type { Reaching } from "./service-address.js";
 import { addressedTarget, configuredTarget, type BenchTarget } from "./bench-target.js";
 
 /** Words of `gpuctl bench <workload>` and the service each one measures. */
@@ -13,14 +12,14 @@ export type BenchWorkloadName = keyof typeof benchWorkloads;
 
 /** The targets of a measurement of this environment: one service, or all it has. */
 export async function configuredTargets(
-  config: EnvironmentConfig,
-  secrets: SecretReader,
+  ctx: Reaching,
   workload: BenchWorkloadName | undefined,
 ): Promise<{ targets: BenchTarget[]; embedder: BenchTarget | null }> {
+  const { config } = ctx;
   const wanted =
     workload === undefined ? serviceNames.filter((name) => config.services[name] !== undefined) : [benchWorkloads[workload]];
-  const targets = await Promise.all(wanted.map((service) => configuredTarget(config, service, secrets)));
-  const embedder = config.services.embedder === undefined ? null : await configuredTarget(config, "embedder", secrets);
+  const targets = await Promise.all(wanted.map((service) => configuredTarget(ctx, service)));
+  const embedder = config.services.embedder === undefined ? null : await configuredTarget(ctx, "embedder");
   return { targets, embedder };
 }
 

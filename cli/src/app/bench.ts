@@ -54,6 +54,8 @@ export async function bench(tools: BenchTools, request: BenchRequest): Promise<B
   const corpus = seededCorpus(request.seed);
   const reports: BenchReport[] = [];
   for (const target of request.targets) {
+    if (target.tunnelled)
+      tools.progress.emit({ kind: "warning", text: `the ${target.service} is reached by SSH, whose time is in every figure` });
     const facts = await describeService(tools, target);
     reports.push(await measure(tools, request, target, facts, corpus));
   }

@@ -1,3 +1,4 @@
+import { endpointsOf } from "../domain/endpoints.js";
 import { Interrupted } from "../domain/errors.js";
 import type { ReleaseId, ServiceName } from "../domain/names.js";
 import { isEmpty, planText } from "../domain/plan.js";
@@ -30,7 +31,8 @@ export interface DeployResult {
   switchMs: number | null;
   heldMs: number | null;
   gates: readonly GateResult[];
-  services: readonly { service: ServiceName; address: string }[];
+  /** One for each node that runs the service. */
+  services: readonly { service: ServiceName; node?: string; address: string }[];
   elapsedMs: number;
 }
 
@@ -80,7 +82,7 @@ async function deployUnderLease(session: Session, only: ServiceName | null, show
     release: record.id,
     previous: now.current?.id ?? null,
     gates: record.gates,
-    services: addresses(now),
+    services: addresses(ctx, now),
   };
 }
 
@@ -94,15 +96,14 @@ function settled(ctx: Context, now: Survey & { wish: ConfiguredWish }, mended: M
     switchMs: null,
     heldMs: null,
     gates: [],
-    services: addresses(now),
+    services: addresses(ctx, now),
   };
 }
 
-function addresses(now: Survey & { wish: ConfiguredWish }): DeployResult["services"] {
-  return Object.values(now.wish.specs).map(({ service, listen }) => ({
-    service,
-    address: `http://${listen.host}:${listen.port}`,
-  }));
+function addresses({ config }: Context, now: Survey & { wish: ConfiguredWish }): DeployResult["services"] {
+  return Object.values(now.wish.specs).flatMap(({ service, listen }) =>
+    endpointsOf(config, service, listen).map(({ node, url }) => ({ service, ...(node !== null && { node }), address: url })),
+  );
 }
 
 /** An interruption before anything was started knows nothing of what serves; the person wants to. */

@@ -1,13 +1,16 @@
+import { configuredEndpoints, endpointsOf, type Endpoint } from "../domain/endpoints.js";
 import { inOrder } from "../domain/fingerprint.js";
 import { GpuctlError } from "../domain/errors.js";
 import { currentRelease } from "../domain/history.js";
 import type { ServiceName } from "../domain/names.js";
-import { reachableUrl } from "../domain/spec.js";
 import { ms } from "../domain/units.js";
 import type { Context } from "../ports.js";
+import { baseOf } from "./service-address.js";
 
 export interface ServiceHealth {
   service: ServiceName;
+  /** On targets of nodes. */
+  node?: string;
   address: string;
   /** What the service says, or `unreachable`. */
   status: string;
@@ -27,31 +30,34 @@ export interface HealthReport {
 
 const patience = ms(3000);
 
-/** Asks every service's public `/health`, as any client or monitor would. */
+/** Asks every service's public `/health` on each of its nodes, as any client or monitor would. */
 export async function health(ctx: Context): Promise<HealthReport> {
   const { records } = await ctx.releases.list();
   const current = currentRelease(records);
-  const addresses: readonly (readonly [ServiceName, string])[] =
+  const endpoints: readonly (readonly [ServiceName, Endpoint])[] =
     current === null
-      ? inOrder(ctx.config.services).map(([service, { port }]) => [service, reachableUrl(ctx.config.bind, port)] as const)
-      : inOrder(current.services).map(
-          ([service, { spec }]) => [service, reachableUrl(spec.listen.host, spec.listen.port)] as const,
+      ? inOrder(ctx.config.services).flatMap(([service]) =>
+          configuredEndpoints(ctx.config, service).map((endpoint) => [service, endpoint] as const),
+        )
+      : inOrder(current.services).flatMap(([service, { spec }]) =>
+          endpointsOf(ctx.config, service, spec.listen).map((endpoint) => [service, endpoint] as const),
         );
-  const services = await Promise.all(addresses.map(([service, address]) => askHealth(ctx, service, address)));
+  const services = await Promise.all(endpoints.map(([service, endpoint]) => askHealth(ctx, service, endpoint)));
   return { environment: ctx.config.environment, services, healthy: services.every(({ status }) => status === "healthy") };
 }
 
-async function askHealth(ctx: Context, service: ServiceName, address: string): Promise<ServiceHealth> {
+async function askHealth(ctx: Context, service: ServiceName, endpoint: Endpoint): Promise<ServiceHealth> {
+  const about = { service, ...(endpoint.node !== null && { node: endpoint.node }), address: endpoint.url };
   const began = ctx.clock.monotonic();
   const elapsed = (): number => Math.round(ctx.clock.monotonic() - began);
   try {
-    const answer = await ctx.http.request(address, { method: "GET", path: "/health", timeout: patience }, ctx.signal);
+    const base = await baseOf(ctx, service, endpoint);
+    const answer = await ctx.http.request(base, { method: "GET", path: "/health", timeout: patience }, ctx.signal);
     const body = (typeof answer.body === "object" && answer.body !== null ? answer.body : {}) as Record<string, unknown>;
     const text = (name: string): string | null => (typeof body[name] === "string" ? body[name] : null);
     const status = text("status") ?? `answered ${answer.status}`;
     return {
-      service,
-      address,
+      ...about,
       status,
       device: text("device"),
       model: text("model"),
@@ -62,6 +68,6 @@ async function askHealth(ctx: Context, service: ServiceName, address: string): P
   } catch (thrown) {
     const said = thrown instanceof GpuctlError ? thrown.because : undefined;
     const reason = said ?? (thrown instanceof Error ? thrown.message : String(thrown));
-    return { service, address, status: "unreachable", device: null, model: null, fallback: false, reason, elapsedMs: elapsed() };
+    return { ...about, status: "unreachable", device: null, model: null, fallback: false, reason, elapsedMs: elapsed() };
   }
 }

@@ -1,9 +1,9 @@
 import { instanceOf } from "../domain/drift.js";
+import { configuredEndpoints, endpointsOf } from "../domain/endpoints.js";
 import { inOrder } from "../domain/fingerprint.js";
-import type { InstanceId, ReleaseId, ServiceName, Slot } from "../domain/names.js";
+import { managerName, type InstanceId, type ReleaseId, type ServiceName, type Slot, type TargetKind } from "../domain/names.js";
 import { describeOperation } from "../domain/operations.js";
 import type { ReleaseState, ServiceRelease } from "../domain/release.js";
-import { reachableUrl } from "../domain/spec.js";
 import { danglingRecords } from "../domain/settle.js";
 import { ms } from "../domain/units.js";
 import type { Context, InstanceHealth, InstanceObservation, InstanceProcess, LeaseHolder, Observation } from "../ports.js";
@@ -30,12 +30,13 @@ export interface ServiceStatus {
   fallback: boolean;
   /** Why it is degraded or failed, in its own words. */
   reason: string | null;
-  address: string;
+  /** Where it answers; one for each of its nodes. */
+  addresses: readonly string[];
 }
 
 export interface StatusReport {
   environment: string;
-  target: string;
+  target: TargetKind;
   release: { id: ReleaseId; state: ReleaseState; createdAt: string; author: string; rollbackOf: ReleaseId | null } | null;
   manager: Observation["manager"];
   services: readonly ServiceStatus[];
@@ -56,7 +57,7 @@ export interface StatusReport {
   healthy: boolean;
 }
 
-/** Reports what runs and what is wrong; changes nothing and works without the keeper. */
+/** Reports what runs and what is wrong; changes nothing and works without the keeper or proxy. */
 export async function status(ctx: Context): Promise<StatusReport> {
   const [seen, lease] = await Promise.all([survey(ctx, keepCurrent), ctx.leases.holder()]);
   const destroyed = await findDestruction(ctx, seen);
@@ -101,12 +102,12 @@ function releaseOf({ current }: Survey): StatusReport["release"] {
 
 function rows(ctx: Context, seen: Survey): readonly ServiceStatus[] {
   const { current, facts } = seen;
-  if (current !== null) return inOrder(current.services).map(([, release]) => rowOf(release, facts.observation));
-  return inOrder(ctx.config.services).map(([service, { port, model }]) => ({
+  if (current !== null) return inOrder(current.services).map(([, release]) => rowOf(ctx, release, facts.observation));
+  return inOrder(ctx.config.services).map(([service, { model }]) => ({
     ...unknown,
     service,
     model,
-    address: reachableUrl(ctx.config.bind, port),
+    addresses: configuredEndpoints(ctx.config, service).map(({ url }) => url),
   }));
 }
 
@@ -126,7 +127,7 @@ const unknown = {
   reason: null,
 };
 
-function rowOf(release: ServiceRelease, observation: Observation): ServiceStatus {
+function rowOf({ config }: Context, release: ServiceRelease, observation: Observation): ServiceStatus {
   const { spec, since, slot, proof } = release;
   const id = instanceOf(release);
   const seen = observation.instances.find((instance) => instance.id === id);
@@ -142,7 +143,7 @@ function rowOf(release: ServiceRelease, observation: Observation): ServiceStatus
     inflight: seen?.inflight ?? null,
     proof: proof === null ? null : proof.level,
     model: spec.model?.id ?? null,
-    address: reachableUrl(spec.listen.host, spec.listen.port),
+    addresses: endpointsOf(config, spec.service, spec.listen).map(({ url }) => url),
   };
 }
 
@@ -175,7 +176,8 @@ function problemsOf(report: Facts): readonly string[] {
     return [`nothing runs, because ${author} destroyed the environment at ${at}; its releases and the index's data are kept`];
   }
   if (report.release === null) problems.push("nothing is deployed");
-  else if (report.manager.state === "absent") problems.push(`the keeper is not there: ${report.manager.detail}`);
+  else if (report.manager.state === "absent")
+    problems.push(`the ${managerName(report.target)} is not there: ${report.manager.detail}`);
   for (const row of report.services) if (report.release !== null) problems.push(...serviceProblem(row));
   for (const { id, underWay } of report.unfinished)
     if (!underWay) problems.push(`the deploy of ${id} ended before it was finished`);

@@ -66,7 +66,7 @@ came, and measures capacity. Their figures cannot be compared.`;
     const workload = this.args.workload as BenchWorkloadName | undefined;
     if (this.flags.url === undefined) {
       const context = await this.context();
-      return { tools: context, ...(await configuredTargets(context.config, context.secrets, workload)) };
+      return { tools: context, ...(await configuredTargets(context, workload)) };
     }
     const { createTools } = await import("../wiring.js");
     return { tools: await createTools(this.toolsRequest()), ...urlTargets(this.flags.url, workload) };

@@ -32,7 +32,7 @@ export default class Query extends BaseCommand<typeof Query> {
     const { top, show, namespace } = this.flags;
     const asked = { text: parseQuestion(this.args.text), filter: parseFilter(this.flags.filter ?? []), top, show, namespace };
     const context = await this.context();
-    const address = (service: "embedder" | "reranker" | "index") => serviceAddress(context.config, service, context.secrets);
+    const address = (service: "embedder" | "reranker" | "index") => serviceAddress(context, service);
     const [embedder, index] = await Promise.all([address("embedder"), address("index")]);
     const reranker = context.config.services.reranker === undefined ? null : await address("reranker");
     return query(context, { ...asked, embedder, index, reranker });

@@ -1,4 +1,4 @@
-import type { InstanceId, ReleaseId, ServiceName } from "./names.js";
+import type { InstanceId, ManagerName, ReleaseId, ServiceName } from "./names.js";
 import { inOrder, type PerService } from "./fingerprint.js";
 import type { DriftOperation } from "./operations.js";
 import { instanceId, type ReleaseRecord, type ServiceRelease } from "./release.js";
@@ -20,6 +20,8 @@ export interface ObservedInstance {
 /** What was found on the target. `null` means that it could not be asked, and nothing is concluded from that. */
 export interface Observed {
   managerRuns: boolean;
+  /** What people call it; the keeper unless it is said. */
+  manager?: ManagerName;
   instances: readonly ObservedInstance[];
   /** The index instance that holds the writer lock; `holder` is null when every running one said no. Null when one did not say. */
   writer: { holder: InstanceId | null } | null;
@@ -52,7 +54,7 @@ export function driftOperations(
   const rest = observed.instances.filter((instance) => !ours.has(instance.id)).flatMap((instance) => sortOut(instance, known));
   const manager: DriftOperation[] =
     !observed.managerRuns && (managerNeeded || wanted.length > 0 || rest.length > 0)
-      ? [{ kind: "ensure-manager", because: "it does not answer" }]
+      ? [{ kind: "ensure-manager", ...(observed.manager && { manager: observed.manager }), because: "it does not answer" }]
       : [];
   return [...manager, ...restored, ...rest];
 }

@@ -5,6 +5,11 @@ export type ServiceName = (typeof serviceNames)[number];
 export const targetKinds = ["process", "compose", "swarm", "kubernetes"] as const;
 export type TargetKind = (typeof targetKinds)[number];
 
+/** What people call whatever of a target holds the public sockets. */
+export type ManagerName = "keeper" | "proxy";
+
+export const managerName = (target: TargetKind): ManagerName => (target === "process" ? "keeper" : "proxy");
+
 export const deviceKinds = ["cuda", "mps", "cpu"] as const;
 export type Device = (typeof deviceKinds)[number];
 

@@ -1,4 +1,4 @@
-import type { InstanceId, ReleaseId, ServiceName, Slot } from "./names.js";
+import type { InstanceId, ManagerName, ReleaseId, ServiceName, Slot } from "./names.js";
 import type { ServiceSpec } from "./release.js";
 import type { VectorSpace } from "./spec.js";
 
@@ -14,7 +14,7 @@ export interface PlannedInstance {
 /** Puts back what should already be true of the current release. */
 export type DriftOperation =
   | { kind: "settle"; release: ReleaseId; verdict: "finish" | "fail"; because: string }
-  | { kind: "ensure-manager"; because: string }
+  | { kind: "ensure-manager"; manager?: ManagerName; because: string }
   | { kind: "restage"; service: ServiceName; spec: ServiceSpec; because: string }
   | { kind: "move-writer"; service: "index"; from: InstanceId | null; to: InstanceId; because: string }
   | { kind: "reopen"; service: ServiceName; id: InstanceId; because: string }
@@ -42,7 +42,7 @@ export function describeOperation(operation: Operation): string {
     case "settle":
       return `settle    ${operation.release}: ${operation.verdict === "finish" ? "finish it" : "give it up"} (${operation.because})`;
     case "ensure-manager":
-      return `keeper    start it (${operation.because})`;
+      return `${(operation.manager ?? "keeper").padEnd(9)} start it (${operation.because})`;
     case "restage":
       return `stage     ${operation.service} again (${operation.because})`;
     case "move-writer":

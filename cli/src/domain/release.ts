@@ -1,3 +1,4 @@
+import type { NodeSummary } from "./preflight/node-summary.js";
 import type { Device, InstanceId, ProofLevel, ReleaseId, ServiceName, Sha256, Slot, TargetKind } from "./names.js";
 
 /** A model pinned to one revision, with the hash of every file (from the model's manifest). */
@@ -95,6 +96,8 @@ export interface ReleaseRecord {
   gpuctl: string;
   state: ReleaseState;
   gates: readonly GateResult[];
+  /** On targets of nodes: what each was when it was looked at last, for this release or an earlier one. */
+  nodes?: readonly NodeSummary[];
   /** Why it failed, or null. */
   failure: string | null;
   finishedAt: string | null;

@@ -5,7 +5,9 @@ import type { EnvironmentConfig, ServiceConfig } from "../domain/config/resolved
 import type { NodeLook } from "../adapters/targets/compose/host-preflight.js";
 import type { ImageSource } from "../adapters/targets/compose/images.js";
 import { ConfigInvalid } from "../domain/errors.js";
+import type { NodeFacts } from "../domain/preflight/facts.js";
 import { nodeNeeds } from "../domain/preflight/needs-of.js";
+import { summaryOf, type NodeSummary } from "../domain/preflight/node-summary.js";
 import type { Clock, Context, HostConnector, NodeTarget } from "../ports.js";
 import { createTools, localStores, type ToolsRequest } from "../wiring.js";
 import { createHosts } from "./hosts.js";
@@ -16,17 +18,20 @@ export async function composeContext(
   request: ToolsRequest,
 ): Promise<Context> {
   requireOneIndex(config, settings);
-  const [tools, { models }, hosts, { stateOnHosts }, { ownMachine }, { LocalSecretReader }] = await Promise.all([
+  const [tools, { models }, hosts, { stateOnHosts }, { ownMachine }, { LocalSecretReader }, { HostTunnels }] = await Promise.all([
     createTools(request),
     localStores(config, request),
     createHosts(config, settings, request),
     import("../adapters/remote-state/state-on-hosts.js"),
     import("../adapters/remote-state/own-machine.js"),
     import("../adapters/secrets/local-secret-reader.js"),
+    import("../adapters/ssh/host-tunnels.js"),
   ]);
   const { clock, author } = tools;
   const images = await imagesOf(config, settings, request);
-  const nodes = await hostParts(config, settings, hosts, clock);
+  const seen = new Map<string, NodeSummary>();
+  const nodes = await hostParts(config, settings, hosts, clock, seen);
+  const tunnels = new HostTunnels(hosts, request.signal);
   const state = stateOnHosts({
     hosts: nodes.map(({ state: each }) => each),
     name: `${config.project}/${config.environment}`,
@@ -43,14 +48,25 @@ export async function composeContext(
     models,
     code,
     secrets: new LocalSecretReader(request.env, config.projectFile, request.progress),
-    close: () => hosts.close(),
+    nodesSeen: () => [...seen.values()],
+    tunnelTo: (node, port) => tunnels.to(node, port),
+    close: async () => {
+      await tunnels.close();
+      await hosts.close();
+    },
   };
 }
 
 type Nodes = Awaited<ReturnType<typeof hostParts>>;
 
-/** For each node: its state, and its devices. */
-async function hostParts(config: EnvironmentConfig, settings: ComposeSettings, hosts: HostConnector, clock: Clock) {
+/** For each node: its state, and its devices. @param seen  takes what is found on them */
+async function hostParts(
+  config: EnvironmentConfig,
+  settings: ComposeSettings,
+  hosts: HostConnector,
+  clock: Clock,
+  seen: Map<string, NodeSummary>,
+) {
   const [{ HostState }, { NodeDevices }, { RemoteNodeInspector }] = await Promise.all([
     import("../adapters/remote-state/host-state.js"),
     import("../adapters/targets/compose/node-devices.js"),
@@ -62,7 +78,11 @@ async function hostParts(config: EnvironmentConfig, settings: ComposeSettings, h
     const root = new HostLayout(needs.dataDirectory, config.project, config.environment).root;
     const sudo = host === "local" ? process.getuid?.() !== 0 : user !== undefined && user !== "root";
     const connect = (signal: AbortSignal) => hosts.connect(node, signal);
-    const inspect = () => inspector.inspect(node, needs.dataDirectory, new AbortController().signal);
+    const inspect = async (): Promise<NodeFacts> => {
+      const facts = await inspector.inspect(node, needs.dataDirectory, new AbortController().signal);
+      seen.set(node, summaryOf(node, facts, clock.now().toISOString()));
+      return facts;
+    };
     const devices = new NodeDevices({ needs, inspect });
     const look: NodeLook = {
       needs,

@@ -1,4 +1,4 @@
-import type { InstanceId } from "../../domain/names.js";
+import { managerName, type InstanceId } from "../../domain/names.js";
 import type { ServiceSpec } from "../../domain/release.js";
 import { ms, type Milliseconds } from "../../domain/units.js";
 import type { Context, InstanceSpec, Lease } from "../../ports.js";
@@ -19,7 +19,9 @@ export class LeasedTarget {
 
   /** Makes sure that the target's manager runs and holds the public sockets. */
   ensureManager(): Promise<void> {
-    return this.#mutate("starting the keeper", budgets.manager, (signal) => this.#ctx.driver.ensureManager(this.#lease, signal));
+    return this.#mutate(`starting the ${managerName(this.#ctx.config.target)}`, budgets.manager, (signal) =>
+      this.#ctx.driver.ensureManager(this.#lease, signal),
+    );
   }
 
   /** Starts an instance without public traffic. */

@@ -1,7 +1,7 @@
 import { instanceOf, type Observed, type ObservedInstance } from "../../domain/drift.js";
 import { inOrder } from "../../domain/fingerprint.js";
 import { currentRelease } from "../../domain/history.js";
-import type { InstanceId, ServiceName } from "../../domain/names.js";
+import { managerName, type InstanceId, type ServiceName } from "../../domain/names.js";
 import type { ReleaseRecord, ServiceSpec } from "../../domain/release.js";
 import { applySettlements, danglingRecords, settleDangling, type SeenInstance } from "../../domain/settle.js";
 import { ms } from "../../domain/units.js";
@@ -23,6 +23,7 @@ export async function lookAround(ctx: Context, records: readonly ReleaseRecord[]
   const [writer, unstaged] = await Promise.all([findWriter(ctx, observation), findUnstaged(ctx, current)]);
   const observed: Observed = {
     managerRuns: observation.manager.state === "running",
+    manager: managerName(ctx.config.target),
     instances: observation.instances.map(reduce),
     writer,
     unstaged,

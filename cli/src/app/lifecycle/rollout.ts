@@ -4,6 +4,7 @@ import { inOrder, type PerService } from "../../domain/fingerprint.js";
 import { gateResult } from "../../domain/gates.js";
 import type { ReleaseId } from "../../domain/names.js";
 import type { PlannedRelease } from "../../domain/plan.js";
+import { latestSummaries } from "../../domain/preflight/node-summary.js";
 import type { Strategy } from "../../domain/placement.js";
 import type { ReleaseRecord, ReleaseState } from "../../domain/release.js";
 import { loadsNow } from "../../domain/strategy.js";
@@ -181,7 +182,8 @@ function describeSwitch({ switchMs, heldMs }: SwitchFigures): string {
   return `traffic moved in ${seconds(switchMs)}${heldMs === null ? "" : `, index writes held for ${seconds(heldMs)}`}`;
 }
 
-function candidateRecord(ctx: Context, { release }: Rollout): ReleaseRecord {
+function candidateRecord(ctx: Context, { release, current }: Rollout): ReleaseRecord {
+  const nodes = latestSummaries(ctx.nodesSeen?.() ?? [], current?.nodes ?? []);
   return {
     schemaVersion: 1,
     id: release.id,
@@ -197,6 +199,7 @@ function candidateRecord(ctx: Context, { release }: Rollout): ReleaseRecord {
     gpuctl: ctx.gpuctlVersion,
     state: "candidate",
     gates: [],
+    ...(nodes.length > 0 && { nodes }),
     failure: null,
     finishedAt: null,
   };

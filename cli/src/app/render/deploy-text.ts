@@ -16,7 +16,9 @@ export function deployText(result: DeployResult): string {
     section("Gates", gateLines(result.gates)),
     section(
       "Addresses",
-      result.services.map(({ service, address }) => `${service.padEnd(9)} ${address}`),
+      result.services.map(
+        ({ service, node, address }) => `${service.padEnd(9)} ${address}${node === undefined ? "" : ` on ${node}`}`,
+      ),
     ),
   );
 }

@@ -1,7 +1,7 @@
 import type { ServiceName } from "../../domain/names.js";
-import type { InstanceProcess } from "../../ports.js";
 import type { HealthReport } from "../health.js";
 import type { ServiceStatus, StatusReport } from "../status.js";
+import { processText } from "./process-text.js";
 import { blocks, section, shortDuration, table } from "./table.js";
 
 /** What runs and what is wrong, for people. */
@@ -10,7 +10,7 @@ export function statusText(report: StatusReport): string {
   const serving = release === null ? "nothing deployed" : `${release.id} by ${release.author} at ${release.createdAt}`;
   const back = release?.rollbackOf == null ? "" : `, a rollback to ${release.rollbackOf}`;
   return blocks(
-    `Environment ${report.environment} (${report.target}): ${serving}${back}\nKeeper: ${manager.detail}\nLease: ${leaseText(report)}`,
+    `Environment ${report.environment} (${report.target}): ${serving}${back}\n${report.target === "process" ? "Keeper" : "Proxy"}: ${manager.detail}\nLease: ${leaseText(report)}`,
     table(["service", "process", "traffic", "health", "device", "restarts", "in flight"], report.services.map(stateOf)),
     table(["service", "address", "model", "instance"], report.services.map(placeOf)),
     section(
@@ -61,7 +61,7 @@ function stateOf(row: ServiceStatus): readonly string[] {
 }
 
 function placeOf(row: ServiceStatus): readonly string[] {
-  return [row.service, row.address, answeringModel(row), row.instance ?? "-"];
+  return [row.service, row.addresses.join(", "), answeringModel(row), row.instance ?? "-"];
 }
 
 const answeringModel = ({ model, fallback }: { model: string | null; fallback: boolean }): string =>
@@ -72,24 +72,10 @@ function modelName(model: string | null): string {
   return model?.split(/[@|]/)[0]?.split("/").at(-1) ?? "-";
 }
 
-function processText(process: InstanceProcess | null): string {
-  if (process === null) return "absent";
-  switch (process.state) {
-    case "running":
-      return `pid ${process.pid}`;
-    case "exited":
-      return process.signal === null ? `exited ${process.code ?? "?"}` : `killed by ${process.signal}`;
-    case "stopped-by-reboot":
-      return "stopped by reboot";
-    case "stopped":
-      return "stopped";
-  }
-}
-
 /** What the services say about themselves, for people. */
 export function healthText(report: HealthReport): string {
-  const rows = report.services.map(({ service, status, device, model, fallback, address, elapsedMs, reason }) => [
-    service,
+  const rows = report.services.map(({ service, node, status, device, model, fallback, address, elapsedMs, reason }) => [
+    node === undefined ? service : `${service} on ${node}`,
     status,
     device ?? "-",
     answeringModel({ model, fallback }),

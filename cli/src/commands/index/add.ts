@@ -28,11 +28,8 @@ It can be interrupted at any time: what was added stays, and the same command go
     const { serviceAddress } = await import("../../app/service-address.js");
     const { createDocumentReader } = await import("../../wiring.js");
     const context = await this.context();
-    const { config, secrets } = context;
-    const [embedder, index] = await Promise.all([
-      serviceAddress(config, "embedder", secrets),
-      serviceAddress(config, "index", secrets),
-    ]);
+    const { config } = context;
+    const [embedder, index] = await Promise.all([serviceAddress(context, "embedder"), serviceAddress(context, "index")]);
     const documents = await createDocumentReader(this.io.cwd, dirname(config.projectFile));
     const { namespace, batch } = this.flags;
     return indexAdd({ ...context, documents }, { paths: this.args.paths, namespace, batch, embedder, index });

@@ -41,7 +41,8 @@ Documents are LangChain's index.pkl (read without running anything it names) or 
       import("../../app/service-address.js"),
       import("../../wiring.js"),
     ]);
-    const { config, secrets } = await this.context();
+    const context = await this.context();
+    const { config } = context;
     const { tools, state } = await createIndexTools(config, this.toolsRequest());
     const path = (name: string | undefined): string | null => (name === undefined ? null : resolve(this.io.cwd, name));
     const { flags } = this;
@@ -59,8 +60,8 @@ Documents are LangChain's index.pkl (read without running anything it names) or 
       recallLoss: Number(flags["recall-loss"]),
       benchmark: flags.benchmark,
       gpu: flags["gpu-id"] ?? null,
-      index: await serviceAddress(config, "index", secrets),
-      embedder: config.services.embedder === undefined ? null : await serviceAddress(config, "embedder", secrets),
+      index: await serviceAddress(context, "index"),
+      embedder: config.services.embedder === undefined ? null : await serviceAddress(context, "embedder"),
     });
   }
 

@@ -1,0 +1,80 @@
+import type { Gpu } from "../nvidia-smi.js";
+import type { NodeFacts, Room, Seen } from "./facts.js";
+
+/** What matters of a node later: what it was when a release was deployed to it. Null is what could not be seen. */
+export interface NodeSummary {
+  node: string;
+  /** ISO 8601 UTC, by the clock of the machine that looked. */
+  seenAt: string;
+  system: string | null;
+  kernel: string | null;
+  /** Version of Docker's engine, of Compose, of the loaded NVIDIA driver, of the container toolkit. */
+  docker: string | null;
+  compose: string | null;
+  driver: string | null;
+  toolkit: string | null;
+  gpus: readonly GpuSummary[];
+  /** Room for images and models, bytes. */
+  disk: DiskSummary | null;
+  /** The node's clock minus that of the machine that looked, and how exactly that is known, ms. */
+  clock: { skewMs: number; boundMs: number } | null;
+}
+
+export interface GpuSummary {
+  index: number;
+  uuid: string;
+  name: string;
+  totalMiB: number | null;
+  freeMiB: number | null;
+  /** Who held memory of it, most first. */
+  holders: readonly { who: string; usedMiB: number | null }[];
+}
+
+export interface DiskSummary {
+  path: string;
+  freeBytes: number;
+  totalBytes: number;
+}
+
+/** A record is small: a GPU that dozens share names those that hold most. */
+const mostHolders = 8;
+
+/** The facts that are kept of a look at a node. @param seenAt  ISO 8601 UTC */
+export function summaryOf(node: string, facts: NodeFacts, seenAt: string): NodeSummary {
+  const { system, docker, driver, toolkit, smi, clock, dataDisk } = facts;
+  const engine = docker.state === "reachable" ? docker : null;
+  const room: Seen<Room> = engine?.disk.seen === true ? engine.disk : dataDisk;
+  const gpus = smi.state === "gpus" ? smi.gpus : [];
+  return {
+    node,
+    seenAt,
+    system: system.seen ? (system.value.distribution ?? system.value.name) : null,
+    kernel: system.seen ? system.value.kernel : null,
+    docker: engine?.server ?? null,
+    compose: engine?.compose.seen === true ? engine.compose.value : null,
+    driver: valueOf(driver.loaded) ?? gpus[0]?.driver ?? null,
+    toolkit: valueOf(toolkit.version),
+    gpus: gpus.map((gpu) => gpuOf(gpu, facts)),
+    disk: room.seen ? { path: room.value.path, freeBytes: room.value.freeBytes, totalBytes: room.value.totalBytes } : null,
+    clock: clock.seen ? { skewMs: clock.value.skewMs, boundMs: clock.value.boundMs } : null,
+  };
+}
+
+/** Each node as it was seen now, else as it was seen before. */
+export function latestSummaries(now: readonly NodeSummary[], before: readonly NodeSummary[]): readonly NodeSummary[] {
+  const earlier = before.filter(({ node }) => !now.some((each) => each.node === node));
+  return [...now, ...earlier].sort((a, b) => (a.node < b.node ? -1 : 1));
+}
+
+function gpuOf({ index, uuid, name, totalMiB, freeMiB }: Gpu, { gpuProcesses, docker }: NodeFacts): GpuSummary {
+  const containers = docker.state === "reachable" && docker.containers.seen ? docker.containers.value : [];
+  const mine = gpuProcesses.seen ? gpuProcesses.value.filter(({ gpu }) => gpu === uuid) : [];
+  const holders = mine.map((process) => ({
+    who: containers.find(({ id }) => id === process.container)?.name ?? process.name,
+    usedMiB: process.usedMiB,
+  }));
+  const largest = holders.toSorted((a, b) => (b.usedMiB ?? 0) - (a.usedMiB ?? 0)).slice(0, mostHolders);
+  return { index, uuid, name, totalMiB, freeMiB, holders: largest };
+}
+
+const valueOf = <T>(fact: Seen<T>): T | null => (fact.seen ? fact.value : null);
