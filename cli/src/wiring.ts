@@ -98,7 +98,7 @@ async function processContext(config: EnvironmentConfig, request: ToolsRequest):
     audit,
     models,
     code,
-    secrets: new LocalSecretReader(request.env, config.projectFile, request.progress),
+    secrets: new LocalSecretReader(request.env, config.projectFile, request.progress, tools.executor),
   };
 }
 

@@ -157,7 +157,7 @@ export class SecretsInMemory implements SecretReader {
   readonly values = new Map<string, string>();
 
   read(name: string, source: SecretSource): Promise<string> {
-    const key = "env" in source ? source.env : source.file;
+    const [key = ""] = Object.values(source);
     const value = this.values.get(key);
     return value === undefined
       ? Promise.reject(new ConfigInvalid(`secret ${name} is missing`, { because: `${key} is not set` }))

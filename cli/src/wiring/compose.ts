@@ -47,7 +47,7 @@ export async function composeContext(
     ...state,
     models,
     code,
-    secrets: new LocalSecretReader(request.env, config.projectFile, request.progress),
+    secrets: new LocalSecretReader(request.env, config.projectFile, request.progress, tools.executor),
     nodesSeen: () => [...seen.values()],
     tunnelTo: (node, port) => tunnels.to(node, port),
     close: async () => {

@@ -1,8 +1,9 @@
 import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { LocalExecutor } from "../../../cli/src/adapters/exec/local-executor.js";
 import { LocalSecretReader } from "../../../cli/src/adapters/secrets/local-secret-reader.js";
-import { ConfigInvalid } from "../../../cli/src/domain/errors.js";
+import { ConfigInvalid, Failed } from "../../../cli/src/domain/errors.js";
 import { CollectingProgress } from "../../fakes/collecting-progress.js";
 import { temporaryDirectories } from "../../support/temporary.js";
 
@@ -15,7 +16,8 @@ function project(env: Record<string, string> = {}): {
 } {
   const directory = temporary();
   const progress = new CollectingProgress();
-  return { directory, progress, reader: new LocalSecretReader(env, join(directory, "gpuctl.yaml"), progress) };
+  const executor = new LocalExecutor({ PATH: process.env["PATH"], ...env });
+  return { directory, progress, reader: new LocalSecretReader(env, join(directory, "gpuctl.yaml"), progress, executor) };
 }
 
 describe("a secret", () => {
@@ -57,5 +59,31 @@ describe("a secret", () => {
     const { directory, reader } = project();
     if (content !== null) writeFileSync(join(directory, "keys"), content, { mode: 0o600 });
     await expect(reader.read("API_KEYS", { file: "keys" })).rejects.toBeInstanceOf(ConfigInvalid);
+  });
+
+  it("is what a command prints, run by a shell in the folder of gpuctl.yaml", async () => {
+    const { directory, reader } = project();
+    writeFileSync(join(directory, "keys"), "first\nsecond\n");
+    expect(await reader.read("API_KEYS", { command: "head -n 1 keys | tr a-z A-Z" })).toBe("FIRST");
+  });
+
+  it.each([
+    ["fails", "printf hidden; printf hidden >&2; exit 3", "it ended with status 3"],
+    ["prints nothing", "true", "it printed nothing"],
+    ["is killed", "kill -9 $$", "it was ended by SIGKILL"],
+  ])("of a command that %s is refused, and nothing that it printed is told", async (_, command, why) => {
+    const failure: unknown = await project()
+      .reader.read("API_KEYS", { command })
+      .catch((error: unknown) => error);
+    expect(failure).toMatchObject({ because: `${command}: ${why}` });
+    expect(JSON.stringify(failure, Object.getOwnPropertyNames(failure)).replaceAll(command, "")).not.toContain("hidden");
+  });
+
+  it("of a command that waits for somebody is given up", async () => {
+    const late = { run: () => Promise.reject(new Failed("sh did not end", { because: "hidden" })) };
+    const reader = new LocalSecretReader({}, "/nowhere/gpuctl.yaml", new CollectingProgress(), late);
+    await expect(reader.read("API_KEYS", { command: "pass show x" })).rejects.toMatchObject({
+      because: "pass show x: it did not end within 10 s",
+    });
   });
 });

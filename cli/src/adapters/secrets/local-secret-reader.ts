@@ -1,25 +1,33 @@
 import { readFile, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import type { SecretSource } from "../../domain/config/resolved.js";
-import { ConfigInvalid } from "../../domain/errors.js";
-import type { Progress, SecretReader } from "../../ports.js";
+import { ConfigInvalid, Failed } from "../../domain/errors.js";
+import { ms } from "../../domain/units.js";
+import type { CommandResult, Executor, Progress, SecretReader } from "../../ports.js";
 import type { Environment } from "../state/directories.js";
 import { errorCode } from "../state/storage-failure.js";
 
-/** Reads secrets from variables of this process and from files; a relative file counts from gpuctl.yaml. */
+/** A password manager asks its agent; one that waits for a person has nobody to ask here. */
+const commandDeadline = ms(10_000);
+
+/** Reads secrets from variables of this process, from files and from what commands print; relative paths count from gpuctl.yaml. */
 export class LocalSecretReader implements SecretReader {
   readonly #env: Environment;
   readonly #base: string;
   readonly #progress: Progress;
+  readonly #executor: Executor;
 
-  constructor(env: Environment, projectFile: string, progress: Progress) {
+  constructor(env: Environment, projectFile: string, progress: Progress, executor: Executor) {
     this.#env = env;
     this.#base = dirname(projectFile);
     this.#progress = progress;
+    this.#executor = executor;
   }
 
   async read(name: string, source: SecretSource): Promise<string> {
-    return "env" in source ? this.#fromEnv(name, source.env) : this.#fromFile(name, resolve(this.#base, source.file));
+    if ("env" in source) return this.#fromEnv(name, source.env);
+    if ("command" in source) return this.#fromCommand(name, source.command);
+    return this.#fromFile(name, resolve(this.#base, source.file));
   }
 
   #fromEnv(name: string, variable: string): string {
@@ -45,6 +53,33 @@ export class LocalSecretReader implements SecretReader {
       throw this.#missing(name, file, errorCode(error) === "ENOENT" ? "there is no such file" : (error as Error).message, error);
     }
     throw this.#missing(name, file, "the file is empty");
+  }
+
+  /** By a shell, because people write what they type: `pass show shop/keys | head -n 1`. Nothing of its output is ever repeated. */
+  async #fromCommand(name: string, command: string): Promise<string> {
+    const result = await this.#run(name, command);
+    const value = result.stdout.replace(/\r?\n$/, "");
+    if (result.code === 0 && value !== "") return value;
+    const ended =
+      result.code === null ? `was ended by ${result.signal ?? "a signal"}` : `ended with status ${result.code.toString()}`;
+    throw this.#withoutValue(name, command, result.code === 0 ? "it printed nothing" : `it ${ended}`);
+  }
+
+  async #run(name: string, command: string): Promise<CommandResult> {
+    try {
+      return await this.#executor.run({ argv: ["sh", "-c", command], cwd: this.#base }, { deadline: commandDeadline });
+    } catch (error) {
+      // A failed command's own error tells its last words, which may be the secret.
+      const late = error instanceof Failed;
+      throw this.#withoutValue(name, command, late ? "it did not end within 10 s" : "it could not be started");
+    }
+  }
+
+  #withoutValue(name: string, command: string, why: string): ConfigInvalid {
+    return new ConfigInvalid(`the secret ${name} is not given by its command`, {
+      because: `${command}: ${why}`,
+      nextSteps: [`${command} >/dev/null; echo $?   # in ${this.#base}`],
+    });
   }
 
   #missing(name: string, file: string, why: string, cause?: unknown): ConfigInvalid {

@@ -22,8 +22,8 @@ export interface ModelDetails {
   dtype?: "float32" | "int8" | undefined;
 }
 
-/** Where a secret's value is read from at deploy time. */
-export type SecretSource = { env: string } | { file: string };
+/** Where a secret's value is read from at deploy time. A command is a line for `sh -c`, run in the folder of gpuctl.yaml. */
+export type SecretSource = { env: string } | { file: string } | { command: string };
 
 export interface Slo {
   p95: Milliseconds;

@@ -13,6 +13,7 @@ import {
   positiveDuration,
   rateLimit,
   redisUrl,
+  shellCommand,
   shortName,
   variableName,
 } from "./schema-values.js";
@@ -48,9 +49,18 @@ const slo = z
   })
   .describe("What users were promised; status and bench compare with it.");
 
-const secretHelp = "expected { env: NAME } or { file: PATH }: a secret's value never stands in this file";
-const secretSource = z
-  .union([z.strictObject({ env: variableName }), z.strictObject({ file: filePath })], { error: secretHelp })
+const secretHelp = "expected { env: NAME }, { file: PATH } or { command: TEXT }: a secret's value never stands in this file";
+export const secretSource = z
+  .union(
+    [
+      z.strictObject({ env: variableName }),
+      z.strictObject({ file: filePath }),
+      z.strictObject({
+        command: shellCommand.describe("Run by `sh -c` in this file's folder, at most 10 s; what it prints is the value."),
+      }),
+    ],
+    { error: secretHelp },
+  )
   .describe("Where the value is read from at deploy time.");
 
 const environmentValue = z

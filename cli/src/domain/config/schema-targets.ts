@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { servicesSchema } from "./schema-services.js";
+import { secretSource, servicesSchema } from "./schema-services.js";
 import {
   bindAddress,
   cidr,
@@ -14,7 +14,6 @@ import {
   positiveDuration,
   repositoryPath,
   shortName,
-  variableName,
 } from "./schema-values.js";
 
 /** Settings every target understands; all of them have a default. */
@@ -29,16 +28,12 @@ export const sharedEnvironmentSettings = {
   services: servicesSchema.optional().describe("Settings of services that differ in this environment."),
 };
 
-const secretReference = z.union([z.strictObject({ env: variableName }), z.strictObject({ file: filePath })], {
-  error: "expected { env: NAME } or { file: PATH }: a secret's value never stands in this file",
-});
-
 const registry = z
   .strictObject({
     server: host.describe("Registry to pull images from."),
     repository: repositoryPath.optional().describe("Path of the services' image there (default gpuctl-services)."),
     username: z.string().optional(),
-    password: secretReference.optional().describe("Where the password is read from."),
+    password: secretSource.optional().describe("Where the password is read from."),
   })
   .describe("Container registry.");
 

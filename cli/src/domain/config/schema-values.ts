@@ -80,6 +80,8 @@ export const variableName = text(
   "expected the name of an environment variable, such as API_KEY",
   /^[A-Za-z_][A-Za-z0-9_]{0,127}$/,
 );
+/** One line for a shell. */
+export const shellCommand = text("expected a command for the shell, such as pass show shop/keys", /^[^\0\n]*[^\s\0][^\0\n]*$/);
 export const gpuUuid = text(
   "expected the GPU's UUID as `nvidia-smi -L` prints it, such as GPU-8a56…",
   /^(?:GPU|MIG)-[0-9A-Za-z/-]{8,80}$/,
