@@ -1,4 +1,5 @@
 /** Every interface to the outside. Use cases see only these; `wiring.ts` picks the adapters. */
+import type { DeviceSight } from "./domain/compose/device-evidence.js";
 import type { EnvironmentConfig, ModelSource, SecretSource, ServiceConfig } from "./domain/config/resolved.js";
 import type { SourceDocument } from "./domain/config/source.js";
 import type { HostFacts } from "./domain/doctor/facts.js";
@@ -226,6 +227,11 @@ export interface TargetDriver {
   health(id: InstanceId): Promise<InstanceHealth>;
   /** One request on the instance's private socket. */
   request(id: InstanceId, request: HttpRequest, signal?: AbortSignal): Promise<HttpResponse>;
+  /**
+   * What can be seen of an instance's GPU from outside of it, now and before it was started; null for one that was given none.
+   * Absent where only the instance itself can tell.
+   */
+  deviceSight?(instance: InstanceSpec): Promise<DeviceSight | null>;
   /** Where another instance of this environment can reach this one's private HTTP (for re-embedding). */
   privateAddress(id: InstanceId): string;
   /** Lets an instance answer public traffic, and restarts it from then on when it dies. */

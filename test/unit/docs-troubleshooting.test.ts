@@ -139,6 +139,7 @@ const good: Evidence = {
   own: { device: "cuda", level: "self", providers: ["torch-cuda"], canary: { ok: true } },
   pids: [41253],
   apps: { before: [], during: [{ uuid: "GPU-8a56d2c4", pid: 41253, usedMiB: 2400 }] },
+  neighbours: [],
   used: { before: 1300, during: 3700 },
   expectedMiB: 2300,
   required: "self",

@@ -36,6 +36,8 @@ export interface GpuState {
     /** Said in place of every figure: `GPU is lost`. */
     fault?: string;
   }[];
+  /** Whether processes are listed at all; WSL2 and some MIG instances list none. Their memory is in use all the same. */
+  listsProcesses?: boolean;
   /** Processes that hold memory without being there. */
   processes: { uuid: string; pid: number; mib: number; name: string }[];
 }

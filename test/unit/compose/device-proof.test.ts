@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readComputeApps, readPids, type ComputeApp } from "../../../cli/src/domain/compose/device-evidence.js";
-import { judgeFromOutside, type Evidence } from "../../../cli/src/domain/compose/device-proof.js";
+import { judgeFromOutside, judgeSeenProof, type Evidence } from "../../../cli/src/domain/compose/device-proof.js";
 import { proofLevels } from "../../../cli/src/domain/names.js";
+import { specFor } from "../../support/records.js";
 
 const card = "GPU-8a56d2c4";
 const otherCard = "GPU-00000000";
@@ -16,6 +17,7 @@ const seen: Evidence = {
   pids: [41253, 41260],
   apps: { before: [app(900, 1200)], during: [app(900, 1200), app(41260, 2400)] },
   used: { before: 1300, during: 3700 },
+  neighbours: [],
   expectedMiB: 2300,
   required: "self",
 };
@@ -42,6 +44,16 @@ describe("what is reached", () => {
       "it ran already, so nobody knows the memory before",
       { used: { before: null, during: 3700 }, apps: nobodyListed },
       "proven self",
+    ],
+    [
+      "memory rose where nobody is listed, and another service was started on the same GPU",
+      { apps: nobodyListed, neighbours: ["reranker-r1-0-a"] },
+      "proven self",
+    ],
+    [
+      "memory rose more than others took who are listed, one of ours among them",
+      { apps: { before: [], during: [app(900, 800), app(41260, null)] }, neighbours: ["reranker-r1-0-a"] },
+      "proven vram",
     ],
     ["it ran already and is listed", { used: { before: null, during: 3700 } }, "proven process"],
     ["a MIG instance that is listed under its card", { reserved: ["MIG-1", card] }, "proven process"],
@@ -129,6 +141,7 @@ const evidence: fc.Arbitrary<Evidence> = fc.record({
   pids: fc.option(fc.uniqueArray(pid, { maxLength: 4 })),
   apps: fc.record({ before: apps, during: apps }),
   used: fc.record({ before: memory, during: memory }),
+  neighbours: fc.constantFrom([], ["reranker-r1-0-a"]),
   expectedMiB: memory,
   required: fc.constantFrom(...proofLevels),
 });
@@ -170,6 +183,28 @@ test("asking for more never turns a refusal into a proof", () => {
       expect(outcomes).toEqual([...outcomes].sort((a, b) => Number(b) - Number(a)));
     }),
   );
+});
+
+describe("what an instance holds of its GPU", () => {
+  const held = (changes: Partial<Evidence>): number | null | undefined =>
+    judgeSeenProof(specFor(), own, { ...seen, ...changes }, 100).heldMiB;
+
+  test.each<[string, Partial<Evidence>, number | null]>([
+    ["its own processes' memory, whatever others took", { used: { before: 1300, during: 9000 } }, 2400],
+    [
+      "what rose and is nobody else's, where its own is not told",
+      { apps: { before: [], during: [app(900, 300), app(41260, null)] } },
+      2100,
+    ],
+    ["not known for one that ran already and is not listed", { apps: nobodyListed, used: { before: null, during: 3700 } }, null],
+    ["not known where another service was started on the GPU too", { apps: nobodyListed, neighbours: ["index-r1-0-a"] }, null],
+  ])("is %s", (_, changes, expected) => {
+    expect(held(changes)).toBe(expected);
+  });
+
+  test("is not asked of one that computes on its CPU", () => {
+    expect(judgeSeenProof(specFor(), { ...own, device: "cpu" }, seen, 100).heldMiB).toBeUndefined();
+  });
 });
 
 describe("what nvidia-smi and the cgroup say", () => {

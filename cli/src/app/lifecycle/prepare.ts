@@ -1,5 +1,5 @@
 import type { PerService } from "../../domain/fingerprint.js";
-import { gateResult, judgeProof, type Verdict } from "../../domain/gates.js";
+import { gateResult, type Verdict } from "../../domain/gates.js";
 import { proofLevels, type InstanceId, type ServiceName } from "../../domain/names.js";
 import type { PlannedInstance } from "../../domain/operations.js";
 import type { GateResult, ServiceRelease } from "../../domain/release.js";
@@ -8,6 +8,7 @@ import type { Context, Phase } from "../../ports.js";
 import { ask, checkAnswers, checkOneAnswer, WrongStatus } from "./answers.js";
 import { benchmarkGate } from "./benchmark-gate.js";
 import { budgets, pause, seconds, stopIfAsked, within } from "./deadline.js";
+import { takeProof } from "./device-proof.js";
 import { onEachNode, onNode } from "./on-nodes.js";
 import { reasonOf, phase, skipped, step, type Session } from "./session.js";
 
@@ -104,17 +105,24 @@ async function proveDeviceOn(
 ): Promise<void> {
   const { ctx } = session;
   const work = async (): Promise<Verdict> => {
-    const answer = await ask(ctx, instance.id, { method: "POST", path: "/private/proof", body: {} }, budgets.proof);
-    const verdict = judgeProof(instance.spec, answer);
+    const verdict = await takeProof(ctx, instance);
     if (verdict.proof !== null) {
       const { device, level } = verdict.proof;
       const before = findings.measured[instance.service];
       const proof = weakest(before?.proof ?? null, { device, level });
-      findings.measured[instance.service] = { peakMiB: before?.peakMiB ?? null, proof };
+      findings.measured[instance.service] = { peakMiB: peakOf(before, verdict.heldMiB), proof };
     }
     return verdict;
   };
   await gatePhase({ session, node, instance, findings }, "device-proof", "device-proof", work);
+}
+
+/** What warm-up left on a GPU counts there and not the memory of the process; of several nodes, the most. */
+function peakOf(before: Findings["measured"][ServiceName], heldMiB: number | null | undefined): number | null {
+  const known = before?.peakMiB ?? null;
+  if (heldMiB === undefined) return known;
+  const others = before?.proof?.device === "cuda" ? known : null;
+  return heldMiB === null || others === null ? (heldMiB ?? others) : Math.max(others, heldMiB);
 }
 
 /** What all nodes have proven: no more than the one that proved least. */

@@ -1,19 +1,12 @@
+import { judgeProof, type ProofAnswer, type Verdict } from "../gates.js";
 import { proofLevels, type ProofLevel } from "../names.js";
-import type { ProofAnswer } from "../gates.js";
-import type { ComputeApp } from "./device-evidence.js";
+import type { ServiceSpec } from "../release.js";
+import type { ComputeApp, DeviceSight } from "./device-evidence.js";
 
-/** What was seen around one probe inference. Null is what could not be asked. */
-export interface Evidence {
-  /** UUID of the GPU that the instance was given; for a MIG instance its own first, then the card's, under which drivers list it too. */
-  reserved: readonly [string, ...string[]];
+/** What was seen around one probe inference. */
+export interface Evidence extends DeviceSight {
   /** What the service itself proved. */
   own: ProofAnswer;
-  /** Host pids of the container's cgroup during the probe. */
-  pids: readonly number[] | null;
-  /** Processes on the GPUs before the instance was started, and during the probe. */
-  apps: { before: readonly ComputeApp[] | null; during: readonly ComputeApp[] | null };
-  /** Memory in use on the reserved GPU before the instance was started (null for one that ran already), and during the probe, MiB. */
-  used: { before: number | null; during: number | null };
   /** What loading the model is expected to take at least, MiB; null when nobody knows. */
   expectedMiB: number | null;
   /** Weakest level that is accepted. */
@@ -26,6 +19,40 @@ export type Judgement =
   | { outcome: "insufficient"; level: ProofLevel; detail: string }
   /** What the service says and what is seen contradict each other: the gate fails. */
   | { outcome: "disagreement"; detail: string };
+
+/** A judged proof with what it stands for. */
+export interface SeenProof extends Verdict {
+  /** With the level that is reached; null where nothing is proven. */
+  proof: ProofAnswer | null;
+  /** What the instance holds of its GPU, MiB; null where that cannot be told. Absent where no GPU was looked at. */
+  heldMiB?: number | null;
+}
+
+/**
+ * Judges what an instance that was given a GPU proves of itself together with what was seen of it. One that may fall back to its CPU
+ * passes there on its own word; one that says `cuda` is believed as far as it is seen.
+ * @param expectedMiB  what loading its model takes at least; null when nobody knows
+ */
+export function judgeSeenProof(spec: ServiceSpec, answer: unknown, sight: DeviceSight, expectedMiB: number | null): SeenProof {
+  const claimed = judgeProof(spec, answer);
+  const own = claimed.proof;
+  const { require, proof: required } = spec.device;
+  if (own === null || (require ?? own.device) !== "cuda") return claimed;
+  const judgement = judgeFromOutside({ ...sight, own, expectedMiB, required });
+  const said = `${own.device} (${own.providers.join(", ")})`;
+  const figures = { device: own.device, providers: own.providers.join(","), canary: own.canary.ok };
+  switch (judgement.outcome) {
+    case "proven":
+    case "insufficient": {
+      const { level, detail } = judgement;
+      const passed = judgement.outcome === "proven";
+      const sentence = passed ? `${said}, level ${level}: ${detail}` : detail;
+      return { passed, detail: sentence, figures: { ...figures, level }, proof: { ...own, level }, heldMiB: heldMiB(sight) };
+    }
+    case "disagreement":
+      return { passed: false, detail: judgement.detail, figures, proof: null };
+  }
+}
 
 /** Less than this is no model: a bare CUDA context may take it. */
 const leastMiB = 64;
@@ -82,6 +109,16 @@ function seenProcess(evidence: Evidence): SeenProcess {
   };
 }
 
+/** Memory of its GPU that an instance holds, by its processes, else by what rose and is nobody else's; null when that cannot be told. */
+function heldMiB(sight: DeviceSight): number | null {
+  const { apps, pids, reserved, used, neighbours } = sight;
+  const here = apps.during?.filter(({ pid, uuid }) => pids?.includes(pid) === true && reserved.includes(uuid)) ?? [];
+  const known = here.flatMap((app) => app.usedMiB ?? []);
+  if (known.length > 0 && known.length === here.length) return known.reduce((sum, each) => sum + each, 0);
+  if (used.before === null || used.during === null || (neighbours.length > 0 && !listsMemory(sight))) return null;
+  return Math.max(0, used.during - used.before - growthOfOthers(sight));
+}
+
 /** A context alone takes memory too: what is held must be worth a model. */
 function holding(here: readonly ComputeApp[], evidence: Evidence): SeenProcess {
   const known = here.flatMap(({ usedMiB }) => usedMiB ?? []);
@@ -97,17 +134,26 @@ const neededMiB = ({ expectedMiB }: Evidence): number => Math.max(leastMiB, Math
 type SeenMemory = { kind: "rose" | "none" | "unknown"; detail: string };
 
 function seenMemory(evidence: Evidence): SeenMemory {
-  const { used, reserved } = evidence;
+  const { used, reserved, neighbours } = evidence;
   if (used.before === null || used.during === null)
     return { kind: "unknown", detail: "the memory of the GPU before and during the probe is not known" };
   const rise = used.during - used.before - growthOfOthers(evidence);
   const needed = neededMiB(evidence);
   const figures = `memory on ${reserved[0]} rose by ${Math.round(rise)} MiB; at least ${needed} MiB are expected`;
-  return { kind: rise >= needed ? "rose" : "none", detail: figures };
+  if (rise < needed) return { kind: "none", detail: figures };
+  if (neighbours.length === 0 || listsMemory(evidence)) return { kind: "rose", detail: figures };
+  return {
+    kind: "unknown",
+    detail: `${figures}; ${neighbours.join(", ")} was started on it too, so nobody can tell whose it is`,
+  };
 }
 
+/** Whether what others hold on the GPU is told, so that it can be taken off. */
+const listsMemory = ({ apps, pids, reserved }: DeviceSight): boolean =>
+  pids !== null && apps.during?.some(({ uuid, usedMiB }) => reserved.includes(uuid) && usedMiB !== null) === true;
+
 /** What processes that are surely not the instance's took in the meantime. What they gave back is not credited to anybody. */
-function growthOfOthers({ apps, pids, reserved }: Evidence): number {
+function growthOfOthers({ apps, pids, reserved }: DeviceSight): number {
   if (apps.during === null || apps.before === null || pids === null) return 0;
   const before = new Map(
     apps.before.filter(({ uuid }) => reserved.includes(uuid)).map(({ pid, usedMiB }) => [pid, usedMiB ?? 0]),

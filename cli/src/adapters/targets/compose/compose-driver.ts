@@ -4,9 +4,11 @@ import { secretFiles } from "../../../domain/compose/host-files.js";
 import { privateSocketInside } from "../../../domain/compose/inside.js";
 import { ownershipFilters } from "../../../domain/compose/labels.js";
 import { HostLayout } from "../../../domain/compose/layout.js";
+import { containerName } from "../../../domain/compose/names.js";
 import type { HostInstance } from "../../../domain/compose/node.js";
 import { upstreamOf } from "../../../domain/compose/proxy-route.js";
 import { closeSteps, openSteps } from "../../../domain/compose/traffic.js";
+import type { DeviceSight } from "../../../domain/compose/device-evidence.js";
 import { fingerprintOf } from "../../../domain/fingerprint.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
 import type { ServiceSpec } from "../../../domain/release.js";
@@ -31,8 +33,9 @@ import type {
 import { healthOf, notRunning } from "../process/instance-health.js";
 import { execInContainer } from "./container-exec.js";
 import { containerLogs, tailOf, type LogSource } from "./container-logs.js";
+import { DeviceWitness } from "./device-witness.js";
 import { HostCommands, type HostCommandsOptions } from "./host-commands.js";
-import { hostMemory, memoryOf, type GivenGpu } from "./host-memory.js";
+import { hostMemory, memoryOf } from "./host-memory.js";
 import { HostHttp } from "./host-http.js";
 import { keptFileOf, placeNode } from "./host-place.js";
 import { hostPreflight, type NodeLook } from "./host-preflight.js";
@@ -40,6 +43,7 @@ import { hasImage, stageImage, type ImageSource } from "./images.js";
 import { instanceOrders, type InstanceOrders } from "./instance-orders.js";
 import { hasModels, stageVolumes } from "./model-volumes.js";
 import type { NodeSettings } from "../../../domain/compose/node-settings.js";
+import type { NodeGpus } from "./node-gpus.js";
 import { composeNode, readKept, withInstance, type KeptNode } from "./node-plan.js";
 import { observing, proxyOf, readHostView, type HostView } from "./observation.js";
 import { observationOf } from "./observed-node.js";
@@ -66,14 +70,6 @@ export interface ComposeDriverOptions extends Pick<HostCommandsOptions, "connect
   look: NodeLook;
 }
 
-/** Which GPUs of a node services are given. Asked when it matters: a node that computes on its CPU is never looked at for them. */
-export interface NodeGpus {
-  /** CDI name of the GPU that a service is given; null for a CPU. */
-  of(spec: ServiceSpec): Promise<string | null>;
-  /** All that services are given here; none on a node that computes on its CPU. */
-  given(): Promise<readonly GivenGpu[]>;
-}
-
 /** Containers on one host, reached over SSH or this machine, behind a Caddy of their own. */
 export class ComposeDriver implements TargetDriver {
   readonly target = "compose";
@@ -84,6 +80,7 @@ export class ComposeDriver implements TargetDriver {
   readonly #filters: readonly string[];
   readonly #orders: InstanceOrders;
   readonly #mover: TrafficMover;
+  readonly #witness: DeviceWitness;
 
   constructor(options: ComposeDriverOptions) {
     const { node, clock, connect, sudo, guard } = options;
@@ -92,6 +89,7 @@ export class ComposeDriver implements TargetDriver {
     this.#commands = new HostCommands({ node: node.node, root: this.#layout.root, connect, sudo, guard });
     this.#http = new HostHttp(this.#commands, options.http);
     this.#filters = ownershipFilters(node.project, node.environment);
+    this.#witness = new DeviceWitness(this.#commands);
     this.#orders = instanceOrders(this.#commands, this.#filters);
     this.#mover = new TrafficMover({
       commands: this.#commands,
@@ -153,7 +151,14 @@ export class ComposeDriver implements TargetDriver {
     const placed = await this.#hostInstance(instance);
     const node = withInstance(composeNode(this.#options.node, await this.#keptOrNew()), placed);
     await placeNode(this.#commands, node, secretFiles(node, placed, secrets), lease);
+    const gpu = await this.#options.gpus.reserved(instance.spec);
+    if (gpu !== null && !(await this.#runs(instance.id))) await this.#witness.before(instance.id, gpu);
     await startContainer(this.#commands, node, placed, this.#filters, lease);
+  }
+
+  async deviceSight({ id, service, slot, spec }: InstanceSpec): Promise<DeviceSight | null> {
+    const gpu = await this.#options.gpus.reserved(spec);
+    return gpu === null ? null : this.#witness.now(id, gpu, containerName({ ...this.#options.node, service, slot }));
   }
 
   async health(id: InstanceId): Promise<InstanceHealth> {

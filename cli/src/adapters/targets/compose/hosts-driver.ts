@@ -1,6 +1,7 @@
 import { TargetUnreachable } from "../../../domain/errors.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
 import type { ServiceSpec } from "../../../domain/release.js";
+import type { DeviceSight } from "../../../domain/compose/device-evidence.js";
 import type { DeviceMemory } from "../../../domain/strategy.js";
 import type { Milliseconds } from "../../../domain/units.js";
 import type {
@@ -107,6 +108,11 @@ export class HostsDriver implements TargetDriver {
   /** On the first host of the service: for what is the same on all of them, and for what runs on one. */
   request(id: InstanceId, request: HttpRequest, signal?: AbortSignal): Promise<HttpResponse> {
     return this.#first(id).driver.request(id, request, signal);
+  }
+
+  /** On the first host too: what has to hold on every one of them is asked there. */
+  async deviceSight(instance: InstanceSpec): Promise<DeviceSight | null> {
+    return (await this.#first(instance.id).driver.deviceSight?.(instance)) ?? null;
   }
 
   privateAddress(id: InstanceId): string {

@@ -3,8 +3,9 @@ import { cdiDeviceFor } from "../../../domain/preflight/cdi-device.js";
 import type { NodeFacts } from "../../../domain/preflight/facts.js";
 import { settleDevices, wantsGpu, type NodeNeeds, type ServiceNeeds } from "../../../domain/preflight/needs.js";
 import type { ServiceSpec } from "../../../domain/release.js";
-import type { NodeGpus } from "./compose-driver.js";
+import type { ReservedGpu } from "./device-witness.js";
 import type { GivenGpu } from "./host-memory.js";
+import type { NodeGpus } from "./node-gpus.js";
 
 export interface NodeDevicesOptions {
   /** What the environment wants of the node. */
@@ -24,11 +25,19 @@ export class NodeDevices implements NodeGpus {
 
   /** Without a device of its name in any CDI specification the service starts on the CPU, if it may: preflight has said so. */
   async of(spec: ServiceSpec): Promise<string | null> {
-    const wanted = (await this.given()).find(({ services }) => services.includes(spec.service));
-    if (spec.device.prefer === "cpu" || wanted === undefined) return null;
+    const uuid = await this.#given(spec);
+    if (uuid === null) return null;
     // On WSL2 a card has no name of its own; there all of them are one.
     const facts = await this.facts();
-    return cdiDeviceFor(facts, wanted.uuid) ?? cdiDeviceFor(facts, null);
+    return cdiDeviceFor(facts, uuid) ?? cdiDeviceFor(facts, null);
+  }
+
+  async reserved(spec: ServiceSpec): Promise<ReservedGpu | null> {
+    const uuid = (await this.of(spec)) === null ? null : await this.#given(spec);
+    if (uuid === null) return null;
+    const { smi } = await this.facts();
+    const cards = smi.state === "gpus" ? smi.gpus.filter(({ instances }) => instances.some((each) => each.uuid === uuid)) : [];
+    return [uuid, ...cards.map((card) => card.uuid)];
   }
 
   /** Whether a service is meant to have a GPU here. */
@@ -53,6 +62,11 @@ export class NodeDevices implements NodeGpus {
     const facts = (this.#facts ??= this.#options.inspect());
     facts.catch(() => (this.#facts = null));
     return facts;
+  }
+
+  async #given(spec: ServiceSpec): Promise<string | null> {
+    if (spec.device.prefer === "cpu") return null;
+    return (await this.given()).find(({ services }) => services.includes(spec.service))?.uuid ?? null;
   }
 
   async #wanting(): Promise<readonly ServiceNeeds[]> {

@@ -32,8 +32,8 @@ export class ScriptedHost {
     for (const each of ["gates", "orders"]) mkdirSync(join(this.root, each));
     // Owners are remembered, not set: tests need no root. A file has the owner of the copy that got its name.
     const owners = `${this.directory}/owners`;
-    this.#program("chown", `printf '%s %s\\n' "$1" "\${2%.????????}" >>'${owners}'`);
-    this.#program(
+    this.program("chown", `printf '%s %s\\n' "$1" "\${2%.????????}" >>'${owners}'`);
+    this.program(
       "stat",
       `PATH=$(printf %s "$PATH" | sed 's|^[^:]*:||'); for p in "$@"; do :; done
 case $2 in *%u*) echo "$(stat -c %a "$p") $(awk -v p="$p" '$2 == p { o = $1 } END { print o }' '${owners}')" ;; *) exec stat "$@" ;; esac`,
@@ -71,7 +71,7 @@ case $2 in *%u*) echo "$(stat -c %a "$p") $(awk -v p="$p" '$2 == p { o = $1 } EN
       return `  ${to}) cat '${file}'; cat '${file}.err' >&2; exit ${code} ;;`;
     });
     const log = `printf 'docker %s\\n' "$*" >>'${this.directory}/asked'`;
-    this.#program("docker", [log, 'case "$*" in', ...cases, "esac", "exit 0"].join("\n"));
+    this.program("docker", [log, 'case "$*" in', ...cases, "esac", "exit 0"].join("\n"));
   }
 
   /** Every command of Docker so far, in order. */
@@ -107,7 +107,8 @@ case $2 in *%u*) echo "$(stat -c %a "$p") $(awk -v p="$p" '$2 == p { o = $1 } EN
     rmSync(this.directory, { recursive: true, force: true });
   }
 
-  #program(name: string, body: string): void {
+  /** Gives the host a program of its own: a script of sh. */
+  program(name: string, body: string): void {
     const file = join(this.directory, "bin", name);
     writeFileSync(file, `#!/bin/sh\n${body}\n`);
     chmodSync(file, 0o755);
