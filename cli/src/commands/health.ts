@@ -1,22 +1,81 @@
+import * as Flags from "@oclif/core/flags";
 import type { HealthReport } from "../app/health.js";
+import { changeLines, redrawn } from "../app/render/health-watch-text.js";
 import { healthText } from "../app/render/status-text.js";
+import type { HealthMoment } from "../app/watch-health.js";
 import { BaseCommand } from "../base-command.js";
-import type { ExitCodeName } from "../domain/errors.js";
+import { parseDuration } from "../domain/config/quantities.js";
+import { Interrupted, UsageError, type ExitCodeName } from "../domain/errors.js";
+import type { Milliseconds } from "../domain/units.js";
 
 export default class Health extends BaseCommand<typeof Health> {
   static override summary = "Ask every service for its health over its public address.";
-  static override examples = ["<%= config.bin %> health", "<%= config.bin %> health --json"];
+  static override description =
+    "With --watch it asks again and again until Ctrl-C: a table that is kept current on a terminal, else a line for each change. The exit status is that of the last look.";
+  static override examples = [
+    "<%= config.bin %> health",
+    "<%= config.bin %> health --json",
+    "<%= config.bin %> health --watch --every 5s",
+  ];
+  static override flags = {
+    watch: Flags.boolean({ char: "w", description: "Go on until interrupted." }),
+    every: Flags.string({
+      description: "With --watch, time between two looks.",
+      default: "2s",
+      helpValue: "2s",
+      dependsOn: ["watch"],
+    }),
+  };
+
+  #lines = 0;
 
   async execute(): Promise<HealthReport> {
+    if (this.flags.watch) return this.#watch(duration(this.flags.every));
     const { health } = await import("../app/health.js");
     return health(await this.context());
   }
 
+  async #watch(every: Milliseconds): Promise<HealthReport> {
+    const { watchHealth } = await import("../app/watch-health.js");
+    let last: HealthReport | null = null;
+    for await (const moment of watchHealth(await this.context(), every)) {
+      last = moment.report;
+      this.#show(moment);
+    }
+    if (last === null) throw new Interrupted("stopped before the first answer");
+    return last;
+  }
+
+  #show(moment: HealthMoment): void {
+    if (this.json || !this.io.stdoutIsTTY || this.io.env["TERM"] === "dumb") {
+      const lines = changeLines(moment);
+      for (const [position, service] of moment.changed.entries())
+        this.stream(lines[position] ?? "", { at: moment.at, ...service });
+      return;
+    }
+    const text = `${healthText(moment.report).trimEnd()}\n\n${moment.at}, again every ${this.flags.every}; Ctrl-C ends it`;
+    this.stream(redrawn(text, this.#lines), null);
+    this.#lines = text.split("\n").length;
+  }
+
   override render(result: HealthReport): string {
-    return healthText(result);
+    return this.flags.watch ? "" : healthText(result);
   }
 
   override successExit(result: HealthReport): ExitCodeName {
     return result.healthy ? "ok" : "failed";
   }
+
+  protected override streams(): boolean {
+    return this.json && this.flags.watch;
+  }
+}
+
+function duration(text: string): Milliseconds {
+  const found = parseDuration(text);
+  if (found !== null && found > 0) return found;
+  throw new UsageError(`--every ${text} is no time between two looks`, {
+    because: "it is a number with a unit: ms, s, m or h",
+    nextSteps: ["--every 5s"],
+  });
 }
