@@ -2,6 +2,7 @@ import type { ReleaseId, ServiceName } from "../domain/names.js";
 import { describeOperation } from "../domain/operations.js";
 import { isEmpty, type Plan, type ServiceChange } from "../domain/plan.js";
 import type { Strategy } from "../domain/placement.js";
+import { expectedTime, wayBack, type Readiness } from "../domain/rollback.js";
 import type { Context } from "../ports.js";
 import { configuredService, resolveDesired, type Desired } from "./lifecycle/desired.js";
 import { describeStrategy } from "./lifecycle/rollout.js";
@@ -26,6 +27,8 @@ export interface PlanReport {
   strategy: (Strategy & { summary: string }) | null;
   operations: readonly string[];
   soakMs: number;
+  /** How fast the current release could be back afterwards; null when nothing runs now. */
+  wayBack: { readiness: Readiness; warmForMs: number; expected: string } | null;
   notes: readonly string[];
 }
 
@@ -46,7 +49,7 @@ export function fromConfiguration(ctx: Context, only: ServiceName | null): Decid
 export async function plan(ctx: Context, request: PlanRequest): Promise<PlanReport> {
   const only = request.service === undefined ? null : configuredService(ctx.config, request.service);
   const seen = await surveyConfigured(ctx, only);
-  return planReport(ctx, seen.plan, seen.wish.desired.notes);
+  return planReport(ctx, seen, seen.wish.desired.notes);
 }
 
 /** Phase 1: resolves what is wished for and looks at what is there. */
@@ -71,8 +74,13 @@ function summary(made: Plan): string {
   return [drift, next].filter((part) => part !== "").join(", ");
 }
 
-export function planReport(ctx: Context, made: Plan, notes: readonly string[]): PlanReport {
+export function planReport(
+  ctx: Context,
+  { plan: made, current }: Pick<Survey, "plan" | "current">,
+  notes: readonly string[],
+): PlanReport {
   const { release } = made;
+  const back = release === null ? null : wayBack(current, release);
   return {
     environment: ctx.config.environment,
     current: made.current,
@@ -84,6 +92,7 @@ export function planReport(ctx: Context, made: Plan, notes: readonly string[]): 
     strategy: release === null ? null : { ...release.strategy, summary: describeStrategy(release.strategy) },
     operations: (release?.operations ?? []).map(describeOperation),
     soakMs: ctx.config.timings.soak,
+    wayBack: back === null ? null : { ...back, expected: expectedTime(back.readiness, ctx.config.target) },
     notes,
   };
 }

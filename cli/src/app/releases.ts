@@ -46,7 +46,7 @@ async function rowOf(ctx: Context, record: ReleaseRecord, current: ReleaseRecord
     state,
     current: id === current?.id,
     readiness,
-    expected: readiness === null ? null : expectedTime(readiness),
+    expected: readiness === null ? null : expectedTime(readiness, ctx.config.target),
     rollbackOf,
     author,
     createdAt,

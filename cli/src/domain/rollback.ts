@@ -1,7 +1,7 @@
-import { isWarm } from "./plan.js";
+import { isWarm, type PlannedRelease } from "./plan.js";
 import type { Observed } from "./drift.js";
 import { inOrder, type PerService } from "./fingerprint.js";
-import type { ServiceName } from "./names.js";
+import type { ServiceName, TargetKind } from "./names.js";
 import type { ReleaseRecord, ServiceRelease, ServiceSpec } from "./release.js";
 import { indexSpace, vectorSpaceOf } from "./spec.js";
 
@@ -31,17 +31,30 @@ export function slowestOf(readiness: Iterable<Readiness>): Readiness {
 }
 
 /** About how long a rollback of each kind takes until the switch; shown, never relied on. */
-export function expectedTime(readiness: Readiness): string {
+export function expectedTime(readiness: Readiness, target: TargetKind): string {
   switch (readiness) {
     case "current":
       return "serves now";
     case "warm":
-      return "under 1 s";
+      // On hosts every look goes over SSH, and the proxy has to hear of it (docs/measurements).
+      return target === "process" ? "under 1 s" : "some seconds";
     case "cached":
       return "as long as loading and gates take";
     case "cold":
       return "after fetching what is missing";
   }
+}
+
+/** How fast what runs now could be back once a release serves, and for how long; null when nothing runs now. */
+export function wayBack(
+  current: ReleaseRecord | null,
+  { operations }: PlannedRelease,
+): { readiness: Readiness; warmForMs: number } | null {
+  if (current === null) return null;
+  const replaced = operations.filter((operation) => operation.kind === "close" || operation.kind === "stop-first");
+  const warm = replaced.map((operation) => (operation.kind === "close" ? operation.keepWarmMs : 0));
+  const warmForMs = warm.length === 0 ? 0 : Math.min(...warm);
+  return { readiness: warmForMs > 0 ? "warm" : "cached", warmForMs };
 }
 
 /** What the environment runs after a rollback: the whole earlier release, or the current one with one earlier service. */

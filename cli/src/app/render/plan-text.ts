@@ -25,7 +25,11 @@ export function planText(report: PlanReport): string {
 }
 
 /** What comes after the operations, or what to do when there can be none. */
-function ending({ next, strategy, soakMs }: PlanReport): string {
+function ending({ next, current, strategy, soakMs, wayBack }: PlanReport): string {
   if (strategy?.kind === "refuse") return `Next: ${strategy.nextStep}`;
-  return next === null ? "" : `Every candidate passes its gates before traffic moves; then ${shortDuration(soakMs)} of soak.`;
+  if (next === null) return "";
+  const gates = `Every candidate passes its gates before traffic moves; then ${shortDuration(soakMs)} of soak.`;
+  if (wayBack === null) return gates;
+  const warm = wayBack.warmForMs > 0 ? `warm for ${shortDuration(wayBack.warmForMs)}` : wayBack.readiness;
+  return `${gates}\nThe way back to ${current ?? "it"}: ${warm} (${wayBack.expected}).`;
 }
