@@ -9,6 +9,7 @@ import { type Io, processIo } from "./io.js";
 import { asksForJson, jsonDocument, type Outcome } from "./json-document.js";
 import type { Context, Progress, ProgressEvent } from "./ports.js";
 import { SignalWatch } from "./signals.js";
+import type { NodeChoice } from "./wiring.js";
 
 export type FlagsOf<T extends typeof Command> = Interfaces.InferredFlags<(typeof BaseCommand)["baseFlags"] & T["flags"]>;
 export type ArgsOf<T extends typeof Command> = Interfaces.InferredArgs<T["args"]>;
@@ -133,10 +134,10 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   }
 
   /** Everything a use case may touch: the configuration resolved and the adapters of its target. */
-  protected async context(): Promise<Context> {
+  protected async context(choice: NodeChoice = {}): Promise<Context> {
     const config = await this.loadConfig();
     const { createContext } = await import("./wiring.js");
-    const context = await createContext(config, this.toolsRequest());
+    const context = await createContext(config, this.toolsRequest(), choice);
     this.#close = () => context.close?.() ?? Promise.resolve();
     return context;
   }

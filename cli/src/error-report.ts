@@ -6,6 +6,8 @@ export interface ErrorReport {
   name: string;
   message: string;
   because: string | null;
+  /** A table or the like for people, line by line; `data` has the same for scripts. Only when there is one. */
+  lines?: readonly string[];
   nextSteps: readonly string[];
   exitCode: number;
   data: Record<string, unknown> | null;
@@ -33,6 +35,7 @@ export function reportError(thrown: unknown, context: Context): ErrorReport {
 export function errorText(report: ErrorReport): string {
   const lines = [`Error: ${report.message}`];
   if (report.because !== null) lines.push(`  Because ${report.because.replace(/\.+$/, "")}.`);
+  if (report.lines !== undefined) lines.push(...report.lines.map((line) => `  ${line}`));
   if (report.nextSteps.length > 0) lines.push("Next:", ...report.nextSteps.map((step) => `  ${step}`));
   if (report.stack !== undefined) lines.push("", report.stack);
   return `${lines.join("\n")}\n`;
@@ -50,6 +53,7 @@ function ours(error: GpuctlError, signal: CaughtSignal): ErrorReport {
   return makeReport(error.name, error.message, exit, {
     nextSteps: error.nextSteps,
     ...(error.because === undefined ? {} : { because: error.because }),
+    ...(error.lines.length === 0 ? {} : { lines: error.lines }),
     ...(error.data === undefined ? {} : { data: error.data }),
   });
 }
@@ -81,6 +85,7 @@ function makeReport(name: string, message: string, exit: ExitCodeName, details: 
     name,
     message,
     because: details.because ?? null,
+    ...(details.lines === undefined ? {} : { lines: details.lines }),
     nextSteps: details.nextSteps ?? [],
     exitCode: exitCodes[exit],
     data: details.data ?? null,

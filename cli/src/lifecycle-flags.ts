@@ -14,6 +14,31 @@ export const lockWaitFlag = () =>
     helpValue: "30s",
   });
 
+/** The nodes that a command is limited to. */
+export const hostsFlag = (description: string) => Flags.string({ description, helpValue: "a,b" });
+
+/** How many nodes get their traffic moved at once. */
+export const parallelFlag = () =>
+  Flags.integer({ description: "Hosts whose traffic is moved at the same time (default: one).", min: 1, helpValue: "N" });
+
+/** `--hosts` and `--parallel` as the wiring takes them. */
+export function nodeChoice(flags: { hosts?: string | undefined; parallel?: number | undefined }): {
+  hosts?: readonly string[];
+  parallel?: number;
+} {
+  const { hosts, parallel } = flags;
+  return { ...(hosts === undefined ? {} : { hosts: namesIn(hosts) }), ...(parallel === undefined ? {} : { parallel }) };
+}
+
+function namesIn(text: string): readonly string[] {
+  const names = text
+    .split(",")
+    .map((name) => name.trim())
+    .filter((name) => name !== "");
+  if (names.length > 0) return names;
+  throw new UsageError("--hosts names no host", { nextSteps: ["--hosts gpu-1,gpu-2"] });
+}
+
 /** Milliseconds of `--lock-wait`. */
 export function lockWait(text: string | undefined): Milliseconds {
   const duration = parseDuration(text ?? "0s");

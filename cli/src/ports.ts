@@ -135,7 +135,7 @@ export interface InstanceObservation {
   inflight: number | null;
   /** When a paused instance will be stopped, milliseconds from now; null when not planned. */
   stopsInMs: number | null;
-  /** On targets of several nodes: where it is not as the rest says. Absent when it is so on all of its nodes. */
+  /** On targets of several nodes: where it is not as the rest says. Absent when it is so on all of its nodes that answer. */
   partial?: PartialInstance;
   /** On targets of nodes: what was seen on each of them. */
   nodes?: readonly NodeInstance[];
@@ -147,6 +147,8 @@ export interface PartialInstance {
   missing: readonly string[];
   /** Nodes on which it runs and does not answer public traffic, though it does on others. */
   shut: readonly string[];
+  /** Nodes on which it runs and is not to run (any more). */
+  extra: readonly string[];
 }
 
 export interface NodeInstance {
@@ -161,6 +163,8 @@ export interface Observation {
   manager: { state: "running"; detail: string } | { state: "absent"; detail: string };
   instances: readonly InstanceObservation[];
   listeners: readonly { service: ServiceName; host: string; port: number; bound: boolean }[];
+  /** On targets of nodes: which of them were looked at, and why nothing was seen on those that are silent. */
+  nodes?: readonly { node: string; silent: string | null }[];
 }
 
 export interface InstanceHealth {
@@ -207,6 +211,8 @@ export interface TargetDriver {
    * (proofs, gates, the soak). Absent where there is one place only.
    */
   nodesOf?(service: ServiceName): readonly NodeTarget[];
+  /** On a target of several nodes: one of them, whether or not it runs a service. */
+  at?(node: string): TargetDriver;
   /** Phases 2 and 3. Returns every finding, good ones too; throws only when the target cannot be asked. */
   preflight(specs: readonly ServiceSpec[], signal: AbortSignal): Promise<readonly Finding[]>;
   /** Phases 4 and 5: makes code, Python environment and model files of a spec present and verified. Repeatable, no lease. */
@@ -276,6 +282,24 @@ export interface NodeTarget {
   driver: TargetDriver;
 }
 
+/** What one command has to do with the nodes of its environment. Driver, leases, records and audit all go by it. */
+export interface Nodes {
+  /** All of the environment, in the order of gpuctl.yaml. */
+  readonly names: readonly string[];
+  /** Those that the command was told to limit itself to; null when it is about all. Of the others only records are read. */
+  readonly chosen: readonly string[] | null;
+  /** Most nodes whose traffic is moved at the same time. */
+  readonly parallel: number;
+  /** Nodes given up for the rest of this command, with the reason. */
+  readonly lost: ReadonlyMap<string, string>;
+  /** From now on a node is neither asked nor changed, and needs neither lease nor record. */
+  giveUp(node: string, because: string): void;
+  /** Notes that something went wrong on a node. */
+  blame(thrown: unknown, node: string): void;
+  /** The node on which this went wrong, or what caused it; null when that is not known. */
+  failedOn(thrown: unknown): string | null;
+}
+
 export interface LogLine {
   /** On targets of nodes. */
   node?: string;
@@ -292,7 +316,17 @@ export interface StoredReleases {
   records: readonly ReleaseRecord[];
   /** Files that do not verify: reported, never trusted. */
   damaged: readonly { file: string; because: string }[];
+  /** Where every node keeps a copy: how that of each stands against those of all. */
+  copies?: readonly RecordCopies[];
 }
+
+export type RecordCopies =
+  | { host: string; state: "whole" }
+  /** It misses records, or has older or other ones. */
+  | { host: string; state: "behind"; lacks: readonly ReleaseId[]; differs: readonly ReleaseId[] }
+  /** Others keep records and it keeps none: it is new, or was installed again. */
+  | { host: string; state: "blank" }
+  | { host: string; state: "unreachable"; because: string };
 
 export interface ReleaseStore {
   list(): Promise<StoredReleases>;
@@ -305,6 +339,8 @@ export interface ReleaseStore {
   remove(id: ReleaseId): Promise<void>;
   /** HMAC-SHA256 of a secret under this environment's own key. */
   hmac(value: string): Promise<Sha256>;
+  /** Where every node keeps a copy: gives each what it lacks, under the lease. Returns what was done, a line each. */
+  complete?(): Promise<readonly string[]>;
 }
 
 export interface LeaseHolder {
@@ -607,6 +643,8 @@ export interface Context {
   /** `user@host`, for records, leases and the audit. */
   author: string;
   gpuctlVersion: string;
+  /** On targets of nodes. */
+  nodes?: Nodes;
   /** On targets of nodes: what this process has seen of them so far. */
   nodesSeen?(): readonly NodeSummary[];
   /**

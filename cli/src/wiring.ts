@@ -2,6 +2,7 @@
 import { hostname, userInfo } from "node:os";
 import type { EnvironmentConfig } from "./domain/config/resolved.js";
 import { requireDriver } from "./domain/drivers.js";
+import { UsageError } from "./domain/errors.js";
 import type { Io } from "./io.js";
 import type {
   Clock,
@@ -56,13 +57,26 @@ export async function createTools(request: ToolsRequest): Promise<Tools> {
   };
 }
 
-/** Everything a use case of one environment may touch. */
-export async function createContext(config: EnvironmentConfig, request: ToolsRequest): Promise<Context> {
+/** What a person chose of the nodes of an environment. */
+export interface NodeChoice {
+  /** Names of the nodes that a command is limited to; all without it. */
+  hosts?: readonly string[];
+  /** Most nodes whose traffic is moved at the same time; one without it. */
+  parallel?: number;
+}
+
+/** Everything a use case of one environment may touch. Throws UsageError for a choice of nodes where there are none. */
+export async function createContext(config: EnvironmentConfig, request: ToolsRequest, choice: NodeChoice = {}): Promise<Context> {
   requireDriver(config.target, config.environment);
   if (config.targetSettings?.target === "compose") {
     const { composeContext } = await import("./wiring/compose.js");
-    return composeContext(config, config.targetSettings, request);
+    return composeContext(config, config.targetSettings, request, choice);
   }
+  const flag = choice.hosts === undefined ? (choice.parallel === undefined ? null : "--parallel") : "--hosts";
+  if (flag !== null)
+    throw new UsageError(`${flag} is for environments with nodes`, {
+      because: `environment ${config.environment} has the target ${config.target}, which is this machine alone`,
+    });
   return processContext(config, request);
 }
 

@@ -1,12 +1,14 @@
 import { endpointsOf } from "../domain/endpoints.js";
 import { Interrupted } from "../domain/errors.js";
 import type { ReleaseId, ServiceName } from "../domain/names.js";
+import type { HostRow } from "../domain/host-table.js";
 import { isEmpty, planText } from "../domain/plan.js";
 import type { GateResult } from "../domain/release.js";
 import type { Milliseconds } from "../domain/units.js";
 import type { Context } from "../ports.js";
 import { configuredService } from "./lifecycle/desired.js";
 import { mend, type Mended } from "./lifecycle/mend.js";
+import { requireEveryNode } from "./lifecycle/nodes.js";
 import { rollOut } from "./lifecycle/rollout.js";
 import { step, withLease, type Session } from "./lifecycle/session.js";
 import { stageEverything } from "./lifecycle/staging.js";
@@ -33,6 +35,8 @@ export interface DeployResult {
   gates: readonly GateResult[];
   /** One for each node that runs the service. */
   services: readonly { service: ServiceName; node?: string; address: string }[];
+  /** What serves where after a change; empty where there is one place only, and when nothing changed. */
+  hosts: readonly HostRow[];
   elapsedMs: number;
 }
 
@@ -42,6 +46,7 @@ export async function deploy(ctx: Context, request: DeployRequest): Promise<Depl
   const only = request.service === undefined ? null : configuredService(ctx.config, request.service);
   const shown = await surveyConfigured(ctx, only);
   const timed = (result: Outcome): DeployResult => ({ ...result, elapsedMs: Math.round(ctx.clock.monotonic() - began) });
+  requireEveryNode(ctx, shown.facts.observation);
   if (isEmpty(shown.plan)) return timed(settled(ctx, shown, []));
   try {
     if (shown.plan.release !== null) await stageEverything(ctx, shown.plan.release);
@@ -68,7 +73,7 @@ async function deployUnderLease(session: Session, only: ServiceName | null, show
     step(ctx, "the plan changed while the lease was not held; going on with the new one");
     await stageEverything(ctx, release);
   }
-  const { record, figures } = await rollOut(session, {
+  const { record, figures, hosts } = await rollOut(session, {
     release,
     current: now.current,
     secrets: now.wish.desired.secrets,
@@ -78,6 +83,7 @@ async function deployUnderLease(session: Session, only: ServiceName | null, show
   return {
     ...settled(ctx, now, mended),
     ...figures,
+    hosts,
     outcome: "deployed",
     release: record.id,
     previous: now.current?.id ?? null,
@@ -96,6 +102,7 @@ function settled(ctx: Context, now: Survey & { wish: ConfiguredWish }, mended: M
     switchMs: null,
     heldMs: null,
     gates: [],
+    hosts: [],
     services: addresses(ctx, now),
   };
 }

@@ -1,4 +1,5 @@
 import type { ReleaseId, ServiceName } from "../domain/names.js";
+import { PreflightRefused } from "../domain/errors.js";
 import { describeOperation } from "../domain/operations.js";
 import { isEmpty, type Plan, type ServiceChange } from "../domain/plan.js";
 import type { Strategy } from "../domain/placement.js";
@@ -61,10 +62,26 @@ export async function surveyConfigured(ctx: Context, only: ServiceName | null): 
     () => survey(ctx, fromConfiguration(ctx, only)),
     ({ plan: made }) => summary(made),
   );
+  refusePartOfANewRelease(ctx, seen.plan);
   for (const { file, because } of seen.stored.damaged)
     ctx.progress.emit({ kind: "warning", text: `release record ${file} is not trusted: ${because}` });
   for (const note of seen.wish.desired.notes) step(ctx, note);
   return seen;
+}
+
+/** Some hosts on one release and some on another is what every other rule prevents: `--hosts` only brings hosts back to what is current. */
+function refusePartOfANewRelease({ nodes, config }: Context, { release, current }: Plan): void {
+  const chosen = nodes?.chosen ?? null;
+  if (chosen === null || release === null) return;
+  const changes = release.changes.map(({ service, because }) => `${service} (${because.join("; ")})`).join(", ");
+  throw new PreflightRefused(`this would put another release on ${chosen.join(", ")} alone`, {
+    because: `${config.projectFile} asks for more than ${current ?? "nothing"}, which is current on all hosts: ${changes}`,
+    nextSteps: [
+      "gpuctl deploy, on all hosts",
+      ...(current === null ? [] : [`gpuctl repair --hosts ${chosen.join(",")}, to bring ${current} back there`]),
+    ],
+    data: { hosts: chosen, current },
+  });
 }
 
 function summary(made: Plan): string {

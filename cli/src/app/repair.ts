@@ -2,6 +2,8 @@ import type { ReleaseId } from "../domain/names.js";
 import type { Milliseconds } from "../domain/units.js";
 import type { Context } from "../ports.js";
 import { mend, type Mended } from "./lifecycle/mend.js";
+import { requireEveryNode } from "./lifecycle/nodes.js";
+import { observe } from "./lifecycle/observe.js";
 import { withLease } from "./lifecycle/session.js";
 import { keepCurrent } from "./lifecycle/survey.js";
 
@@ -13,6 +15,7 @@ export interface RepairResult {
 
 /** Mends what a killed command left and starts what stopped: afterwards exactly the current release serves. */
 export async function repair(ctx: Context, request: { lockWait: Milliseconds }): Promise<RepairResult> {
+  requireEveryNode(ctx, await observe(ctx));
   return withLease(ctx, "repair", request.lockWait, async (session) => {
     const { survey, mended } = await mend(session, keepCurrent);
     const release = survey.current?.id ?? null;

@@ -1,6 +1,7 @@
 import { PreflightRefused, UsageError } from "../domain/errors.js";
 import { inOrder } from "../domain/fingerprint.js";
 import { findRelease, previousGood } from "../domain/history.js";
+import type { HostRow } from "../domain/host-table.js";
 import { serviceNames, type ReleaseId, type ServiceName } from "../domain/names.js";
 import { incompatible, readinessOf, rollbackSpecs, slowestOf, type Readiness } from "../domain/rollback.js";
 import type { GateResult, ReleaseRecord } from "../domain/release.js";
@@ -9,6 +10,7 @@ import type { Context } from "../ports.js";
 import { sayWhatServes } from "./deploy.js";
 import type { SecretValues } from "./lifecycle/desired.js";
 import { mend } from "./lifecycle/mend.js";
+import { requireEveryNode } from "./lifecycle/nodes.js";
 import { isStaged } from "./lifecycle/observe.js";
 import { rollOut } from "./lifecycle/rollout.js";
 import { phase, step, withLease, type Session } from "./lifecycle/session.js";
@@ -34,6 +36,8 @@ export interface RollbackResult {
   switchMs: number;
   heldMs: number | null;
   gates: readonly GateResult[];
+  /** What serves where; empty where there is one place only. */
+  hosts: readonly HostRow[];
   elapsedMs: number;
 }
 
@@ -56,6 +60,7 @@ export async function rollback(ctx: Context, request: RollbackRequest): Promise<
     () => survey(ctx, decide),
     ({ wish }) => `back to ${wish.rollbackTo.id}`,
   );
+  requireEveryNode(ctx, shown.facts.observation);
   try {
     const path = await refuseCold(ctx, shown, only);
     if (shown.plan.release !== null && path !== "warm") await stageEverything(ctx, shown.plan.release);
@@ -80,7 +85,7 @@ async function rollBackUnderLease(
   step(ctx, `returning to ${wish.rollbackTo.id} on the ${path} path`);
   const soakFor = path === "warm" ? ms(Math.min(warmSoak, ctx.config.timings.soak)) : ctx.config.timings.soak;
   const secrets = await secretsOf(ctx, wish.rollbackTo, only);
-  const { record, figures } = await rollOut(session, { release, current, secrets, soakFor, action: "rollback" });
+  const { record, figures, hosts } = await rollOut(session, { release, current, secrets, soakFor, action: "rollback" });
   return {
     environment: ctx.config.environment,
     release: record.id,
@@ -88,6 +93,7 @@ async function rollBackUnderLease(
     previous: current.id,
     path,
     ...figures,
+    hosts,
     gates: record.gates,
   };
 }

@@ -5,7 +5,10 @@ import { deployText } from "../app/render/deploy-text.js";
 import { planText } from "../app/render/plan-text.js";
 import { systemdUnit } from "../app/render/unit.js";
 import { BaseCommand } from "../base-command.js";
-import { lockWait, lockWaitFlag, serviceArg } from "../lifecycle-flags.js";
+import { UsageError } from "../domain/errors.js";
+import type { Milliseconds } from "../domain/units.js";
+import { hostsFlag, lockWait, lockWaitFlag, nodeChoice, parallelFlag, serviceArg } from "../lifecycle-flags.js";
+import type { Context } from "../ports.js";
 
 type Result = DeployResult | PlanReport | { unit: string };
 
@@ -14,12 +17,20 @@ export default class Deploy extends BaseCommand<typeof Deploy> {
   static override examples = [
     "<%= config.bin %> deploy",
     "<%= config.bin %> deploy reranker --lock-wait 30s",
+    "<%= config.bin %> deploy --parallel 3",
+    "<%= config.bin %> deploy --continue",
     "<%= config.bin %> deploy --dry-run",
     "<%= config.bin %> deploy --print-unit > ~/.config/systemd/user/gpuctl.service",
   ];
   static override args = { service: serviceArg("Deploy only this service; the others stay as they are.") };
   static override flags = {
     "dry-run": Flags.boolean({ description: "Print the plan and change nothing." }),
+    continue: Flags.boolean({
+      description: "Finish a deploy that was cut short, on the hosts that lack its release, instead of taking it back.",
+      exclusive: ["dry-run", "print-unit", "hosts"],
+    }),
+    hosts: hostsFlag("Bring only these hosts to the current release; another one is never put on a part of the hosts."),
+    parallel: parallelFlag(),
     "lock-wait": lockWaitFlag(),
     "print-unit": Flags.boolean({ description: "Print a systemd user unit that serves the current release after a reboot." }),
   };
@@ -27,12 +38,24 @@ export default class Deploy extends BaseCommand<typeof Deploy> {
   async execute(): Promise<Result> {
     const service = this.args.service;
     if (this.flags["print-unit"]) return this.#unit();
+    const context = (): Promise<Context> => this.context(nodeChoice(this.flags));
     if (this.flags["dry-run"]) {
       const { plan } = await import("../app/plan.js");
-      return plan(await this.context(), { service });
+      return plan(await context(), { service });
     }
+    const wait = lockWait(this.flags["lock-wait"]);
+    if (this.flags.continue) return this.#continue(context, wait);
     const { deploy } = await import("../app/deploy.js");
-    return deploy(await this.context(), { service, lockWait: lockWait(this.flags["lock-wait"]) });
+    return deploy(await context(), { service, lockWait: wait });
+  }
+
+  async #continue(context: () => Promise<Context>, wait: Milliseconds): Promise<Result> {
+    if (this.args.service !== undefined)
+      throw new UsageError("--continue takes no service", {
+        because: "a release is finished as it was begun, with all its services",
+      });
+    const { continueDeploy } = await import("../app/continue.js");
+    return continueDeploy(await context(), { lockWait: wait });
   }
 
   async #unit(): Promise<{ unit: string }> {

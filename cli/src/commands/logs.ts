@@ -1,6 +1,6 @@
 import * as Flags from "@oclif/core/flags";
 import { BaseCommand } from "../base-command.js";
-import { serviceArg } from "../lifecycle-flags.js";
+import { hostsFlag, nodeChoice, serviceArg } from "../lifecycle-flags.js";
 import type { LogLine } from "../ports.js";
 
 /** Nodes are named where there are some. */
@@ -12,9 +12,11 @@ export default class Logs extends BaseCommand<typeof Logs> {
     "<%= config.bin %> logs",
     "<%= config.bin %> logs embedder -f",
     "<%= config.bin %> logs index --lines 500",
+    "<%= config.bin %> logs --hosts gpu-2",
   ];
   static override args = { service: serviceArg("Only this service.") };
   static override flags = {
+    hosts: hostsFlag("Only of these hosts."),
     follow: Flags.boolean({ char: "f", description: "Go on until interrupted." }),
     lines: Flags.integer({
       char: "n",
@@ -33,7 +35,7 @@ export default class Logs extends BaseCommand<typeof Logs> {
     this.#streaming = follow || !this.json;
     const kept: LogLine[] = [];
     let any = false;
-    for await (const line of logs(await this.context(), { service: this.args.service, follow, lines })) {
+    for await (const line of logs(await this.context(nodeChoice(this.flags)), { service: this.args.service, follow, lines })) {
       any = true;
       if (this.#streaming) this.stream(logText(line), line);
       else kept.push(line);

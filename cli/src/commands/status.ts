@@ -2,14 +2,20 @@ import type { StatusReport } from "../app/status.js";
 import { statusText } from "../app/render/status-text.js";
 import { BaseCommand } from "../base-command.js";
 import type { ExitCodeName } from "../domain/errors.js";
+import { hostsFlag, nodeChoice } from "../lifecycle-flags.js";
 
 export default class Status extends BaseCommand<typeof Status> {
   static override summary = "Say what runs and what is wrong.";
-  static override examples = ["<%= config.bin %> status", "<%= config.bin %> status --json"];
+  static override examples = [
+    "<%= config.bin %> status",
+    "<%= config.bin %> status --hosts gpu-2",
+    "<%= config.bin %> status --json",
+  ];
+  static override flags = { hosts: hostsFlag("Look only at these hosts.") };
 
   async execute(): Promise<StatusReport> {
     const { status } = await import("../app/status.js");
-    return status(await this.context());
+    return status(await this.context(nodeChoice(this.flags)));
   }
 
   override render(result: StatusReport): string {

@@ -13,8 +13,8 @@ export interface ObservedInstance {
   /** A person's words for why it does not run. */
   ended: string | null;
   stopsInMs: number | null;
-  /** On several nodes: where it does not run, and where it runs without answering, though it does elsewhere. */
-  partial?: { missing: readonly string[]; shut: readonly string[] };
+  /** On several nodes: where it does not run, and where it runs without answering, though it does elsewhere; and where it should not run. */
+  partial?: { missing: readonly string[]; shut: readonly string[]; extra: readonly string[] };
 }
 
 /** What was found on the target. `null` means that it could not be asked, and nothing is concluded from that. */
@@ -27,6 +27,8 @@ export interface Observed {
   writer: { holder: InstanceId | null } | null;
   /** Services of the current release whose staged files do not verify. */
   unstaged: readonly ServiceName[];
+  /** On several nodes: services that none of those that are looked at is to run. */
+  elsewhere?: readonly ServiceName[];
 }
 
 /** The instance that runs a service of a release. */
@@ -67,6 +69,26 @@ function restoreService(
 ): readonly DriftOperation[] {
   const id = instanceOf(release);
   const seen = observed.instances.find((instance) => instance.id === id);
+  const withdrawn = withdraw(service, seen);
+  if (observed.elsewhere?.includes(service) === true) return withdrawn;
+  return [...restoreHere(service, release, seen, observed, leave), ...withdrawn];
+}
+
+/** It was to run on more nodes once. Where it is to run comes first: somebody has to answer. */
+function withdraw(service: ServiceName, seen: ObservedInstance | undefined): readonly DriftOperation[] {
+  const nodes = seen?.partial?.extra ?? [];
+  if (seen === undefined || nodes.length === 0) return [];
+  return [{ kind: "withdraw", service, id: seen.id, nodes, because: "its service is not to run there any more" }];
+}
+
+function restoreHere(
+  service: ServiceName,
+  release: ServiceRelease,
+  seen: ObservedInstance | undefined,
+  observed: Observed,
+  leave: ReadonlySet<ServiceName>,
+): readonly DriftOperation[] {
+  const id = instanceOf(release);
   const operations: DriftOperation[] = [];
   if (observed.unstaged.includes(service) && !leave.has(service)) {
     operations.push({ kind: "restage", service, spec: release.spec, because: "its staged files are missing or were edited" });

@@ -24,6 +24,8 @@ export type ExitCodeName = keyof typeof exitCodes;
 export interface ErrorDetails {
   /** Why it happened, one sentence without a final full stop. */
   because?: string;
+  /** What belongs to it beyond a sentence, for people: a table, line by line. */
+  lines?: readonly string[];
   /** What to type or do next; commands first. */
   nextSteps?: readonly string[];
   /** Machine-readable facts for `--json`. Never a secret. */
@@ -35,6 +37,7 @@ export interface ErrorDetails {
 export abstract class GpuctlError extends Error {
   abstract readonly exit: ExitCodeName;
   readonly because: string | undefined;
+  readonly lines: readonly string[];
   readonly nextSteps: readonly string[];
   readonly data: Record<string, unknown> | undefined;
 
@@ -42,6 +45,7 @@ export abstract class GpuctlError extends Error {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = new.target.name;
     this.because = details.because;
+    this.lines = details.lines ?? [];
     this.nextSteps = details.nextSteps ?? [];
     this.data = details.data;
   }

@@ -13,12 +13,14 @@ export interface PlannedInstance {
 
 /** Puts back what should already be true of the current release. */
 export type DriftOperation =
+  | { kind: "copy-records"; nodes: readonly string[]; because: string }
   | { kind: "settle"; release: ReleaseId; verdict: "finish" | "fail"; because: string }
   | { kind: "ensure-manager"; manager?: ManagerName; because: string }
   | { kind: "restage"; service: ServiceName; spec: ServiceSpec; because: string }
   | { kind: "move-writer"; service: "index"; from: InstanceId | null; to: InstanceId; because: string }
   | { kind: "reopen"; service: ServiceName; id: InstanceId; because: string }
   | { kind: "restart"; service: ServiceName; instance: PlannedInstance; because: string }
+  | { kind: "withdraw"; service: ServiceName; id: InstanceId; nodes: readonly string[]; because: string }
   | { kind: "retire"; service: ServiceName; id: InstanceId; open: boolean; because: string }
   | { kind: "discard"; service: ServiceName; id: InstanceId; open: boolean; because: string };
 
@@ -39,6 +41,8 @@ export type Operation = DriftOperation | RolloutOperation;
 /** The line of a plan for one operation. What is printed here is the value that is executed. */
 export function describeOperation(operation: Operation): string {
   switch (operation.kind) {
+    case "copy-records":
+      return `records   to ${operation.nodes.join(", ")} (${operation.because})`;
     case "settle":
       return `settle    ${operation.release}: ${operation.verdict === "finish" ? "finish it" : "give it up"} (${operation.because})`;
     case "ensure-manager":
@@ -51,6 +55,8 @@ export function describeOperation(operation: Operation): string {
       return `open      ${operation.id} (${operation.because})`;
     case "restart":
       return `restart   ${operation.instance.id} (${operation.because})`;
+    case "withdraw":
+      return `withdraw  ${operation.id} from ${operation.nodes.join(", ")} (${operation.because})`;
     case "retire":
       return `retire    ${operation.id} (${operation.because})`;
     case "discard":

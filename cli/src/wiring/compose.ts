@@ -9,15 +9,19 @@ import type { NodeFacts } from "../domain/preflight/facts.js";
 import { nodeNeeds } from "../domain/preflight/needs-of.js";
 import { summaryOf, type NodeSummary } from "../domain/preflight/node-summary.js";
 import type { Clock, Context, HostConnector, NodeTarget } from "../ports.js";
-import { createTools, localStores, type ToolsRequest } from "../wiring.js";
+import type { CommandNodes } from "../adapters/nodes/command-nodes.js";
+import { createTools, localStores, type NodeChoice, type ToolsRequest } from "../wiring.js";
 import { createHosts } from "./hosts.js";
 
 export async function composeContext(
   config: EnvironmentConfig,
   settings: ComposeSettings,
   request: ToolsRequest,
+  choice: NodeChoice,
 ): Promise<Context> {
   requireOneIndex(config, settings);
+  const { CommandNodes } = await import("../adapters/nodes/command-nodes.js");
+  const inUse = new CommandNodes(Object.keys(settings.nodes), choice);
   const [tools, { models }, hosts, { stateOnHosts }, { ownMachine }, { LocalSecretReader }, { HostTunnels }] = await Promise.all([
     createTools(request),
     localStores(config, request),
@@ -38,12 +42,14 @@ export async function composeContext(
     owner: author,
     clock,
     here: ownMachine(),
+    use: inUse,
   });
-  const { code, driver } = await codeAndDriver({ config, settings, request, tools, models, nodes, images });
+  const { code, driver } = await codeAndDriver({ config, settings, request, tools, models, nodes, images, inUse });
   return {
     ...tools,
     config,
     driver,
+    nodes: inUse,
     ...state,
     models,
     code,
@@ -117,13 +123,14 @@ async function codeAndDriver(parts: {
   models: Context["models"];
   nodes: Nodes;
   images: Images;
+  inUse: CommandNodes;
 }): Promise<Pick<Context, "code" | "driver">> {
   const [{ ImageCodeSource }, { ComposeDriver }, { HostsDriver }] = await Promise.all([
     import("../adapters/code/image-code.js"),
     import("../adapters/targets/compose/compose-driver.js"),
     import("../adapters/targets/compose/hosts-driver.js"),
   ]);
-  const { config, settings, request, tools, models, nodes, images } = parts;
+  const { config, settings, request, tools, models, nodes, images, inUse } = parts;
   const runs = (service: ServiceConfig["service"]) => nodesOf(config, settings, service);
   const companions = [images.proxy, ...(images.redis === null ? [] : [images.redis])];
   const code = new ImageCodeSource({
@@ -132,7 +139,7 @@ async function codeAndDriver(parts: {
     imageFor: (device) => images.services(device),
     wantsGpu: async ({ service, device }) => {
       if (device.prefer === "cpu") return false;
-      const having = nodes.filter(({ node }) => runs(service).includes(node));
+      const having = nodes.filter(({ node }) => runs(service).includes(node) && inUse.inUse(node));
       const wanted = await Promise.all(having.map(({ devices }) => devices.wants(service)));
       return wanted.includes(true);
     },
@@ -156,7 +163,7 @@ async function codeAndDriver(parts: {
   });
   const [first, ...rest] = targets;
   if (first === undefined) throw new ConfigInvalid(`environment ${config.environment} has no nodes`);
-  return { code, driver: new HostsDriver({ hosts: [first, ...rest], nodesOf: runs, parallel: 1 }) };
+  return { code, driver: new HostsDriver({ hosts: [first, ...rest], nodesOf: runs, nodes: inUse }) };
 }
 
 /**

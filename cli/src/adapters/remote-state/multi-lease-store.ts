@@ -5,18 +5,28 @@ import { onEach } from "./on-each.js";
 import type { RemoteLease } from "./remote-lease.js";
 import type { RemoteLeaseStore } from "./remote-lease-store.js";
 
+/** Whether a command has to do with a host, by its name. */
+type InUse = (host: string) => boolean;
+const everyHost: InUse = () => true;
+
 /**
  * The lease of an environment on all its hosts, all or nothing. It is taken host by host in the order of their names, so that two
  * operators never wait for each other.
  */
 export class MultiLeaseStore implements LeaseStore {
-  readonly #stores: readonly RemoteLeaseStore[];
+  readonly #all: readonly RemoteLeaseStore[];
   readonly #clock: Clock;
+  readonly #inUse: InUse;
 
-  constructor(stores: readonly RemoteLeaseStore[], clock: Clock) {
+  constructor(stores: readonly RemoteLeaseStore[], clock: Clock, inUse: InUse = everyHost) {
     if (stores.length === 0) throw new Failed("an environment without hosts has no lease");
-    this.#stores = [...stores].sort((a, b) => (a.host < b.host ? -1 : 1));
+    this.#all = [...stores].sort((a, b) => (a.host < b.host ? -1 : 1));
     this.#clock = clock;
+    this.#inUse = inUse;
+  }
+
+  get #stores(): readonly RemoteLeaseStore[] {
+    return this.#all.filter(({ host }) => this.#inUse(host));
   }
 
   async acquire(command: string, wait: Milliseconds, signal: AbortSignal): Promise<MultiLease> {
@@ -27,7 +37,7 @@ export class MultiLeaseStore implements LeaseStore {
         const left = ms(Math.max(0, wait - (this.#clock.monotonic() - began)));
         taken.push(await store.acquire(command, left, signal));
       }
-      return new MultiLease(taken);
+      return new MultiLease(taken, this.#inUse);
     } catch (error) {
       // What cannot be given back now ends 30 s after its last heartbeat; the reason of the failure matters more.
       await Promise.allSettled(taken.map((lease) => lease.release()));
@@ -62,17 +72,23 @@ function mostAlive(holders: readonly LeaseHolder[]): LeaseHolder | null {
   return order.flatMap((state) => holders.filter((holder) => holder.state === state))[0] ?? null;
 }
 
-/** The leases on all hosts of an environment. Each host counts its own tokens. */
+/** The leases on all hosts of an environment. Each host counts its own tokens. A host that was given up needs none any more. */
 class MultiLease implements Lease {
-  readonly #leases: readonly RemoteLease[];
+  readonly #all: readonly RemoteLease[];
+  readonly #inUse: InUse;
 
-  constructor(leases: readonly RemoteLease[]) {
-    this.#leases = leases;
+  constructor(leases: readonly RemoteLease[], inUse: InUse) {
+    this.#all = leases;
+    this.#inUse = inUse;
+  }
+
+  get #leases(): readonly RemoteLease[] {
+    return this.#all.filter(({ host }) => this.#inUse(host));
   }
 
   /** The highest of the tokens; what a host is asked to do carries the host's own. */
   get token(): number {
-    return Math.max(...this.#leases.map(({ token }) => token));
+    return Math.max(...this.#all.map(({ token }) => token));
   }
 
   async check(): Promise<void> {

@@ -2,6 +2,7 @@ import type { ReleaseId } from "../../domain/names.js";
 import type { ReleaseRecord, ReleaseState } from "../../domain/release.js";
 import { canonicalJson, sha256 } from "../../domain/canonical.js";
 import { asRecord } from "../releases/record-file.js";
+import type { RecordCopies } from "../../ports.js";
 import { seal, unseal } from "../releases/checksummed.js";
 
 /** A record as hosts keep it: of two copies the one with the higher revision is newer. Creating gives 1, every update one more. */
@@ -16,15 +17,6 @@ export interface HostRecords {
   copies: readonly Versioned[];
   damaged: readonly { file: string; because: string }[];
 }
-
-/** How a host's records stand against those of all hosts. */
-export type CopyState =
-  | { host: string; state: "whole" }
-  /** It misses records, or has older or other ones. */
-  | { host: string; state: "behind"; lacks: readonly ReleaseId[]; differs: readonly ReleaseId[] }
-  /** Others keep records and it keeps none: it is new, or was installed again. */
-  | { host: string; state: "blank" }
-  | { host: string; state: "unreachable"; because: string };
 
 /** `{"checksum","body":{"record","revision"}}` */
 export const sealVersion = ({ revision, record }: Versioned): string => seal({ revision, record });
@@ -63,7 +55,7 @@ export function mergeCopies(hosts: readonly HostRecords[]): readonly Versioned[]
 }
 
 /** What each host is missing of the merged records. */
-export function compareCopies(hosts: readonly HostRecords[], merged: readonly Versioned[]): readonly CopyState[] {
+export function compareCopies(hosts: readonly HostRecords[], merged: readonly Versioned[]): readonly RecordCopies[] {
   return hosts.map(({ host, copies, damaged }) => {
     if (copies.length + damaged.length === 0 && merged.length > 0) return { host, state: "blank" };
     const own = new Map(copies.map((copy) => [copy.record.id, copy]));

@@ -19,14 +19,21 @@ export interface HostAuditEntry extends AuditEntry {
 
 /** The audit of an environment: a line in `audit.jsonl` on each of its hosts, told once and shown once. */
 export class RemoteAuditLog implements AuditLog {
-  readonly #hosts: readonly HostState[];
+  readonly #all: readonly HostState[];
   readonly #author: string;
   readonly #clock: Clock;
+  readonly #isRead: (host: string) => boolean;
 
-  constructor(hosts: readonly HostState[], author: string, clock: Clock) {
-    this.#hosts = [...hosts].sort((a, b) => (a.name < b.name ? -1 : 1));
+  /** @param isRead  whether a host is asked and told; one that was given up would only be waited for */
+  constructor(hosts: readonly HostState[], author: string, clock: Clock, isRead: (host: string) => boolean = () => true) {
+    this.#all = [...hosts].sort((a, b) => (a.name < b.name ? -1 : 1));
     this.#author = author;
     this.#clock = clock;
+    this.#isRead = isRead;
+  }
+
+  get #hosts(): readonly HostState[] {
+    return this.#all.filter(({ name }) => this.#isRead(name));
   }
 
   /** Throws only when no host has taken the line: the others' lines tell what one that cannot be reached has missed. */
@@ -44,10 +51,11 @@ export class RemoteAuditLog implements AuditLog {
     if (last <= 0) return [];
     const args = [(last + spareLines).toString()];
     const failure = "the audit could not be read";
-    const answers = await Promise.allSettled(this.#hosts.map((host) => host.run({ text: readScript, args, failure })));
+    const hosts = this.#hosts;
+    const answers = await Promise.allSettled(hosts.map((host) => host.run({ text: readScript, args, failure })));
     const entries = new Map<string, HostAuditEntry>();
     for (const [position, answer] of answers.entries())
-      if (answer.status === "fulfilled") collect(answer.value, this.#hosts[position]?.name ?? "", entries);
+      if (answer.status === "fulfilled") collect(answer.value, hosts[position]?.name ?? "", entries);
     const failed = answers.filter((answer) => answer.status === "rejected");
     const other = failed.find(({ reason }) => !(reason instanceof TargetUnreachable));
     const thrown = other ?? (failed.length === answers.length ? failed[0] : undefined);

@@ -3,29 +3,47 @@ import { canonicalJson } from "../../domain/canonical.js";
 import { Failed, TargetUnreachable } from "../../domain/errors.js";
 import type { ReleaseId, Sha256 } from "../../domain/names.js";
 import type { ReleaseRecord } from "../../domain/release.js";
-import type { ReleaseStore, StoredReleases } from "../../ports.js";
+import type { RecordCopies, ReleaseStore, StoredReleases } from "../../ports.js";
 import { onEach } from "./on-each.js";
-import { compareCopies, mergeCopies, type CopyState, type HostRecords, type Versioned } from "./record-copies.js";
+import { compareCopies, mergeCopies, type HostRecords, type Versioned } from "./record-copies.js";
 import type { ReleaseSecrets, RemoteReleaseFiles } from "./remote-release-files.js";
 import { sharedKey } from "./shared-key.js";
 
 /** The merged records, and how each host stands against them. */
 export interface ReplicatedReleases extends StoredReleases {
-  copies: readonly CopyState[];
+  copies: readonly RecordCopies[];
 }
+
+/** What a command has to do with a host, by its name: whether it writes there, and whether it reads what is kept there for all. */
+export interface HostUse {
+  inUse: (host: string) => boolean;
+  isRead: (host: string) => boolean;
+}
+
+const everyHost: HostUse = { inUse: () => true, isRead: () => true };
 
 /**
  * Release records with a copy on every host of an environment, so that any machine with access can continue and any host can be
- * lost. Reading needs one host; writing needs all of them, and may be repeated until it has succeeded everywhere.
+ * lost. Reading needs one host; writing needs all that are in use, and may be repeated until it has succeeded everywhere.
  */
 export class ReplicatedReleaseStore implements ReleaseStore {
-  readonly #hosts: readonly RemoteReleaseFiles[];
+  readonly #all: readonly RemoteReleaseFiles[];
+  readonly #use: HostUse;
   /** The newest copy of each release that this process has seen or tried to write. */
   readonly #known = new Map<ReleaseId, Versioned>();
   #key: Promise<Buffer> | null = null;
 
-  constructor(hosts: readonly RemoteReleaseFiles[]) {
-    this.#hosts = [...hosts].sort((a, b) => (a.host < b.host ? -1 : 1));
+  constructor(hosts: readonly RemoteReleaseFiles[], use: HostUse = everyHost) {
+    this.#all = [...hosts].sort((a, b) => (a.host < b.host ? -1 : 1));
+    this.#use = use;
+  }
+
+  get #written(): readonly RemoteReleaseFiles[] {
+    return this.#all.filter(({ host }) => this.#use.inUse(host));
+  }
+
+  get #read(): readonly RemoteReleaseFiles[] {
+    return this.#all.filter(({ host }) => this.#use.isRead(host));
   }
 
   /** Throws TargetUnreachable when no host at all can be reached. */
@@ -40,18 +58,18 @@ export class ReplicatedReleaseStore implements ReleaseStore {
 
   async create(record: ReleaseRecord, secrets: ReleaseSecrets): Promise<void> {
     const copy = { revision: 1, record };
-    await onEach(this.#hosts, (host) => host.create(copy, secrets));
+    await onEach(this.#written, (host) => host.create(copy, secrets));
     this.#known.set(record.id, copy);
   }
 
   async update(record: ReleaseRecord): Promise<void> {
     const copy = await this.#nextOf(record);
-    await onEach(this.#hosts, (host) => host.update(copy));
+    await onEach(this.#written, (host) => host.update(copy));
   }
 
   /** From the first host that has them: a host that was installed again keeps the record of none. */
   async secrets(id: ReleaseId): Promise<ReleaseSecrets> {
-    const answers = await Promise.allSettled(this.#hosts.map((host) => host.secrets(id)));
+    const answers = await Promise.allSettled(this.#read.map((host) => host.secrets(id)));
     for (const answer of answers) if (answer.status === "fulfilled" && Object.keys(answer.value).length > 0) return answer.value;
     // To say that it has none would be a guess when a host could not be asked.
     const failed = answers.find((answer) => answer.status === "rejected");
@@ -60,12 +78,12 @@ export class ReplicatedReleaseStore implements ReleaseStore {
   }
 
   async remove(id: ReleaseId): Promise<void> {
-    await onEach(this.#hosts, (host) => host.remove(id));
+    await onEach(this.#written, (host) => host.remove(id));
     this.#known.delete(id);
   }
 
   async hmac(value: string): Promise<Sha256> {
-    const key = (this.#key ??= sharedKey(this.#hosts));
+    const key = (this.#key ??= sharedKey(this.#read, this.#use.inUse));
     key.catch(() => (this.#key = null));
     return createHmac("sha256", await key)
       .update(value, "utf8")
@@ -78,12 +96,13 @@ export class ReplicatedReleaseStore implements ReleaseStore {
    */
   async complete(): Promise<readonly string[]> {
     const { found, unreachable } = await this.#look();
-    if (unreachable[0] !== undefined)
-      throw new TargetUnreachable(`${unreachable[0].host} cannot be given its records`, { because: unreachable[0].because });
+    const silent = unreachable.find(({ host }) => this.#use.inUse(host));
+    if (silent !== undefined)
+      throw new TargetUnreachable(`${silent.host} cannot be given its records`, { because: silent.because });
     const merged = mergeCopies(found);
     const lines: string[] = [];
     for (const state of compareCopies(found, merged)) {
-      const files = this.#hosts.find(({ host }) => host === state.host);
+      const files = this.#written.find(({ host }) => host === state.host);
       if (files === undefined || state.state === "whole" || state.state === "unreachable") continue;
       const lacks = new Set(state.state === "blank" ? merged.map(({ record }) => record.id) : state.lacks);
       for (const copy of merged) lines.push(...(await this.#copyTo(files, copy, lacks, state)));
@@ -95,7 +114,7 @@ export class ReplicatedReleaseStore implements ReleaseStore {
     files: RemoteReleaseFiles,
     copy: Versioned,
     lacks: ReadonlySet<ReleaseId>,
-    state: CopyState,
+    state: RecordCopies,
   ): Promise<readonly string[]> {
     const { id } = copy.record;
     if (lacks.has(id)) {
@@ -125,12 +144,13 @@ export class ReplicatedReleaseStore implements ReleaseStore {
     if (known === undefined || copy.revision >= known.revision) this.#known.set(copy.record.id, copy);
   }
 
-  async #look(): Promise<{ found: readonly HostRecords[]; unreachable: readonly (CopyState & { state: "unreachable" })[] }> {
-    const answers = await Promise.allSettled(this.#hosts.map((host) => host.list()));
+  async #look(): Promise<{ found: readonly HostRecords[]; unreachable: readonly (RecordCopies & { state: "unreachable" })[] }> {
+    const hosts = this.#read;
+    const answers = await Promise.allSettled(hosts.map((host) => host.list()));
     const found: HostRecords[] = [];
-    const unreachable: (CopyState & { state: "unreachable" })[] = [];
+    const unreachable: (RecordCopies & { state: "unreachable" })[] = [];
     for (const [position, answer] of answers.entries()) {
-      const host = this.#hosts[position]?.host ?? "";
+      const host = hosts[position]?.host ?? "";
       if (answer.status === "fulfilled") found.push(answer.value);
       else if (answer.reason instanceof TargetUnreachable)
         unreachable.push({ host, state: "unreachable", because: answer.reason.because ?? answer.reason.message });

@@ -1,7 +1,7 @@
 import { managerName, type InstanceId } from "../../domain/names.js";
 import type { ServiceSpec } from "../../domain/release.js";
 import { ms, type Milliseconds } from "../../domain/units.js";
-import type { Context, InstanceSpec, Lease } from "../../ports.js";
+import type { Context, InstanceSpec, Lease, TargetDriver } from "../../ports.js";
 import { budgets, within } from "./deadline.js";
 
 /**
@@ -15,6 +15,11 @@ export class LeasedTarget {
   constructor(ctx: Context, lease: Lease) {
     this.#ctx = ctx;
     this.#lease = lease;
+  }
+
+  /** One node of the target, under the same lease. */
+  at(driver: TargetDriver): LeasedTarget {
+    return new LeasedTarget({ ...this.#ctx, driver }, this.#lease);
   }
 
   /** Makes sure that the target's manager runs and holds the public sockets. */

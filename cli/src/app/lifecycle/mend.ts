@@ -59,7 +59,9 @@ export async function mend<W extends Wish>(
 
 /** Records and manager come first and alone: both change what everything else is planned from. */
 function firstOf(drift: readonly DriftOperation[]): readonly DriftOperation[] {
-  const first = drift.filter((operation) => operation.kind === "settle" || operation.kind === "ensure-manager");
+  const copies = drift.filter(({ kind }) => kind === "copy-records");
+  if (copies.length > 0) return copies;
+  const first = drift.filter(({ kind }) => kind === "settle" || kind === "ensure-manager");
   return first.length > 0 ? first : drift;
 }
 
@@ -90,6 +92,10 @@ async function applyOrSay(session: Session, now: Survey, operation: DriftOperati
 async function apply(session: Session, now: Survey, operation: DriftOperation): Promise<void> {
   const { ctx, target } = session;
   switch (operation.kind) {
+    case "copy-records":
+      await target.check();
+      for (const line of (await ctx.releases.complete?.()) ?? []) step(ctx, line);
+      return;
     case "settle":
       return settle(session, now.stored.records, operation);
     case "ensure-manager":
@@ -103,6 +109,8 @@ async function apply(session: Session, now: Survey, operation: DriftOperation): 
       return reopen(session, now, operation);
     case "restart":
       return restart(session, now, operation);
+    case "withdraw":
+      return withdraw(session, operation);
     case "retire":
       if (operation.open) await target.close(operation.id, ctx.config.timings.drain);
       return target.stop(operation.id, ctx.config.timings.keepWarm);
@@ -131,6 +139,18 @@ async function settle(
     release: record.id,
     detail: `${good ? "finished" : "given up"}: ${operation.because}`,
   });
+}
+
+/** Ends an instance on nodes that are not to run its service any more; what stood beside it there follows. */
+async function withdraw({ ctx, target }: Session, operation: Extract<DriftOperation, { kind: "withdraw" }>): Promise<void> {
+  for (const node of operation.nodes) {
+    const driver = ctx.driver.at?.(node);
+    if (driver === undefined) continue;
+    const there = target.at(driver);
+    await there.close(operation.id, ctx.config.timings.drain);
+    await there.stop(operation.id, null);
+    await there.ensureManager();
+  }
 }
 
 /** Opens an instance of the current release that runs but does not answer, once it has shown that it can. */
@@ -168,6 +188,8 @@ async function restart(session: Session, now: Survey, operation: Extract<DriftOp
   const { ctx, target } = session;
   const { instance, service } = operation;
   if (now.current === null) return;
+  // Its node may be new to the service: the proxy there has to know of it.
+  if (ctx.nodes !== undefined) await target.ensureManager();
   const secrets = (await ctx.releases.secrets(now.current.id))[service] ?? {};
   const findings = noFindings();
   await phase(ctx, "start", service, () =>

@@ -1,7 +1,7 @@
 import { instanceOf, type Observed, type ObservedInstance } from "../../domain/drift.js";
 import { inOrder } from "../../domain/fingerprint.js";
 import { currentRelease } from "../../domain/history.js";
-import { managerName, type InstanceId, type ServiceName } from "../../domain/names.js";
+import { managerName, serviceNames, type InstanceId, type ServiceName } from "../../domain/names.js";
 import type { ReleaseRecord, ServiceSpec } from "../../domain/release.js";
 import { applySettlements, danglingRecords, settleDangling, type SeenInstance } from "../../domain/settle.js";
 import { ms } from "../../domain/units.js";
@@ -27,6 +27,7 @@ export async function lookAround(ctx: Context, records: readonly ReleaseRecord[]
     instances: observation.instances.map(reduce),
     writer,
     unstaged,
+    elsewhere: serviceNames.filter((service) => ctx.driver.nodesOf?.(service).length === 0),
   };
   return { observation, observed, seen };
 }

@@ -22,7 +22,14 @@ export async function onEachNode(
   service: ServiceName,
   work: (session: Session, node: string | null) => Promise<void>,
 ): Promise<void> {
-  for (const { node, ctx } of placesOf(session.ctx, service)) await work({ ...session, ctx }, node);
+  for (const { node, ctx } of placesOf(session.ctx, service)) {
+    try {
+      await work({ ...session, ctx }, node);
+    } catch (thrown) {
+      if (node !== null) ctx.nodes?.blame(thrown, node);
+      throw thrown;
+    }
+  }
 }
 
 /** A sentence with the node that it is about. */

@@ -2,6 +2,7 @@ import { PreflightRefused } from "../../domain/errors.js";
 import { recheck, strategiesOf } from "../../domain/device-load.js";
 import { inOrder, type PerService } from "../../domain/fingerprint.js";
 import { gateResult } from "../../domain/gates.js";
+import type { HostRow } from "../../domain/host-table.js";
 import type { ReleaseId } from "../../domain/names.js";
 import type { PlannedRelease } from "../../domain/plan.js";
 import { latestSummaries } from "../../domain/preflight/node-summary.js";
@@ -12,6 +13,7 @@ import { ms, type Milliseconds } from "../../domain/units.js";
 import type { Context } from "../../ports.js";
 import { budgets, seconds, within } from "./deadline.js";
 import type { SecretValues } from "./desired.js";
+import { hostRows } from "./host-rows.js";
 import { pruneBeyondRetention } from "./keep.js";
 import { passGates, proveDevice, troubled, verifyWarm, waitLoaded, warmUp, withMeasurements, type Findings } from "./prepare.js";
 import { phase, reasonOf, type Session } from "./session.js";
@@ -27,11 +29,15 @@ export interface Rollout {
   soakFor: Milliseconds;
   /** For the audit: `deploy`, `rollback`. */
   action: string;
+  /** A release whose deploy was cut short and goes on, and the nodes that it answers on already. */
+  resumed?: { record: ReleaseRecord; answersOn: readonly string[] };
 }
 
 export interface RolloutResult {
   record: ReleaseRecord;
   figures: SwitchFigures;
+  /** What serves where, on targets of nodes. */
+  hosts: readonly HostRow[];
 }
 
 /** Phases 7 to 17: brings a release into service, or leaves the old one serving and says why. */
@@ -39,6 +45,7 @@ export async function rollOut(session: Session, rollout: Rollout): Promise<Rollo
   const { ctx } = session;
   await phase(ctx, "strategy", null, () => acceptStrategy(rollout), describeStrategy);
   let record = candidateRecord(ctx, rollout);
+  const moved = new Set(rollout.resumed?.answersOn);
   await phase(
     ctx,
     "start",
@@ -50,7 +57,7 @@ export async function rollOut(session: Session, rollout: Rollout): Promise<Rollo
   try {
     await prepareAll(session, rollout, findings);
     const quiet = withoutInterruption(session);
-    const figures = await phase(ctx, "switch", null, () => switchTraffic(quiet, rollout.release), describeSwitch);
+    const figures = await phase(ctx, "switch", null, () => switchTraffic(quiet, rollout.release, moved), describeSwitch);
     record = await complete(quiet, record, findings, "switched");
     await phase(
       quiet.ctx,
@@ -74,9 +81,9 @@ export async function rollOut(session: Session, rollout: Rollout): Promise<Rollo
       (done) => done.id,
     );
     await afterwards(quiet, rollout, figures);
-    return { record, figures };
+    return { record, figures, hosts: await hostRows(quiet.ctx, rollout.current, record, moved) };
   } catch (failure) {
-    throw await undo(session, { ...rollout, record, findings }, failure);
+    throw await undo(session, { ...rollout, record, findings, moved }, failure);
   }
 }
 
@@ -182,7 +189,8 @@ function describeSwitch({ switchMs, heldMs }: SwitchFigures): string {
   return `traffic moved in ${seconds(switchMs)}${heldMs === null ? "" : `, index writes held for ${seconds(heldMs)}`}`;
 }
 
-function candidateRecord(ctx: Context, { release, current }: Rollout): ReleaseRecord {
+function candidateRecord(ctx: Context, { release, current, resumed }: Rollout): ReleaseRecord {
+  if (resumed !== undefined) return { ...resumed.record, state: "candidate", failure: null, finishedAt: null };
   const nodes = latestSummaries(ctx.nodesSeen?.() ?? [], current?.nodes ?? []);
   return {
     schemaVersion: 1,
@@ -209,6 +217,10 @@ function candidateRecord(ctx: Context, { release, current }: Rollout): ReleaseRe
 async function writeRecord(session: Session, rollout: Rollout, record: ReleaseRecord): Promise<void> {
   const { ctx, target } = session;
   await target.check();
+  if (rollout.resumed !== undefined) {
+    await ctx.releases.update(record);
+    return ctx.audit.append({ action: rollout.action, release: record.id, detail: "goes on where it was cut short" });
+  }
   const kept = rollout.current === null ? {} : await ctx.releases.secrets(rollout.current.id);
   const secrets: Record<string, SecretValues> = {};
   for (const [service] of inOrder(record.services)) secrets[service] = rollout.secrets[service] ?? kept[service] ?? {};

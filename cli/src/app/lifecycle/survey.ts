@@ -3,6 +3,7 @@ import type { PerService } from "../../domain/fingerprint.js";
 import { inOrder } from "../../domain/fingerprint.js";
 import { currentRelease } from "../../domain/history.js";
 import type { ReleaseId, ServiceName } from "../../domain/names.js";
+import type { DriftOperation } from "../../domain/operations.js";
 import { makePlan, type Plan } from "../../domain/plan.js";
 import type { ReleaseRecord, ServiceSpec } from "../../domain/release.js";
 import { applySettlements, settleDangling } from "../../domain/settle.js";
@@ -48,7 +49,7 @@ export async function survey<W extends Wish>(
   const records = applySettlements(known, settleDangling(known, facts.seen));
   const current = currentRelease(records);
   const wish = await decide(current, records);
-  const plan = makePlan({
+  const made = makePlan({
     desired: wish.specs,
     records: known,
     observed: facts.observed,
@@ -60,7 +61,17 @@ export async function survey<W extends Wish>(
     load: ctx.config.timings.load,
     rollbackTo: wish.rollbackTo,
   });
-  return { stored, records, current, facts, plan, wish };
+  return { stored, records, current, facts, plan: { ...made, drift: [...recordsToCopy(ctx, stored), ...made.drift] }, wish };
+}
+
+/** A node that was installed again, or was away while records were written, gets them before anything is written there. */
+function recordsToCopy({ nodes }: Context, { copies = [] }: StoredReleases): readonly DriftOperation[] {
+  const here = copies.filter(({ host }) => nodes === undefined || (nodes.chosen ?? nodes.names).includes(host));
+  const of = (state: "blank" | "behind", because: string): readonly DriftOperation[] => {
+    const names = here.filter((copy) => copy.state === state).map(({ host }) => host);
+    return names.length === 0 ? [] : [{ kind: "copy-records", nodes: names, because }];
+  };
+  return [...of("blank", "it keeps none: it is new or was installed again"), ...of("behind", "it missed the newest")];
 }
 
 /** The wish of everybody who only puts things right: what the current release runs, nothing new. */

@@ -11,7 +11,9 @@ import {
   type HandOver,
 } from "./index-hand-over.js";
 import { seconds } from "./deadline.js";
+import { onNode } from "./on-nodes.js";
 import { step, type Session } from "./session.js";
+import { inTurns } from "./turns.js";
 
 /** How long the switch took, as a client could have noticed it. */
 export interface SwitchFigures {
@@ -39,14 +41,21 @@ export async function buildGenerations(session: Session, release: PlannedRelease
   return said.join("; ");
 }
 
-/** Moves traffic: the index's writer first, then every candidate opens. Predecessors are closed afterwards, by `drain`. */
-export async function switchTraffic(session: Session, release: PlannedRelease): Promise<SwitchFigures> {
-  const { ctx, target } = session;
+/**
+ * Moves traffic: the index's writer first, then every candidate opens, node by node. Predecessors are closed afterwards, by `drain`.
+ * @param moved  gets the name of each node whose traffic is about to move
+ */
+export async function switchTraffic(session: Session, release: PlannedRelease, moved: Set<string>): Promise<SwitchFigures> {
+  const { ctx } = session;
   const began = ctx.clock.monotonic();
   let heldMs: number | null = null;
   const [generation] = operationsOf(release, "build-generation");
   for (const operation of operationsOf(release, "hand-over")) heldMs = await handOver(session, operation, generation);
-  for (const operation of operationsOf(release, "open")) await target.open(operation.id);
+  for (const { service, id } of operationsOf(release, "open"))
+    await inTurns(session, service, id, async ({ target, node }) => {
+      if (node !== null) moved.add(node);
+      await target.open(id);
+    });
   return { switchMs: Math.round(ctx.clock.monotonic() - began), heldMs };
 }
 
@@ -67,19 +76,19 @@ async function handOver(session: Session, operation: HandOver, generation: Gener
 
 const ensureFor = (session: Session, generation: Generation): Ensure => ensureOf(session, generation.space, generation.embedder);
 
-/** Closes the predecessors and waits for the requests inside them. Cut-off requests are worth a warning, not a revert. */
+/** Closes the predecessors, node by node, and waits for the requests inside them. Cut-off requests are worth a warning, not a revert. */
 export async function drain(session: Session, release: PlannedRelease): Promise<string> {
-  const { ctx, target } = session;
+  const { ctx } = session;
   let longest = 0;
-  for (const operation of operationsOf(release, "close")) {
-    const { drained, waitedMs } = await target.close(operation.id, ctx.config.timings.drain);
-    longest = Math.max(longest, waitedMs);
-    if (!drained)
-      ctx.progress.emit({
-        kind: "warning",
-        text: `${operation.id} still had requests after ${seconds(ctx.config.timings.drain)} of draining`,
-      });
+  for (const { service, id } of operationsOf(release, "close")) {
+    const successor = operationsOf(release, "open").find((operation) => operation.service === service)?.id ?? null;
+    await inTurns(session, service, successor, async ({ target, node }) => {
+      const { drained, waitedMs } = await target.close(id, ctx.config.timings.drain);
+      longest = Math.max(longest, waitedMs);
+      const text = onNode(node, `${id} still had requests after ${seconds(ctx.config.timings.drain)} of draining`);
+      if (!drained) ctx.progress.emit({ kind: "warning", text });
+    });
   }
-  for (const { id } of operationsOf(release, "stop-dead")) await target.stop(id, null);
+  for (const { id } of operationsOf(release, "stop-dead")) await session.target.stop(id, null);
   return `longest wait ${seconds(longest)}`;
 }

@@ -1,6 +1,7 @@
 import type { DeployResult } from "../deploy.js";
 import type { RepairResult } from "../repair.js";
 import type { RollbackResult } from "../rollback.js";
+import { hostLines } from "./host-table-text.js";
 import { blocks, section, shortDuration } from "./table.js";
 
 /** How a deploy ended, for people. */
@@ -13,6 +14,7 @@ export function deployText(result: DeployResult): string {
   return blocks(
     `${release} serves: traffic moved in ${shortDuration(result.switchMs ?? 0)}${held(result.heldMs)}, ${shortDuration(result.elapsedMs)} in all.${was}`,
     section("Put right", result.mended),
+    section("Hosts", hostLines(result.hosts)),
     section("Gates", gateLines(result.gates)),
     section(
       "Addresses",
@@ -27,6 +29,7 @@ export function deployText(result: DeployResult): string {
 export function rollbackText(result: RollbackResult): string {
   return blocks(
     `Switched in ${shortDuration(result.switchMs)}${held(result.heldMs)}: ${result.release} serves what ${result.rollbackOf} was (${result.path} path, ${shortDuration(result.elapsedMs)} in all).`,
+    section("Hosts", hostLines(result.hosts)),
     `${result.previous} stays warm; gpuctl rollback returns to it.`,
   );
 }

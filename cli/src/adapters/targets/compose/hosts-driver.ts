@@ -1,9 +1,9 @@
-import { TargetUnreachable } from "../../../domain/errors.js";
+import { Failed, TargetUnreachable } from "../../../domain/errors.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
 import type { ServiceSpec } from "../../../domain/release.js";
 import type { DeviceSight } from "../../../domain/compose/device-evidence.js";
 import type { DeviceMemory } from "../../../domain/strategy.js";
-import type { Milliseconds } from "../../../domain/units.js";
+import { ms, type Milliseconds } from "../../../domain/units.js";
 import type {
   Finding,
   HttpRequest,
@@ -16,8 +16,10 @@ import type {
   Observation,
   TargetDriver,
 } from "../../../ports.js";
+import type { CommandNodes } from "../../nodes/command-nodes.js";
 import { mergedLogs } from "./merged-logs.js";
 import { mergeHealth, mergeObservations, type Seen } from "./merged-nodes.js";
+import { fanOut, inTime, reachable } from "./on-hosts.js";
 import { placeOf } from "./place-of.js";
 
 export interface HostsDriverOptions {
@@ -25,17 +27,23 @@ export interface HostsDriverOptions {
   hosts: readonly [NodeTarget, ...NodeTarget[]];
   /** Names of the nodes that run a service. */
   nodesOf(service: ServiceName): readonly string[];
-  /** Most hosts whose traffic is moved at the same time. */
-  parallel: number;
+  /** Which hosts the command is about. */
+  nodes: CommandNodes;
+  /** How long one host may take to show what runs there; less than everybody who asks waits. */
+  looksFor?: Milliseconds;
 }
 
+const usualLook = ms(8000);
+
 /**
- * The hosts of an environment as one target: what is prepared is prepared on all of them, traffic is moved host by host, and the
- * first host that fails ends it, so that the use case takes everything back.
+ * The hosts of an environment as one target. What is done is done on all of them that the command is about, at once, and to its end on
+ * each; the first failure is then thrown, with the host to blame. Traffic is moved host by host by the use case, through `nodesOf`.
  */
 export class HostsDriver implements TargetDriver {
   readonly target = "compose";
   readonly #options: HostsDriverOptions;
+  /** Where an instance was seen last: it is ended there too, when its service is to run elsewhere by now. */
+  readonly #seenOn = new Map<InstanceId, readonly string[]>();
 
   constructor(options: HostsDriverOptions) {
     this.#options = options;
@@ -43,13 +51,19 @@ export class HostsDriver implements TargetDriver {
 
   nodesOf(service: ServiceName): readonly NodeTarget[] {
     const names = this.#options.nodesOf(service);
-    return this.#options.hosts.filter(({ node }) => names.includes(node));
+    return this.#hosts().filter(({ node }) => names.includes(node));
+  }
+
+  at(node: string): TargetDriver {
+    const found = this.#options.hosts.find((host) => host.node === node);
+    if (found === undefined) throw new Failed(`${node} is no node of this environment`, { nextSteps: ["gpuctl status"] });
+    return found.driver;
   }
 
   async preflight(specs: readonly ServiceSpec[], signal: AbortSignal): Promise<readonly Finding[]> {
     const here = (node: string): readonly ServiceSpec[] =>
       specs.filter(({ service }) => this.#options.nodesOf(service).includes(node));
-    const found = await all(this.#options.hosts, ({ node, driver }) => driver.preflight(here(node), signal));
+    const found = await this.#all(this.#hosts(), ({ node, driver }) => driver.preflight(here(node), signal));
     return found.flat();
   }
 
@@ -57,13 +71,12 @@ export class HostsDriver implements TargetDriver {
   async stage(spec: ServiceSpec, part: "code" | "models", signal: AbortSignal): Promise<string> {
     const [first, ...rest] = this.nodesOf(spec.service);
     if (first === undefined) return `no node runs ${spec.service}`;
-    const said = [await first.driver.stage(spec, part, signal)];
-    said.push(...(await all(rest, ({ driver }) => driver.stage(spec, part, signal))));
-    return said.join("; ");
+    const stage = ({ driver }: NodeTarget): Promise<string> => driver.stage(spec, part, signal);
+    return [...(await this.#all([first], stage)), ...(await this.#all(rest, stage))].join("; ");
   }
 
   async staged(spec: ServiceSpec): Promise<boolean> {
-    return (await all(this.nodesOf(spec.service), ({ driver }) => driver.staged(spec))).every(Boolean);
+    return (await this.#all(this.nodesOf(spec.service), ({ driver }) => driver.staged(spec))).every(Boolean);
   }
 
   /** Of those that can be reached: about the others nothing is known. */
@@ -72,36 +85,40 @@ export class HostsDriver implements TargetDriver {
   }
 
   async memory(): Promise<readonly DeviceMemory[]> {
-    return (await reachable(this.#options.hosts, ({ driver }) => driver.memory())).flatMap(({ value }) => value);
+    return (await reachable(this.#hosts(), ({ driver }) => driver.memory())).flatMap(({ value }) => value);
   }
 
   /** A host that cannot be reached is told, and the others are reported all the same. */
   async observe(): Promise<Observation> {
-    const { hosts } = this.#options;
-    const answers = await Promise.allSettled(hosts.map(({ driver }) => driver.observe()));
+    const { nodes, looksFor = usualLook } = this.#options;
+    const hosts = this.#hosts();
+    const answers = await Promise.allSettled(hosts.map(({ node, driver }) => inTime(node, looksFor, driver.observe())));
     const seen = answers.map((answer, position): Seen => {
       const node = hosts[position]?.node ?? "";
       if (answer.status === "fulfilled") return { node, observation: answer.value, silent: null };
       const failure: unknown = answer.reason;
       if (failure instanceof TargetUnreachable) return { node, observation: null, silent: failure };
+      nodes.blame(failure, node);
       throw failure;
     });
     const silences = seen.flatMap(({ silent }) => silent ?? []);
     if (silences[0] !== undefined && silences.length === seen.length) throw silences[0];
-    return mergeObservations(seen, (service) => this.#options.nodesOf(service));
+    const merged = mergeObservations(seen, (service) => this.nodesOf(service).map(({ node }) => node));
+    for (const { id, nodes: where } of merged.instances) this.#seenOn.set(id, where?.map(({ node }) => node) ?? []);
+    return merged;
   }
 
   async ensureManager(lease: Lease, signal: AbortSignal): Promise<void> {
-    await all(this.#options.hosts, ({ driver }) => driver.ensureManager(lease, signal));
+    await this.#all(this.#hosts(), ({ driver }) => driver.ensureManager(lease, signal));
   }
 
   async start(instance: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease): Promise<void> {
-    await all(this.nodesOf(instance.service), ({ driver }) => driver.start(instance, secrets, lease));
+    await this.#all(this.nodesOf(instance.service), ({ driver }) => driver.start(instance, secrets, lease));
   }
 
   async health(id: InstanceId): Promise<InstanceHealth> {
     const hosts = this.#hostsOf(id);
-    const answers = await all(hosts, ({ driver }) => driver.health(id));
+    const answers = await this.#all(hosts, ({ driver }) => driver.health(id));
     return mergeHealth(answers.map((health, position) => ({ node: hosts[position]?.node ?? "", health })));
   }
 
@@ -120,13 +137,11 @@ export class HostsDriver implements TargetDriver {
   }
 
   async open(id: InstanceId, lease: Lease): Promise<void> {
-    const hosts = this.#hostsOf(id);
-    for (let next = 0; next < hosts.length; next += this.#options.parallel)
-      await all(hosts.slice(next, next + this.#options.parallel), ({ driver }) => driver.open(id, lease));
+    await this.#all(this.#hostsOf(id), ({ driver }) => driver.open(id, lease));
   }
 
   async close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<{ drained: boolean; waitedMs: number }> {
-    const closed = await all(this.#hostsOf(id), ({ driver }) => driver.close(id, drain, lease));
+    const closed = await this.#all(this.#hostsWith(id), ({ driver }) => driver.close(id, drain, lease));
     return {
       drained: closed.every(({ drained }) => drained),
       waitedMs: Math.max(0, ...closed.map(({ waitedMs }) => waitedMs)),
@@ -134,16 +149,16 @@ export class HostsDriver implements TargetDriver {
   }
 
   async stop(id: InstanceId, after: Milliseconds | null, lease: Lease): Promise<void> {
-    await all(this.#hostsOf(id), ({ driver }) => driver.stop(id, after, lease));
+    await this.#all(this.#hostsWith(id), ({ driver }) => driver.stop(id, after, lease));
   }
 
   async suspend(id: InstanceId, times: { drain: Milliseconds; restoreAfter: Milliseconds }, lease: Lease): Promise<void> {
-    await all(this.#hostsOf(id), ({ driver }) => driver.suspend(id, times, lease));
+    await this.#all(this.#hostsWith(id), ({ driver }) => driver.suspend(id, times, lease));
   }
 
   async logTail(id: InstanceId, lines: number): Promise<readonly string[]> {
     const hosts = this.#hostsOf(id);
-    const tails = await all(hosts, ({ driver }) => driver.logTail(id, lines));
+    const tails = await this.#all(hosts, ({ driver }) => driver.logTail(id, lines));
     if (hosts.length === 1) return tails.flat();
     return tails.flatMap((tail, position) => tail.map((line) => `${hosts[position]?.node ?? ""}: ${line}`));
   }
@@ -153,50 +168,42 @@ export class HostsDriver implements TargetDriver {
     options: { lines: number; follow: boolean },
     signal: AbortSignal,
   ): AsyncIterable<LogLine> {
-    return mergedLogs(this.#options.hosts, services, options, signal);
+    return mergedLogs(this.#hosts(), services, options, signal);
   }
 
   async destroy(lease: Lease): Promise<void> {
-    await all(this.#options.hosts, ({ driver }) => driver.destroy(lease));
+    await this.#all(this.#hosts(), ({ driver }) => driver.destroy(lease));
   }
 
   async prune(keep: readonly ServiceSpec[], lease: Lease): Promise<readonly { what: string; bytes: number }[]> {
-    const { hosts } = this.#options;
-    const removed = await all(hosts, ({ driver }) => driver.prune(keep, lease));
+    const hosts = this.#hosts();
+    const removed = await this.#all(hosts, ({ driver }) => driver.prune(keep, lease));
     if (hosts.length === 1) return removed.flat();
     return removed.flatMap((each, position) =>
       each.map(({ what, bytes }) => ({ what: `${what} on ${hosts[position]?.node ?? ""}`, bytes })),
     );
   }
 
+  /** The hosts that the command is about. */
+  #hosts(): readonly NodeTarget[] {
+    return this.#options.hosts.filter(({ node }) => this.#options.nodes.inUse(node));
+  }
+
   #hostsOf(id: InstanceId): readonly NodeTarget[] {
     return this.nodesOf(placeOf(id).service);
+  }
+
+  /** Where it is to run, and where it does run. */
+  #hostsWith(id: InstanceId): readonly NodeTarget[] {
+    const names = [...this.#hostsOf(id).map(({ node }) => node), ...(this.#seenOn.get(id) ?? [])];
+    return this.#hosts().filter(({ node }) => names.includes(node));
   }
 
   #first(id: InstanceId): NodeTarget {
     return this.#hostsOf(id)[0] ?? this.#options.hosts[0];
   }
-}
 
-/** On all at once; ends when all have ended, with the first failure of the order in which they are given. */
-async function all<T>(hosts: readonly NodeTarget[], work: (host: NodeTarget) => Promise<T>): Promise<readonly T[]> {
-  const answers = await Promise.allSettled(hosts.map(work));
-  return answers.map((answer) => {
-    if (answer.status === "rejected") throw answer.reason;
-    return answer.value;
-  });
-}
-
-/** What those said that can be reached. Throws when none can. */
-async function reachable<T>(
-  hosts: readonly NodeTarget[],
-  work: (host: NodeTarget) => Promise<T>,
-): Promise<readonly { value: T }[]> {
-  const answers = await Promise.allSettled(hosts.map(work));
-  const failed = answers.filter((answer) => answer.status === "rejected");
-  const grave =
-    failed.find(({ reason }) => !(reason instanceof TargetUnreachable)) ??
-    (failed.length === hosts.length ? failed[0] : undefined);
-  if (grave !== undefined) throw grave.reason;
-  return answers.flatMap((answer) => (answer.status === "fulfilled" ? [{ value: answer.value }] : []));
+  #all<T>(hosts: readonly NodeTarget[], work: (host: NodeTarget) => Promise<T>): Promise<readonly T[]> {
+    return fanOut(hosts, this.#options.nodes, work);
+  }
 }

@@ -17,10 +17,14 @@ export type Seen =
 export function mergeObservations(seen: readonly Seen[], nodesOf: (service: ServiceName) => readonly string[]): Observation {
   const all = seen.flatMap(({ node, observation }) => (observation?.instances ?? []).map((instance) => ({ node, instance })));
   const ids = [...new Set(all.map(({ instance }) => instance.id))];
+  // About a host that says nothing, nothing is concluded.
+  const answering = seen.filter(({ silent }) => silent === null).map(({ node }) => node);
+  const expected = (service: ServiceName): readonly string[] => nodesOf(service).filter((node) => answering.includes(node));
   return {
     manager: mergeManagers(seen),
-    instances: ids.flatMap((id) => mergeInstance(id, all, nodesOf)),
+    instances: ids.flatMap((id) => mergeInstance(id, all, expected)),
     listeners: seen.flatMap(({ observation }) => observation?.listeners ?? []),
+    nodes: seen.map(({ node, silent }) => ({ node, silent: silent === null ? null : (silent.because ?? silent.message) })),
   };
 }
 
@@ -78,7 +82,8 @@ function partialOf(expected: readonly string[], running: readonly OnNode[], open
     expected.filter((node) => !some.some((each) => each.node === node));
   const missing = without(running);
   const shut = open.length === 0 ? [] : without(open).filter((node) => !missing.includes(node));
-  return missing.length + shut.length === 0 ? null : { missing, shut };
+  const extra = running.map(({ node }) => node).filter((node) => !expected.includes(node));
+  return missing.length + shut.length + extra.length === 0 ? null : { missing, shut, extra };
 }
 
 const order: readonly InstanceProcess["state"][] = ["running", "exited", "stopped-by-reboot", "stopped"];

@@ -15,13 +15,14 @@ export function observationOf(
   const bound = proxy?.state === "running";
   const listeners = settings.services.map(({ service, port }) => ({ service, host: settings.bind, port, bound }));
   const instances = view.silent === null ? observedInstances(view, upstreams) : unseen(view, kept);
-  return { manager: managerOf(view, settings.node), instances, listeners };
+  return { manager: managerOf(view, settings), instances, listeners };
 }
 
-function managerOf(view: HostView, node: string): Observation["manager"] {
+function managerOf(view: HostView, { node, services }: NodeSettings): Observation["manager"] {
   if (view.silent !== null) return { state: "absent", detail: `Docker on ${node} does not answer: ${view.silent}` };
   const proxy = proxyOf(view);
   if (proxy?.state === "running") return { state: "running", detail: `proxy ${proxy.id.slice(0, 12)} on ${node}` };
+  if (services.length === 0) return { state: "running", detail: `no service is to run on ${node}` };
   return { state: "absent", detail: proxy === null ? `no proxy on ${node}` : `the proxy on ${node} is ${proxy.state}` };
 }
 

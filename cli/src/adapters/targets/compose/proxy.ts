@@ -3,6 +3,7 @@ import { composeCommand, layoutOf } from "../../../domain/compose/host-files.js"
 import { adminSocket, inside } from "../../../domain/compose/inside.js";
 import { configLabel } from "../../../domain/compose/labels.js";
 import type { HostLayout } from "../../../domain/compose/layout.js";
+import { composeProject } from "../../../domain/compose/names.js";
 import { renderProxyCaddyfile } from "../../../domain/compose/render-caddyfile.js";
 import { companions, type Companion } from "../../../domain/compose/render-compose.js";
 import { sha256 } from "../../../domain/canonical.js";
@@ -49,6 +50,7 @@ export async function ensureProxy(
       deadline: upDeadline,
     });
   const [proxy] = wanted;
+  if (node.services.length === 0) await endProxy(commands, node, lease);
   if (node.services.length === 0 || proxy === undefined) return;
   const began = clock.monotonic();
   while ((await http.upstreams(layout.proxyAdmin)) === null) {
@@ -61,6 +63,15 @@ export async function ensureProxy(
   // One that was started since has read the file by itself.
   if (now.containers[0] === before.containers[0]) await reload(commands, proxy.container, lease);
   await commands.write(lease, { path: toldFile(layout), content: `${told}\n`, mode: 0o600, owner: "0:0" });
+}
+
+/** Where no service is to run (any more) its ports are given back. */
+async function endProxy(commands: HostCommands, node: ComposeNode, lease: Lease): Promise<void> {
+  await commands.change(lease, {
+    text: `if docker inspect "$1" >/dev/null 2>&1; then docker rm --force "$1" >/dev/null; fi`,
+    args: [`${composeProject(node.project, node.environment)}_proxy`],
+    failure: "the proxy that no service needs any more could not be removed",
+  });
 }
 
 interface Seen {
