@@ -37,6 +37,9 @@ class Coalescer:
         self._most = self._threads = max(1, core.threads - 1)
         self._waiting: dict[tuple[Asked, int], list[_One]] = {}
         self._running: set[asyncio.Task[None]] = set()
+        #: Tasks that will look at what waits once more. Fewer than are running: one that looked for the last
+        #: time is done only a step later, and whoever came in between would wait for nobody.
+        self._serving = 0
         self._queries = 0
         #: Requests that are answered by themselves now.
         self._large = 0
@@ -50,7 +53,8 @@ class Coalescer:
         one = _One(rows, asyncio.get_running_loop().create_future())
         self._waiting.setdefault((asked, rows.shape[1]), []).append(one)
         self._queries += len(rows)
-        if len(self._running) < self._most:
+        if self._serving < self._most:
+            self._serving += 1
             # It works for many requests: its log lines carry no single one's id.
             task = asyncio.get_running_loop().create_task(self._serve(), context=contextvars.Context())
             self._running.add(task)
@@ -60,12 +64,18 @@ class Coalescer:
     async def _alone(self, asked: Asked, catalog: Catalog, rows: Vectors) -> Answer:
         self._large += 1
         try:
-            threads = max(1, self._core.threads // (self._large + len(self._running)))
+            threads = max(1, self._core.threads // (self._large + self._serving))
             return await self._core.read(lambda: search(self._core, catalog, asked, rows, threads))
         finally:
             self._large -= 1
 
     async def _serve(self) -> None:
+        try:
+            await self._serve_all()
+        finally:
+            self._serving -= 1
+
+    async def _serve_all(self) -> None:
         while self._waiting:
             (asked, _), together = self._take()
             here = [one for one in together if not one.outcome.done()]

@@ -1,0 +1,34 @@
+"""Searches that wait together: whoever comes at the very end of a call is still served."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+
+from gpuctl_serving.index.coalesce import Coalescer
+from gpuctl_serving.index.queries import Asked
+from tests.index import direct
+
+
+def test_a_search_that_comes_as_the_last_one_ends_is_not_left_waiting(tmp_path: Path) -> None:
+    core = direct.open_core(tmp_path)
+    direct.add(core, [direct.item("a", [1, 0, 0]), direct.item("b", [0, 1, 0])])
+    catalog = core.live.catalog
+    assert catalog is not None
+    row = np.array([[1, 0, 0]], np.float32)
+
+    async def one_after_the_other() -> int:
+        waiting, found = Coalescer(core), 0
+        for _ in range(50):
+            # The next one is asked in the very step in which the answer of the one before it arrives.
+            async with asyncio.timeout(10):
+                answer = await waiting.search(Asked("default", 1), catalog, row)
+            found += answer.hits[0][0]["id"] == "a"
+        return found
+
+    async def beside_each_other() -> list[int]:
+        return await asyncio.gather(*(one_after_the_other() for _ in range(3)))
+
+    assert asyncio.run(one_after_the_other()) == 50
+    assert asyncio.run(beside_each_other()) == [50, 50, 50]
+    direct.close(core)
