@@ -118,6 +118,8 @@ class Migration:
             return self._verify_texts()
         found = compare(material, self._staging, self._progress)
         if found["recall"] < found["sourceRecall"] - spec.recall_loss:
+            # Not of vectors that were taken away under the measurement.
+            self._expect_loaded()
             raise MigrationProblem(
                 f"the migrated index finds {found['recall']:.3f} of the true neighbours",
                 f"the source finds {found['sourceRecall']:.3f}, and at most {spec.recall_loss} may be lost; "
@@ -130,6 +132,7 @@ class Migration:
         """Other vectors have other neighbours: here every text must find its own item."""
         found = find_texts(self._material, self._staging, self._progress)
         if found["recall"] < _OWN_ITEM - self._spec.recall_loss:
+            self._expect_loaded()
             raise MigrationProblem(
                 f"of the migrated texts {found['recall']:.3f} find their own item",
                 f"at least {_OWN_ITEM} must; what served before goes on serving",
@@ -149,8 +152,8 @@ class Migration:
         self._journal.forget("load", "verify")
         raise MigrationProblem(
             f"the index holds {there} of {count} migrated items",
-            "somebody else wrote to the namespace of the migration, items were deleted from it, or the "
-            "index was restored meanwhile",
+            "somebody else wrote to the namespace of the migration, items were deleted from it, the index "
+            "was restored, or another migration of the same file put them in service",
             "run it again: it loads them anew",
         )
 
