@@ -8,6 +8,7 @@ import numpy as np
 from gpuctl_serving.index.coalesce import Coalescer
 from gpuctl_serving.index.queries import Asked
 from tests.index import direct
+from tests.index.support import axis, index
 
 
 def test_a_search_that_comes_as_the_last_one_ends_is_not_left_waiting(tmp_path: Path) -> None:
@@ -32,3 +33,14 @@ def test_a_search_that_comes_as_the_last_one_ends_is_not_left_waiting(tmp_path: 
     assert asyncio.run(one_after_the_other()) == 50
     assert asyncio.run(beside_each_other()) == [50, 50, 50]
     direct.close(core)
+
+
+def test_a_search_that_cannot_be_answered_in_time_says_so(tmp_path: Path) -> None:
+    with index(tmp_path, deadline_ms=200) as made:
+        made.add({"id": "a", "vector": axis(0)})
+        parts = made.service._parts
+        assert parts is not None and parts.core.live.catalog is not None
+        with parts.core.live.catalog._lock.writing():
+            status, message = made.refused("search", {"vector": axis(0)})
+            assert status == 504 and "200 ms" in message
+        assert made.found(axis(0)) == ["a"]

@@ -1,5 +1,6 @@
 """Searches, single items and statistics."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -32,7 +33,7 @@ from gpuctl_serving.index.vectors import Vectors, mismatch
 from gpuctl_serving.index.writing import embed_texts
 from gpuctl_serving.kit.app import json_response, timings
 from gpuctl_serving.kit.body import read_json
-from gpuctl_serving.kit.errors import ServiceError, unavailable
+from gpuctl_serving.kit.errors import ServiceError, past_deadline, unavailable
 
 
 class Reading:
@@ -83,7 +84,12 @@ class Reading:
         if catalog is None:
             return queries.Answer("cpu", [[] for _ in rows])
         began = time.perf_counter()
-        found = await self._searches.search(self._asked(body), catalog, rows)
+        deadline_ms = self._core.settings.deadline_ms
+        try:
+            async with asyncio.timeout(deadline_ms / 1000):
+                found = await self._searches.search(self._asked(body), catalog, rows)
+        except TimeoutError:
+            raise past_deadline(deadline_ms) from None
         self._metrics.search_seconds.labels(found.device).observe(time.perf_counter() - began)
         return found
 
