@@ -140,7 +140,7 @@ async function prepareAll(session: Session, rollout: Rollout, findings: Findings
 /** Other tenants of a device may have moved since the plan was made. Nothing has been stopped or started yet. */
 async function lookAgain(ctx: Context, release: PlannedRelease): Promise<void> {
   const gap = ctx.config.timings.load;
-  const memory = await within(ctx.clock, ms(budgets.ask), "asking for free memory", () => ctx.driver.memory());
+  const memory = await within(ctx.clock, ms(budgets.preflight), "asking for free memory", () => ctx.driver.memory());
   const now = recheck(strategiesOf(release.loads, gap), loadsNow(release.loads, memory), gap);
   if (now.kind === "holds") return;
   throw new PreflightRefused("the memory that is free has changed since the plan was made", {

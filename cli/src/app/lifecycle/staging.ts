@@ -22,7 +22,7 @@ export async function stageEverything(ctx: Context, release: PlannedRelease): Pr
     ctx,
     "space",
     null,
-    () => within(ctx.clock, ms(budgets.ask), "asking for free memory", () => ctx.driver.memory()),
+    () => within(ctx.clock, ms(budgets.preflight), "asking for free memory", () => ctx.driver.memory()),
     (devices) => devices.map(describeMemory).join("; "),
   );
   for (const part of ["code", "models"] as const) {

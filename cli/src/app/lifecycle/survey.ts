@@ -44,7 +44,7 @@ export async function survey<W extends Wish>(
   const known = stored.records.map((record) => (record.id === giveUp ? { ...record, state: "failed" as const } : record));
   const [facts, memory] = await Promise.all([
     lookAround(ctx, known),
-    within(ctx.clock, ms(budgets.ask), "asking for free memory", () => ctx.driver.memory()),
+    within(ctx.clock, ms(budgets.preflight), "asking for free memory", () => ctx.driver.memory()),
   ]);
   const records = applySettlements(known, settleDangling(known, facts.seen));
   const current = currentRelease(records);
