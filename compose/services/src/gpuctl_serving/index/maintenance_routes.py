@@ -12,13 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gpuctl_serving.index import archive, removal, upkeep
+from gpuctl_serving.index.checks import check_remove
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.durable import manifest as manifests
 from gpuctl_serving.index.durable.files import stamp
 from gpuctl_serving.index.durable.snapshot import copy_to
 from gpuctl_serving.index.handover import Lost, Origin, forward
 from gpuctl_serving.index.maintenance import Job, Maintenance, Progress, Run
-from gpuctl_serving.index.requests import Remove, check_remove
+from gpuctl_serving.index.requests import Remove
 from gpuctl_serving.kit.app import json_response
 from gpuctl_serving.kit.body import read_json
 from gpuctl_serving.kit.errors import ServiceError, invalid, unavailable

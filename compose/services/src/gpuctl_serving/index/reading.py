@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from gpuctl_serving.index import facts, queries
 from gpuctl_serving.index.ann.near import Effort
+from gpuctl_serving.index.checks import check_get, check_item_name, check_lookup, check_search, check_values
 from gpuctl_serving.index.coalesce import Coalescer
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.embedder import Keys, OtherSpace
@@ -18,17 +19,7 @@ from gpuctl_serving.index.ids import ItemId, given, numbered, stored
 from gpuctl_serving.index.messages import Elsewhere
 from gpuctl_serving.index.metrics import IndexMetrics
 from gpuctl_serving.index.reader import Document
-from gpuctl_serving.index.requests import (
-    Get,
-    Lookup,
-    Search,
-    Values,
-    check_get,
-    check_item_name,
-    check_lookup,
-    check_search,
-    check_values,
-)
+from gpuctl_serving.index.requests import Get, Lookup, Search, Values
 from gpuctl_serving.index.vectors import Vectors, mismatch
 from gpuctl_serving.index.writing import embed_texts
 from gpuctl_serving.kit.app import json_response, timings

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gpuctl_serving.index.checks import check_add, check_delete, check_rename
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.embedder import Keys, OtherSpace, Side, embed
 from gpuctl_serving.index.handover import PATIENCE, Lost, Origin, forward, look_again
@@ -14,7 +15,7 @@ from gpuctl_serving.index.ids import stored
 from gpuctl_serving.index.live import Work
 from gpuctl_serving.index.messages import Elsewhere, Write
 from gpuctl_serving.index.metrics import IndexMetrics
-from gpuctl_serving.index.requests import Add, Delete, Rename, check_add, check_delete, check_rename
+from gpuctl_serving.index.requests import Add, Delete, Rename
 from gpuctl_serving.index.store import NewItem, Store
 from gpuctl_serving.index.vectors import Vectors, mismatch
 from gpuctl_serving.kit.app import json_response

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
+from gpuctl_serving.index.checks import MAX_METADATA, MAX_NAME, MAX_TEXT
 from gpuctl_serving.index.ids import LARGEST, SMALLEST, ItemId
-from gpuctl_serving.index.requests import MAX_METADATA, MAX_NAME, MAX_TEXT
 from gpuctl_serving.migration.inert_pickle import langchain_rows
 from gpuctl_serving.migration.problems import MigrationProblem
 
