@@ -68,8 +68,11 @@ async function under<T>(hosts: readonly string[], work: () => Promise<T>): Promi
 
 const documentOf = (ran: Ran): JsonDocument => JSON.parse(ran.stdout) as JsonDocument;
 const rowsOf = (ran: Ran): readonly HostRow[] => {
-  const { result, error } = documentOf(ran) as { result?: { hosts: HostRow[] }; error?: { data: { hosts: HostRow[] } } };
-  return result?.hosts ?? error?.data.hosts ?? [];
+  interface Hosts {
+    hosts: readonly HostRow[];
+  }
+  const { result, error } = documentOf(ran) as { result?: unknown; error?: { data?: unknown } };
+  return ((result ?? error?.data) as Hosts).hosts;
 };
 const statusOf = async (): Promise<Status> => {
   const ran = await stack.run(["status", "-e", "prod", "--json"]);
