@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -14,49 +13,12 @@ from gpuctl_serving.index.ann.near import BY_DEFAULT, NOTHING, Effort, Finds, It
 from gpuctl_serving.index.ann.numbers import NumberMap
 from gpuctl_serving.index.ann.plan import FLAT
 from gpuctl_serving.index.ann.replica.delta import Delta
-from gpuctl_serving.index.store import Change, as_matrix
-from gpuctl_serving.index.vectors import Vectors
+from gpuctl_serving.index.shared import Shared
+from gpuctl_serving.index.store import Change
+from gpuctl_serving.index.vectors import Vectors, as_matrix
 
 #: Items that are brought up to date at once.
 _PIECE = 2048
-
-
-class Shared:
-    """Many readers or one writer; a waiting writer goes before new readers."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._readers = 0
-        self._writing = False
-        self._waiting = 0
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Holds off writers."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._writing and not self._waiting)
-            self._readers += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._readers -= 1
-                self._changed.notify_all()
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Holds off everybody."""
-        with self._changed:
-            self._waiting += 1
-            self._changed.wait_for(lambda: not self._writing and not self._readers)
-            self._waiting -= 1
-            self._writing = True
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._writing = False
-                self._changed.notify_all()
 
 
 class Replica(Protocol):

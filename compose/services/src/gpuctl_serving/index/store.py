@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import orjson
 
 from gpuctl_serving.index.durable.records import Body, Delete, Embed, Op, Prune, Put, Rename
@@ -297,15 +296,3 @@ def _blob(vector: Vectors) -> bytes:
 def _put(item: int, ns: int, new: NewItem, gens: dict[str, int]) -> Put:
     vectors = [(gens[key], _blob(vector)) for key, vector in new.vectors.items()]
     return Put(item, ns, new.id, new.text, orjson.dumps(new.metadata).decode(), vectors)
-
-
-def as_matrix(blobs: Sequence[bytes], dimension: int) -> Vectors:
-    """Stored vectors as rows. Raises ValueError when one cannot be what was stored."""
-    raw = b"".join(blobs)
-    if any(len(blob) != dimension * 4 for blob in blobs):
-        raise ValueError(f"a stored vector does not have {dimension} dimensions")
-    rows = np.frombuffer(raw, dtype="<f4").reshape(len(blobs), dimension)
-    lengths = np.einsum("ij,ij->i", rows, rows)
-    if not np.all(np.abs(lengths - 1.0) < 1e-3):
-        raise ValueError("a stored vector does not have length one")
-    return rows

@@ -6,8 +6,7 @@ import numpy as np
 
 from gpuctl_serving.index.ann.near import Items
 from gpuctl_serving.index.reader import Readers
-from gpuctl_serving.index.store import as_matrix
-from gpuctl_serving.index.vectors import Vectors
+from gpuctl_serving.index.vectors import Vectors, as_matrix
 
 #: Vectors of one read transaction: short ones let the write-ahead log be checkpointed.
 _PIECE = 2048

@@ -68,3 +68,15 @@ def mismatch(name: str, got: int, want: int, generation: str) -> ServiceError:
         "Embed with the model the index was built for; `GET /api/v1/vector-store/stats` names it.",
         name,
     )
+
+
+def as_matrix(blobs: Sequence[bytes], dimension: int) -> Vectors:
+    """Stored vectors as rows. Raises ValueError when one cannot be what was stored."""
+    raw = b"".join(blobs)
+    if any(len(blob) != dimension * 4 for blob in blobs):
+        raise ValueError(f"a stored vector does not have {dimension} dimensions")
+    rows = np.frombuffer(raw, dtype="<f4").reshape(len(blobs), dimension)
+    lengths = np.einsum("ij,ij->i", rows, rows)
+    if not np.all(np.abs(lengths - 1.0) < 1e-3):
+        raise ValueError("a stored vector does not have length one")
+    return rows
