@@ -7,6 +7,7 @@ import type { Device, InstanceId, ProofLevel, ReleaseId, ServiceName, Sha256, Sl
 import type { NodeSummary } from "./domain/preflight/node-summary.js";
 import type { ModelRef, ReleaseRecord, ServiceSpec } from "./domain/release.js";
 import type { LoadMode, Window } from "./domain/schedule.js";
+import type { Standby } from "./domain/standby.js";
 import type { DeviceMemory } from "./domain/strategy.js";
 import type { MiB, Milliseconds } from "./domain/units.js";
 
@@ -160,11 +161,15 @@ export interface NodeInstance {
 
 export interface Observation {
   /** Whether the target's own manager (the keeper, the engine, the API server) answers. */
-  manager: { state: "running"; detail: string } | { state: "absent"; detail: string };
+  manager:
+    /** `outdated`: what it was told is not what gpuctl.yaml says now, and why. */
+    { state: "running"; detail: string; outdated?: string } | { state: "absent"; detail: string };
   instances: readonly InstanceObservation[];
   listeners: readonly { service: ServiceName; host: string; port: number; bound: boolean }[];
   /** On targets of nodes: which of them were looked at, and why nothing was seen on those that are silent. */
   nodes?: readonly { node: string; silent: string | null }[];
+  /** On targets of nodes: what stands behind the slots of services, and what should and does not. */
+  standbys?: readonly Standby[];
 }
 
 export interface InstanceHealth {
@@ -251,6 +256,18 @@ export interface TargetDriver {
    * of its service is opened first: when this process is gone, or after `restoreAfter` at the latest.
    */
   suspend(id: InstanceId, times: { drain: Milliseconds; restoreAfter: Milliseconds }, lease: Lease): Promise<void>;
+  /**
+   * Puts behind the slots of a service what answers on the CPU while none of them does (`fallback: cpu`), made from the spec of its
+   * instance, and takes away what stood there for another; without an instance, or where gpuctl.yaml wants none, only the latter.
+   * Ends when it stands ready. Absent on targets that have no such thing.
+   */
+  standBy?(
+    service: ServiceName,
+    instance: InstanceSpec | null,
+    secrets: Readonly<Record<string, string>>,
+    lease: Lease,
+    signal: AbortSignal,
+  ): Promise<void>;
   logTail(id: InstanceId, lines: number): Promise<readonly string[]>;
   /**
    * Runs a command where an instance runs, with its environment; the exit status, 128 + n when signal n ended it. Throws Failed when

@@ -119,6 +119,7 @@ class ComposeWorld implements DriverWorld {
       models: { find: async () => null },
       imageOf: () => ({ reference: images.services, local: null }),
       companions: [{ reference: images.proxy, local: null }],
+      certificate: null,
       gpus: { of: async () => null, reserved: async () => null, given: async () => [] },
       look: this.#look(),
     });

@@ -4,6 +4,7 @@ import { inOrder } from "../domain/fingerprint.js";
 import { managerName, type InstanceId, type ReleaseId, type ServiceName, type Slot, type TargetKind } from "../domain/names.js";
 import { describeOperation } from "../domain/operations.js";
 import type { ReleaseState, ServiceRelease } from "../domain/release.js";
+import { standbyText } from "../domain/standby.js";
 import { danglingRecords } from "../domain/settle.js";
 import { ms } from "../domain/units.js";
 import type { Context, InstanceHealth, InstanceObservation, InstanceProcess, LeaseHolder, Observation } from "../ports.js";
@@ -44,6 +45,8 @@ export interface StatusReport {
   listeners: Observation["listeners"];
   /** Predecessors that still run, so that a rollback to them is a switch. */
   warm: readonly { instance: InstanceId; service: ServiceName; release: ReleaseId; stopsInMs: number | null }[];
+  /** On targets of nodes: what stands behind the services on the CPU, a sentence each. */
+  standbys: readonly string[];
   /** What differs from the current release, as the operations that would put it right. */
   drift: readonly string[];
   /** Releases whose deploy never ended, and whether somebody is at it. */
@@ -74,6 +77,7 @@ export async function status(ctx: Context): Promise<StatusReport> {
     instances: observation.instances,
     listeners: observation.listeners,
     warm: warmOf(seen),
+    standbys: (observation.standbys ?? []).flatMap((standby) => standbyText(standby) ?? []),
     // While somebody is deploying, what looks like drift is work in progress.
     drift: underWay || destroyed !== null ? [] : seen.plan.drift.map(describeOperation),
     unfinished: dangling.map(({ id, state }) => ({ id, state, underWay })),

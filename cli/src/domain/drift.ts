@@ -1,6 +1,7 @@
 import type { InstanceId, ManagerName, ReleaseId, ServiceName } from "./names.js";
 import { inOrder, type PerService } from "./fingerprint.js";
 import type { DriftOperation } from "./operations.js";
+import { standbyOperations, type Standby } from "./standby.js";
 import { instanceId, type ReleaseRecord, type ServiceRelease } from "./release.js";
 
 /** An instance as the target reports it, reduced to what planning needs. */
@@ -22,6 +23,8 @@ export interface Observed {
   managerRuns: boolean;
   /** What people call it; the keeper unless it is said. */
   manager?: ManagerName;
+  /** Why it runs with other settings than those of gpuctl.yaml; absent when it does not. */
+  managerOutdated?: string;
   instances: readonly ObservedInstance[];
   /** The index instance that holds the writer lock; `holder` is null when every running one said no. Null when one did not say. */
   writer: { holder: InstanceId | null } | null;
@@ -29,6 +32,8 @@ export interface Observed {
   unstaged: readonly ServiceName[];
   /** On several nodes: services that none of those that are looked at is to run. */
   elsewhere?: readonly ServiceName[];
+  /** On targets that have such: what stands behind the slots of services. */
+  standbys?: readonly Standby[];
 }
 
 /** The instance that runs a service of a release. */
@@ -54,11 +59,15 @@ export function driftOperations(
   const ours = new Set(wanted.map(([, service]) => instanceOf(service)));
   const restored = wanted.flatMap(([service, release]) => restoreService(service, release, observed, leave));
   const rest = observed.instances.filter((instance) => !ours.has(instance.id)).flatMap((instance) => sortOut(instance, known));
+  const called = observed.manager === undefined ? {} : { manager: observed.manager };
   const manager: DriftOperation[] =
     !observed.managerRuns && (managerNeeded || wanted.length > 0 || rest.length > 0)
-      ? [{ kind: "ensure-manager", ...(observed.manager && { manager: observed.manager }), because: "it does not answer" }]
-      : [];
-  return [...manager, ...restored, ...rest];
+      ? [{ kind: "ensure-manager", ...called, because: "it does not answer" }]
+      : // A rollout does that anyway.
+        observed.managerOutdated !== undefined && wanted.length > 0 && !managerNeeded
+        ? [{ kind: "ensure-manager", ...called, because: observed.managerOutdated, runs: true }]
+        : [];
+  return [...manager, ...restored, ...rest, ...standbyOperations(current, observed.standbys ?? [], leave)];
 }
 
 function restoreService(

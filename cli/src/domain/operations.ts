@@ -1,6 +1,7 @@
 import type { InstanceId, ManagerName, ReleaseId, ServiceName, Slot } from "./names.js";
 import type { ServiceSpec } from "./release.js";
 import type { VectorSpace } from "./spec.js";
+import { standByLine, type StandByOperation } from "./standby.js";
 
 /** One instance to be: what is started, in which slot, under the id of the release that introduced its spec. */
 export interface PlannedInstance {
@@ -15,14 +16,16 @@ export interface PlannedInstance {
 export type DriftOperation =
   | { kind: "copy-records"; nodes: readonly string[]; because: string }
   | { kind: "settle"; release: ReleaseId; verdict: "finish" | "fail"; because: string }
-  | { kind: "ensure-manager"; manager?: ManagerName; because: string }
+  /** `runs`: it only has to take over other settings. */
+  | { kind: "ensure-manager"; manager?: ManagerName; because: string; runs?: true }
   | { kind: "restage"; service: ServiceName; spec: ServiceSpec; because: string }
   | { kind: "move-writer"; service: "index"; from: InstanceId | null; to: InstanceId; because: string }
   | { kind: "reopen"; service: ServiceName; id: InstanceId; because: string }
   | { kind: "restart"; service: ServiceName; instance: PlannedInstance; because: string }
   | { kind: "withdraw"; service: ServiceName; id: InstanceId; nodes: readonly string[]; because: string }
   | { kind: "retire"; service: ServiceName; id: InstanceId; open: boolean; because: string }
-  | { kind: "discard"; service: ServiceName; id: InstanceId; open: boolean; because: string };
+  | { kind: "discard"; service: ServiceName; id: InstanceId; open: boolean; because: string }
+  | StandByOperation;
 
 /** Moves the environment from the current release to the next. */
 export type RolloutOperation =
@@ -46,7 +49,7 @@ export function describeOperation(operation: Operation): string {
     case "settle":
       return `settle    ${operation.release}: ${operation.verdict === "finish" ? "finish it" : "give it up"} (${operation.because})`;
     case "ensure-manager":
-      return `${(operation.manager ?? "keeper").padEnd(9)} start it (${operation.because})`;
+      return `${(operation.manager ?? "keeper").padEnd(9)} ${operation.runs === true ? "tell it its settings" : "start it"} (${operation.because})`;
     case "restage":
       return `stage     ${operation.service} again (${operation.because})`;
     case "move-writer":
@@ -61,6 +64,8 @@ export function describeOperation(operation: Operation): string {
       return `retire    ${operation.id} (${operation.because})`;
     case "discard":
       return `stop      ${operation.id} (${operation.because})`;
+    case "stand-by":
+      return standByLine(operation);
     case "free-slot":
       return `stop      ${operation.id} (warm until now; slot ${operation.slot} is needed)`;
     case "stop-first":

@@ -1,4 +1,5 @@
 /** What a use case of an environment on hosts touches: containers over SSH, records on the hosts themselves. */
+import { dirname } from "node:path";
 import { HostLayout } from "../domain/compose/layout.js";
 import { nodeSettings, nodesOf, requireOneIndex, type ComposeSettings } from "../domain/compose/node-settings.js";
 import type { EnvironmentConfig, ServiceConfig } from "../domain/config/resolved.js";
@@ -125,10 +126,11 @@ async function codeAndDriver(parts: {
   images: Images;
   inUse: CommandNodes;
 }): Promise<Pick<Context, "code" | "driver">> {
-  const [{ ImageCodeSource }, { ComposeDriver }, { HostsDriver }] = await Promise.all([
+  const [{ ImageCodeSource }, { ComposeDriver }, { HostsDriver }, { CertificateFiles }] = await Promise.all([
     import("../adapters/code/image-code.js"),
     import("../adapters/targets/compose/compose-driver.js"),
     import("../adapters/targets/compose/hosts-driver.js"),
+    import("../adapters/targets/compose/certificate.js"),
   ]);
   const { config, settings, request, tools, models, nodes, images, inUse } = parts;
   const runs = (service: ServiceConfig["service"]) => nodesOf(config, settings, service);
@@ -144,6 +146,9 @@ async function codeAndDriver(parts: {
       return wanted.includes(true);
     },
   });
+  const { tls } = settings;
+  const base = dirname(config.projectFile);
+  const certificate = tls?.mode === "files" ? new CertificateFiles({ ...tls, base, clock: tools.clock }) : null;
   const targets = nodes.map(({ node, state, devices, look, connect, sudo }): NodeTarget => {
     const driver = new ComposeDriver({
       connect,
@@ -156,6 +161,7 @@ async function codeAndDriver(parts: {
       models,
       imageOf: (spec) => images.source(spec.code.file),
       companions: companions.map((reference) => images.source(reference)),
+      certificate,
       gpus: devices,
       look,
     });

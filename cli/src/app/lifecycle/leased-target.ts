@@ -1,5 +1,6 @@
 import { managerName, type InstanceId } from "../../domain/names.js";
 import type { ServiceSpec } from "../../domain/release.js";
+import type { StandByOperation } from "../../domain/standby.js";
 import { ms, type Milliseconds } from "../../domain/units.js";
 import type { Context, InstanceSpec, Lease, TargetDriver } from "../../ports.js";
 import { budgets, within } from "./deadline.js";
@@ -53,6 +54,19 @@ export class LeasedTarget {
   suspend(id: InstanceId, times: { drain: Milliseconds; restoreAfter: Milliseconds }): Promise<void> {
     const budget = times.drain + budgets.stop + budgets.traffic;
     return this.#mutate(`stopping ${id} first`, budget, () => this.#ctx.driver.suspend(id, times, this.#lease));
+  }
+
+  /** Puts behind a service what answers in its place. @param load  how long that may take to load */
+  standBy(
+    { service, instance }: Pick<StandByOperation, "service" | "instance">,
+    secrets: Readonly<Record<string, string>>,
+    load: Milliseconds,
+  ): Promise<void> {
+    const budget = load + budgets.start + budgets.stop + budgets.traffic;
+    const asked = this.#ctx.signal;
+    return this.#mutate(`putting a CPU instance behind ${service}`, budget, async (late) => {
+      await this.#ctx.driver.standBy?.(service, instance, secrets, this.#lease, AbortSignal.any([asked, late]));
+    });
   }
 
   /** Removes staged artefacts that no kept release names. */

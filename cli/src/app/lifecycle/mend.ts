@@ -9,6 +9,7 @@ import { bringWriterTo } from "./index-hand-over.js";
 import { observe } from "./observe.js";
 import { CandidateTrouble, passGates, proveDevice, troubled, verifyWarm, waitLoaded, warmUp, type Findings } from "./prepare.js";
 import { phase, reasonOf, step, type Session } from "./session.js";
+import { standBy } from "./stand-by.js";
 import { stageOne } from "./staging.js";
 import { survey, type Decide, type Survey, type Wish } from "./survey.js";
 
@@ -30,9 +31,11 @@ export async function mend<W extends Wish>(
 ): Promise<{ survey: Survey & { wish: W }; mended: Mended }> {
   const mended: string[] = [];
   const lost = new Map<ServiceName, Error>();
+  // Behind these somebody was put, or could not be.
+  const tended = new Set<ServiceName>();
   for (let round = 0; round < rounds; round += 1) {
     const now = await survey(session.ctx, decide, giveUp);
-    const drift = now.plan.drift.filter((operation) => operation.kind !== "restage" || !lost.has(operation.service));
+    const drift = now.plan.drift.filter((operation) => !isLeft(operation, lost, tended, giveUp !== null));
     if (drift.length === 0) {
       // Files that only `models fetch` can put back must not bar the way to another release, nor back to this one.
       const [problem] = lost.values();
@@ -41,6 +44,11 @@ export async function mend<W extends Wish>(
     }
     for (const operation of firstOf(drift)) {
       step(session.ctx, describeOperation(operation));
+      if (operation.kind === "stand-by") {
+        tended.add(operation.service);
+        if (now.current !== null && (await standBy(session, now.current, operation))) mended.push(describeOperation(operation));
+        continue;
+      }
       try {
         await applyOrSay(session, now, operation);
         mended.push(describeOperation(operation));
@@ -55,6 +63,18 @@ export async function mend<W extends Wish>(
     because: `after ${rounds} rounds of mending something still differs from the current release`,
     nextSteps: ["gpuctl status", "gpuctl logs"],
   });
+}
+
+/** Whether an operation is not for now: what failed once, and while a failed release is taken back all that can wait. */
+function isLeft(
+  operation: DriftOperation,
+  lost: ReadonlyMap<ServiceName, Error>,
+  tended: ReadonlySet<ServiceName>,
+  undoing: boolean,
+): boolean {
+  if (operation.kind === "ensure-manager") return undoing && operation.runs === true;
+  if (operation.kind === "stand-by") return undoing || tended.has(operation.service);
+  return operation.kind === "restage" && lost.has(operation.service);
 }
 
 /** Records and manager come first and alone: both change what everything else is planned from. */
@@ -74,8 +94,10 @@ function serves({ current, facts }: Survey, service: ServiceName): boolean {
   );
 }
 
+type MendOperation = Exclude<DriftOperation, { kind: "stand-by" }>;
+
 /** Trouble with an instance that should simply be there again is no candidate's failure: it has its own words. */
-async function applyOrSay(session: Session, now: Survey, operation: DriftOperation): Promise<void> {
+async function applyOrSay(session: Session, now: Survey, operation: MendOperation): Promise<void> {
   try {
     await apply(session, now, operation);
   } catch (thrown) {
@@ -89,7 +111,7 @@ async function applyOrSay(session: Session, now: Survey, operation: DriftOperati
   }
 }
 
-async function apply(session: Session, now: Survey, operation: DriftOperation): Promise<void> {
+async function apply(session: Session, now: Survey, operation: MendOperation): Promise<void> {
   const { ctx, target } = session;
   switch (operation.kind) {
     case "copy-records":

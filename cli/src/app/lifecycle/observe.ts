@@ -24,10 +24,14 @@ export async function lookAround(ctx: Context, records: readonly ReleaseRecord[]
   const observed: Observed = {
     managerRuns: observation.manager.state === "running",
     manager: managerName(ctx.config.target),
+    ...(observation.manager.state === "running" && observation.manager.outdated !== undefined
+      ? { managerOutdated: observation.manager.outdated }
+      : {}),
     instances: observation.instances.map(reduce),
     writer,
     unstaged,
     elsewhere: serviceNames.filter((service) => ctx.driver.nodesOf?.(service).length === 0),
+    ...(observation.standbys === undefined ? {} : { standbys: observation.standbys }),
   };
   return { observation, observed, seen };
 }

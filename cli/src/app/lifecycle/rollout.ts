@@ -18,6 +18,7 @@ import { pruneBeyondRetention } from "./keep.js";
 import { passGates, proveDevice, troubled, verifyWarm, waitLoaded, warmUp, withMeasurements, type Findings } from "./prepare.js";
 import { phase, reasonOf, type Session } from "./session.js";
 import { soak } from "./soak.js";
+import { renewStandbys } from "./stand-by.js";
 import { buildGenerations, drain, operationsOf, switchTraffic, type SwitchFigures } from "./switch.js";
 import { undo, withoutInterruption } from "./undo.js";
 
@@ -80,7 +81,7 @@ export async function rollOut(session: Session, rollout: Rollout): Promise<Rollo
       () => complete(quiet, record, findings, "good"),
       (done) => done.id,
     );
-    await afterwards(quiet, rollout, figures);
+    await afterwards(quiet, rollout, figures, () => renewStandbys(session, record));
     return { record, figures, hosts: await hostRows(quiet.ctx, rollout.current, record, moved) };
   } catch (failure) {
     throw await undo(session, { ...rollout, record, findings, moved }, failure);
@@ -254,7 +255,12 @@ async function complete(
 }
 
 /** The release is good now; nothing from here on may take it back. What goes wrong is said, and mended by the next deploy. */
-async function afterwards(session: Session, rollout: Rollout, figures: SwitchFigures): Promise<void> {
+async function afterwards(
+  session: Session,
+  rollout: Rollout,
+  figures: SwitchFigures,
+  standbys: () => Promise<void>,
+): Promise<void> {
   const { ctx, target } = session;
   const tell = (what: string) => (thrown: unknown) => {
     ctx.progress.emit({ kind: "warning", text: `${what}: ${reasonOf(thrown)}; the next deploy tries again` });
@@ -267,6 +273,8 @@ async function afterwards(session: Session, rollout: Rollout, figures: SwitchFig
   await ctx.audit
     .append({ action: "good", release: id, detail: describeSwitch(figures) })
     .catch(tell("the audit was not written"));
+  // It never competes with a candidate for memory, and Ctrl-C ends the wait for it.
+  await standbys().catch(tell("what stands behind the services was not looked at"));
   const pruned = phase(
     ctx,
     "prune",

@@ -19,6 +19,7 @@ export function statusText(report: StatusReport): string {
         ({ instance, stopsInMs }) => `${instance}${stopsInMs === null ? "" : `, stops in ${shortDuration(stopsInMs)}`}`,
       ),
     ),
+    section("Behind the services", report.standbys),
     section(report.destroyed === null ? "Wrong" : "Stopped on purpose", report.problems),
     section("Drift", report.drift),
     nextStep(report),

@@ -103,6 +103,25 @@ export function secretFiles(
     .map(([name, content]) => ({ path: `${directory}/${name}`, mode: 0o400, owner: containerUser, content }));
 }
 
+/** Directory of the certificate on this node; null where TLS is off, ends on another node, or is not with files of one's own. */
+export function certificateDirectory(node: ComposeNode): string | null {
+  const layout = layoutOf(node);
+  if (node.tls.mode !== "files") return null;
+  if (node.ingress !== null) return layout.ingress;
+  return node.ingressAddress === null && node.services.length > 0 ? layout.proxy : null;
+}
+
+/** A certificate and its key as the proxy of this node reads them; the key is for nobody else. */
+export function certificateFiles(node: ComposeNode, pem: { certificate: string; key: string }): readonly HostFile[] {
+  const directory = certificateDirectory(node);
+  if (directory === null) return [];
+  const { certificate, key } = layoutOf(node).certificateIn(directory);
+  return [
+    { path: key, mode: 0o600, owner: containerUser, content: pem.key },
+    { path: certificate, mode: 0o644, owner: root, content: pem.certificate },
+  ];
+}
+
 /** The paths of a node's environment. */
 export const layoutOf = ({ dataDirectory, project, environment }: ComposeNode): HostLayout =>
   new HostLayout(dataDirectory, project, environment);

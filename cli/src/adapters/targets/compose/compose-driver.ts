@@ -5,7 +5,7 @@ import { privateSocketInside } from "../../../domain/compose/inside.js";
 import { ownershipFilters } from "../../../domain/compose/labels.js";
 import { HostLayout } from "../../../domain/compose/layout.js";
 import { containerName } from "../../../domain/compose/names.js";
-import type { HostInstance } from "../../../domain/compose/node.js";
+import type { ComposeNode, HostInstance } from "../../../domain/compose/node.js";
 import { upstreamOf } from "../../../domain/compose/proxy-route.js";
 import { closeSteps, openSteps } from "../../../domain/compose/traffic.js";
 import type { DeviceSight } from "../../../domain/compose/device-evidence.js";
@@ -13,7 +13,7 @@ import { fingerprintOf } from "../../../domain/fingerprint.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
 import type { ServiceSpec } from "../../../domain/release.js";
 import type { DeviceMemory } from "../../../domain/strategy.js";
-import { mib, ms, type Milliseconds } from "../../../domain/units.js";
+import { ms, type Milliseconds } from "../../../domain/units.js";
 import type {
   Clock,
   ExecOptions,
@@ -34,23 +34,25 @@ import { healthOf, notRunning } from "../process/instance-health.js";
 import { execInContainer } from "./container-exec.js";
 import { containerLogs, tailOf, type LogSource } from "./container-logs.js";
 import { DeviceWitness } from "./device-witness.js";
+import { Front, type FrontParts } from "./front.js";
 import { HostCommands, type HostCommandsOptions } from "./host-commands.js";
-import { hostMemory, memoryOf } from "./host-memory.js";
+import { hostMemory } from "./host-memory.js";
 import { HostHttp } from "./host-http.js";
-import { keptFileOf, placeNode } from "./host-place.js";
+import { placeNode } from "./host-place.js";
 import { hostPreflight, type NodeLook } from "./host-preflight.js";
+import { HostReader, nothingKept } from "./host-reader.js";
 import { hasImage, stageImage, type ImageSource } from "./images.js";
 import { instanceOrders, type InstanceOrders } from "./instance-orders.js";
 import { hasModels, stageVolumes } from "./model-volumes.js";
 import type { NodeSettings } from "../../../domain/compose/node-settings.js";
 import type { NodeGpus } from "./node-gpus.js";
-import { composeNode, readKept, withInstance, type KeptNode } from "./node-plan.js";
-import { observing, proxyOf, readHostView, type HostView } from "./observation.js";
+import { composeNode, withInstance } from "./node-plan.js";
+import { proxyOf } from "./observation.js";
 import { observationOf } from "./observed-node.js";
 import { placeOf } from "./place-of.js";
-import { ensureProxy } from "./proxy.js";
 import { pruneNode } from "./pruning.js";
 import { destroyNode } from "./removal.js";
+import { Standbys } from "./standby.js";
 import { startContainer } from "./starting.js";
 import { TrafficMover } from "./traffic-mover.js";
 
@@ -62,8 +64,8 @@ export interface ComposeDriverOptions extends Pick<HostCommandsOptions, "connect
   models: Pick<ModelStore, "find">;
   /** The image that holds a spec's code, pinned. */
   imageOf: (spec: ServiceSpec) => ImageSource;
-  /** Images of the proxy and of what else stands beside the instances. */
-  companions: readonly ImageSource[];
+  companions: FrontParts["companions"];
+  certificate: FrontParts["certificate"];
   /** The GPUs that services are given on this node. */
   gpus: NodeGpus;
   /** How a preflight sees the node. */
@@ -78,34 +80,41 @@ export class ComposeDriver implements TargetDriver {
   readonly #commands: HostCommands;
   readonly #http: HostHttp;
   readonly #filters: readonly string[];
+  readonly #reader: HostReader;
   readonly #orders: InstanceOrders;
   readonly #mover: TrafficMover;
   readonly #witness: DeviceWitness;
+  readonly #standbys: Standbys;
+  readonly #front: Front;
 
   constructor(options: ComposeDriverOptions) {
-    const { node, clock, connect, sudo, guard } = options;
+    const { node, clock, connect, sudo, guard, progress } = options;
+    const layout = new HostLayout(node.dataDirectory, node.project, node.environment);
+    const filters = ownershipFilters(node.project, node.environment);
+    const commands = new HostCommands({ node: node.node, root: layout.root, connect, sudo, guard });
+    const http = new HostHttp(commands, options.http);
+    const reader = new HostReader({ commands, layout, filters });
+    const parts = { layout, filters, commands, http, clock, progress };
     this.#options = options;
-    this.#layout = new HostLayout(node.dataDirectory, node.project, node.environment);
-    this.#commands = new HostCommands({ node: node.node, root: this.#layout.root, connect, sudo, guard });
-    this.#http = new HostHttp(this.#commands, options.http);
-    this.#filters = ownershipFilters(node.project, node.environment);
-    this.#witness = new DeviceWitness(this.#commands);
-    this.#orders = instanceOrders(this.#commands, this.#filters);
-    this.#mover = new TrafficMover({
-      commands: this.#commands,
-      http: this.#http,
-      layout: this.#layout,
-      clock,
-      filters: this.#filters,
-      runs: async (id) => this.#runs(id),
-    });
+    [this.#layout, this.#filters, this.#commands, this.#http, this.#reader] = [layout, filters, commands, http, reader];
+    this.#witness = new DeviceWitness(commands);
+    this.#orders = instanceOrders(commands, filters);
+    this.#mover = new TrafficMover({ ...parts, runs: (id) => reader.runs(id) });
+    this.#front = new Front({ ...parts, companions: options.companions, certificate: options.certificate });
+    const logTail = (id: InstanceId, lines: number): Promise<readonly string[]> => this.logTail(id, lines);
+    this.#standbys = new Standbys({ ...options, ...parts, reader, orders: this.#orders, mover: this.#mover, logTail });
   }
 
   async preflight(specs: readonly ServiceSpec[], signal: AbortSignal): Promise<readonly Finding[]> {
     signal.throwIfAborted();
     const { imageOf, companions, models, gpus, look } = this.#options;
-    const here = { view: () => this.#view(), kept: () => this.#kept(), gpuOf: (spec: ServiceSpec) => gpus.of(spec) };
-    return hostPreflight({ commands: this.#commands, imageOf, companions, models, look, ...here }, specs, signal);
+    const here = {
+      view: () => this.#reader.view(),
+      kept: () => this.#reader.kept(),
+      gpuOf: (spec: ServiceSpec) => gpus.of(spec),
+    };
+    const parts = { commands: this.#commands, imageOf, companions, models, look, ...here };
+    return [...(await hostPreflight(parts, specs, signal)), ...(await this.#front.findings(this.#empty))];
   }
 
   async stage(spec: ServiceSpec, part: "code" | "models", signal: AbortSignal): Promise<string> {
@@ -131,28 +140,25 @@ export class ComposeDriver implements TargetDriver {
   }
 
   async observe(): Promise<Observation> {
-    const view = await this.#view();
-    const asksProxy = proxyOf(view)?.state === "running";
-    const upstreams = asksProxy ? await this.#http.upstreams(this.#layout.proxyAdmin) : null;
-    const kept = view.silent === null ? nothingKept : await this.#kept();
-    return observationOf(view, upstreams, this.#options.node, kept);
+    const [view, kept] = await Promise.all([this.#reader.view(), this.#reader.kept()]);
+    const upstreams = proxyOf(view)?.state === "running" ? await this.#http.upstreams(this.#layout.proxyAdmin) : null;
+    const outdated = kept.hostMemory === 0 ? null : await this.#front.outdated(composeNode(this.#options.node, kept), view);
+    return observationOf(view, upstreams, this.#options.node, kept, outdated);
   }
 
   async ensureManager(lease: Lease, signal: AbortSignal): Promise<void> {
     await lease.check();
-    for (const image of this.#options.companions) await stageImage(this.#commands, image, this.#options.progress, signal);
-    const node = composeNode(this.#options.node, await this.#keptOrNew());
-    await placeNode(this.#commands, node, [], lease);
-    await ensureProxy({ commands: this.#commands, http: this.#http, clock: this.#options.clock }, node, lease);
+    await this.#front.ensure(composeNode(this.#options.node, await this.#reader.keptOrNew()), lease, signal);
   }
 
   async start(instance: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease): Promise<void> {
     await lease.check();
     const placed = await this.#hostInstance(instance);
-    const node = withInstance(composeNode(this.#options.node, await this.#keptOrNew()), placed);
-    await placeNode(this.#commands, node, secretFiles(node, placed, secrets), lease);
+    const node = withInstance(composeNode(this.#options.node, await this.#reader.keptOrNew()), placed);
+    const changed = await placeNode(this.#commands, node, secretFiles(node, placed, secrets), lease);
+    await this.#front.follow(node, changed, lease);
     const gpu = await this.#options.gpus.reserved(instance.spec);
-    if (gpu !== null && !(await this.#runs(instance.id))) await this.#witness.before(instance.id, gpu);
+    if (gpu !== null && !(await this.#reader.runs(instance.id))) await this.#witness.before(instance.id, gpu);
     await startContainer(this.#commands, node, placed, this.#filters, lease);
   }
 
@@ -184,13 +190,14 @@ export class ComposeDriver implements TargetDriver {
   async open(id: InstanceId, lease: Lease): Promise<void> {
     await lease.check();
     const { service } = placeOf(id);
-    const view = await this.#view();
+    const view = await this.#reader.view();
     if (proxyOf(view)?.state !== "running") await this.ensureManager(lease, new AbortController().signal);
     if (view.orders.has(id)) await this.#orders.forget(id, lease);
     await this.#mover.carryOut(openSteps({ id }, this.#checkers(service)), ms(0), lease);
     for (const [other, order] of view.orders)
       if (order.kind === "suspended" && other !== id && placeOf(other).service === service)
         await this.#orders.settle(other, lease);
+    if (placeOf(id).slot !== "cpu") await this.#standbys.follow(id, service, lease);
   }
 
   async close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<{ drained: boolean; waitedMs: number }> {
@@ -216,6 +223,17 @@ export class ComposeDriver implements TargetDriver {
     await this.#orders.suspend(id, service, times.restoreAfter, lease);
   }
 
+  async standBy(
+    service: ServiceName,
+    instance: InstanceSpec | null,
+    secrets: Readonly<Record<string, string>>,
+    lease: Lease,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await lease.check();
+    await this.#standbys.renew(service, instance, secrets, lease, signal);
+  }
+
   logTail(id: InstanceId, lines: number): Promise<readonly string[]> {
     return tailOf(this.#logSource(), id, lines);
   }
@@ -234,13 +252,12 @@ export class ComposeDriver implements TargetDriver {
 
   async destroy(lease: Lease): Promise<void> {
     await lease.check();
-    const node = composeNode(this.#options.node, nothingKept);
-    await destroyNode(this.#commands, node, this.#layout, this.#filters, lease);
+    await destroyNode(this.#commands, this.#empty, this.#layout, this.#filters, lease);
   }
 
   async prune(keep: readonly ServiceSpec[], lease: Lease): Promise<readonly { what: string; bytes: number }[]> {
     await lease.check();
-    const [view, kept] = [await this.#view(), await this.#keptOrNew()];
+    const [view, kept] = [await this.#reader.view(), await this.#reader.keptOrNew()];
     const images = new Set(keep.map((spec) => this.#options.imageOf(spec).reference));
     const wanted = { fingerprints: new Set(keep.map(fingerprintOf)), images };
     const parts = { commands: this.#commands, layout: this.#layout, filters: this.#filters };
@@ -254,36 +271,18 @@ export class ComposeDriver implements TargetDriver {
     return { id, service, release, slot, spec, fingerprint: fingerprintOf(spec), image, gpu: await gpus.of(spec) };
   }
 
+  /** The node, whatever runs there. */
+  get #empty(): ComposeNode {
+    return composeNode(this.#options.node, nothingKept);
+  }
+
   #checkers(service: ServiceName): readonly string[] {
-    return checkersOf(composeNode(this.#options.node, nothingKept), service);
-  }
-
-  async #view(): Promise<HostView> {
-    const args = [this.#layout.root, ...this.#filters];
-    return readHostView(await this.#commands.look({ text: observing, args, failure: "the host could not be looked at" }));
-  }
-
-  async #runs(id: InstanceId): Promise<boolean> {
-    const { containers } = await this.#view();
-    return containers.some(({ labels, state }) => labels["dev.gpuctl.instance"] === id && state === "running");
-  }
-
-  async #kept(): Promise<KeptNode> {
-    const path = keptFileOf(this.#layout.root);
-    const text = `if [ -f "$1" ]; then exec cat "$1"; fi`;
-    const said = await this.#commands.look({ text, args: [path], failure: `${path} could not be read` });
-    return said === "" ? nothingKept : readKept(said, this.#commands.node, path);
-  }
-
-  async #keptOrNew(): Promise<KeptNode> {
-    const kept = await this.#kept();
-    if (kept.hostMemory > 0) return kept;
-    return { ...kept, hostMemory: (await memoryOf(this.#commands)).totalMiB };
+    return checkersOf(this.#empty, service);
   }
 
   #logSource(): LogSource {
     const instances = async (): Promise<Observation["instances"]> => {
-      const view = await this.#view();
+      const view = await this.#reader.view();
       if (view.silent !== null)
         throw new Failed(`Docker on ${this.#commands.node} does not answer`, {
           because: view.silent,
@@ -296,5 +295,3 @@ export class ComposeDriver implements TargetDriver {
     return { commands: this.#commands, filters: this.#filters, clock, instances, tell };
   }
 }
-
-const nothingKept: KeptNode = { hostMemory: mib(0), services: [] };

@@ -156,6 +156,16 @@ export class HostsDriver implements TargetDriver {
     await this.#all(this.#hostsWith(id), ({ driver }) => driver.suspend(id, times, lease));
   }
 
+  async standBy(
+    service: ServiceName,
+    instance: InstanceSpec | null,
+    secrets: Readonly<Record<string, string>>,
+    lease: Lease,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await this.#all(this.nodesOf(service), async ({ driver }) => driver.standBy?.(service, instance, secrets, lease, signal));
+  }
+
   async logTail(id: InstanceId, lines: number): Promise<readonly string[]> {
     const hosts = this.#hostsOf(id);
     const tails = await this.#all(hosts, ({ driver }) => driver.logTail(id, lines));

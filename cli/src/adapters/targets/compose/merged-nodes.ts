@@ -25,6 +25,7 @@ export function mergeObservations(seen: readonly Seen[], nodesOf: (service: Serv
     instances: ids.flatMap((id) => mergeInstance(id, all, expected)),
     listeners: seen.flatMap(({ observation }) => observation?.listeners ?? []),
     nodes: seen.map(({ node, silent }) => ({ node, silent: silent === null ? null : (silent.because ?? silent.message) })),
+    standbys: seen.flatMap(({ observation }) => observation?.standbys ?? []),
   };
 }
 
@@ -35,7 +36,9 @@ function mergeManagers(seen: readonly Seen[]): Observation["manager"] {
   });
   const absent = said.filter(({ state }) => state === "absent");
   const detail = (absent.length > 0 ? absent : said).map((each) => each.detail).join("; ");
-  return { state: absent.length > 0 ? "absent" : "running", detail };
+  if (absent.length > 0) return { state: "absent", detail };
+  const outdated = said.flatMap((each) => (each.state === "running" ? (each.outdated ?? []) : [])).join("; ");
+  return { state: "running", detail, ...(outdated === "" ? {} : { outdated }) };
 }
 
 interface OnNode {

@@ -8,8 +8,8 @@ import type { InstanceObservation } from "../../../ports.js";
 import { readOrder, type Order } from "./orders.js";
 
 /**
- * Arguments: ROOT PROJECT-FILTER ENVIRONMENT-FILTER. One look at a host: its boot, the gates, the orders, and every container of the
- * environment as `docker inspect` shows it. It ends with 0 also when Docker does not answer: then that is what was seen.
+ * Arguments: ROOT PROJECT-FILTER ENVIRONMENT-FILTER FILE…. One look at a host: its boot, the gates, the orders, hashes of the files that
+ * are there, and every container of the environment as `docker inspect` shows it. It ends with 0 also when Docker does not answer: then that is what was seen.
  */
 export const observing = `root=$1
 printf 'btime %s\\n' "$(sed -n 's/^btime //p' /proc/stat)"
@@ -20,7 +20,11 @@ for kind in gates orders; do
     if [ -f "$f" ]; then printf '%s %s %s\\n' "$kind" "\${f##*/}" "$(head -c 200 "$f" | head -n 1)"; fi
   done
 done
-ids=$(docker ps --all --quiet --no-trunc --filter "$2" --filter "$3" 2>&1); s=$?
+fp=$2 fe=$3; shift 3
+for f in "$@"; do
+  if [ -f "$f" ]; then printf 'file %s %s\\n' "$(sha256sum <"$f" | cut -c1-64)" "$f"; fi
+done
+ids=$(docker ps --all --quiet --no-trunc --filter "$fp" --filter "$fe" 2>&1); s=$?
 if [ $s != 0 ]; then printf 'docker %s %s\\n' $s "$(printf %s "$ids" | tr '\\n' ' ')"; exit 0; fi
 printf 'docker 0 ok\\n'
 if [ -n "$ids" ]; then docker inspect $ids 2>/dev/null; fi
@@ -34,6 +38,8 @@ export interface HostView {
   bootId: string;
   gates: ReadonlyMap<string, Gate>;
   orders: ReadonlyMap<string, Order>;
+  /** SHA-256 by path, of the files that were asked for and are there. */
+  files: ReadonlyMap<string, string>;
   /** Docker's words when it does not answer, else null. */
   silent: string | null;
   containers: readonly ContainerFacts[];
@@ -57,6 +63,7 @@ export function readHostView(text: string): HostView {
     bootId,
     gates: new Map(of("gates").map(([id, word]) => [id, readGate(word)])),
     orders: new Map(orders),
+    files: new Map(of("file").map(([hash, path]) => [path, hash])),
     silent: status.startsWith("docker 0 ") ? null : status.replace(/^docker \d+ /, "").trim(),
     containers: readInspect(json.join("\n")) ?? [],
   };
@@ -96,6 +103,6 @@ function inflightOf({ labels }: ContainerFacts, upstreams: readonly UpstreamStat
   return requestsInFlight(upstreams, `${slotName(service, slot)}:${insidePort[service]}`);
 }
 
-/** The proxy's container among those of the environment. */
-export const proxyOf = (view: HostView): ContainerFacts | null =>
-  view.containers.find(({ labels }) => labels["dev.gpuctl.role"] === "proxy") ?? null;
+/** The container of a proxy among those of the environment. */
+export const proxyOf = (view: HostView, role: "proxy" | "ingress" = "proxy"): ContainerFacts | null =>
+  view.containers.find(({ labels }) => labels["dev.gpuctl.role"] === role) ?? null;

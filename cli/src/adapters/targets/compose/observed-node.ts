@@ -2,6 +2,7 @@ import type { UpstreamState } from "../../../domain/compose/caddy-output.js";
 import type { InstanceObservation, Observation } from "../../../ports.js";
 import type { NodeSettings } from "../../../domain/compose/node-settings.js";
 import { instancesOf, type KeptNode } from "./node-plan.js";
+import { observedStandbys } from "./observed-standbys.js";
 import { observedInstances, proxyOf, type HostView } from "./observation.js";
 
 /** What every target reports, from one look at a host. @param kept  what should be there, for when Docker does not answer */
@@ -10,20 +11,33 @@ export function observationOf(
   upstreams: readonly UpstreamState[] | null,
   settings: NodeSettings,
   kept: KeptNode,
+  outdated: string | null = null,
 ): Observation {
   const proxy = proxyOf(view);
   const bound = proxy?.state === "running";
   const listeners = settings.services.map(({ service, port }) => ({ service, host: settings.bind, port, bound }));
   const instances = view.silent === null ? observedInstances(view, upstreams) : unseen(view, kept);
-  return { manager: managerOf(view, settings), instances, listeners };
+  return { manager: managerOf(view, settings, outdated), instances, listeners, standbys: observedStandbys(view, settings) };
 }
 
-function managerOf(view: HostView, { node, services }: NodeSettings): Observation["manager"] {
+function managerOf(view: HostView, settings: NodeSettings, outdated: string | null): Observation["manager"] {
+  const { node } = settings;
   if (view.silent !== null) return { state: "absent", detail: `Docker on ${node} does not answer: ${view.silent}` };
-  const proxy = proxyOf(view);
-  if (proxy?.state === "running") return { state: "running", detail: `proxy ${proxy.id.slice(0, 12)} on ${node}` };
-  if (services.length === 0) return { state: "running", detail: `no service is to run on ${node}` };
-  return { state: "absent", detail: proxy === null ? `no proxy on ${node}` : `the proxy on ${node} is ${proxy.state}` };
+  const roles = [
+    ...(settings.services.length === 0 ? [] : (["proxy"] as const)),
+    ...(settings.ingress === null ? [] : (["ingress"] as const)),
+  ];
+  const found = roles.map((role) => ({ role, container: proxyOf(view, role) }));
+  const wrong = found.find(({ container }) => container?.state !== "running");
+  if (wrong !== undefined) {
+    const { role, container } = wrong;
+    return {
+      state: "absent",
+      detail: container === null ? `no ${role} on ${node}` : `the ${role} on ${node} is ${container.state}`,
+    };
+  }
+  const detail = found.map(({ role, container }) => `${role} ${container?.id.slice(0, 12) ?? ""} on ${node}`).join(", ");
+  return { state: "running", detail: detail || `nothing to run on ${node}`, ...(outdated === null ? {} : { outdated }) };
 }
 
 /** Without Docker nothing runs that a person could rely on; what is known is where it was. */

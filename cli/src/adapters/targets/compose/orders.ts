@@ -79,7 +79,10 @@ alone() {
   read -r _ beat <"$lease.beat"; beat=\${beat#"\${beat%%[!0]*}"}
   [ $(($(now) - \${beat:-0})) -gt 30 ]
 }
-others() { docker ps --all --quiet --no-trunc --filter "$fp" --filter "$fe" --filter "label=dev.gpuctl.service=$service" | grep -v "^$c\\$"; }
+others() {
+  docker ps --all --no-trunc --filter "$fp" --filter "$fe" --filter "label=dev.gpuctl.service=$service" \\
+    --format '{{.ID}} {{.Label "dev.gpuctl.slot"}}' | sed -n "/^$c /d; / cpu\$/d; s/ .*//p"
+}
 nameof() { docker inspect --format '{{index .Config.Labels "dev.gpuctl.instance"}}' "$1"; }
 until due || alone; do mine || exit 0; sleep 1; done
 c=$(container "$id")

@@ -2,11 +2,8 @@ import { Failed } from "../../../domain/errors.js";
 import { composeCommand, layoutOf } from "../../../domain/compose/host-files.js";
 import { adminSocket, inside } from "../../../domain/compose/inside.js";
 import { configLabel } from "../../../domain/compose/labels.js";
-import type { HostLayout } from "../../../domain/compose/layout.js";
 import { composeProject } from "../../../domain/compose/names.js";
-import { renderProxyCaddyfile } from "../../../domain/compose/render-caddyfile.js";
 import { companions, type Companion } from "../../../domain/compose/render-compose.js";
-import { sha256 } from "../../../domain/canonical.js";
 import type { ComposeNode } from "../../../domain/compose/node.js";
 import { ms } from "../../../domain/units.js";
 import type { Clock, Lease } from "../../../ports.js";
@@ -19,29 +16,34 @@ const up = ["up", "--detach", "--no-deps", "--no-build", "--pull", "never"] as c
 const answersWithinMs = 20_000;
 
 /**
- * Arguments: FILE NAME…. Prints what the proxy was told last, then for each container whether it runs and of what configuration it
- * is, its id and its start: another one means that it was made or started anew.
+ * Arguments: TOLD DIRECTORY CONTAINER, again and again. A line each: what the Caddy of a directory was told last, the hash of what
+ * lies there now, and whether its container runs, of what configuration it is, its id and its start: another one means that it was made
+ * or started anew. What has no configuration of its own has no directory.
  */
-const looking = `head -n 1 "$1" 2>/dev/null || echo none; shift
-for name in "$@"; do
-  docker inspect --format '{{.State.Running}} {{index .Config.Labels "${configLabel}"}} {{.Id}} {{.State.StartedAt}}' "$name" 2>/dev/null || echo none
+const looking = `while [ $# -gt 0 ]; do
+  cat "$1" 2>/dev/null | tr -d '\\n'; echo
+  cat "$2/Caddyfile" "$2/tls.crt" "$2/tls.key" 2>/dev/null | sha256sum | cut -c1-64
+  docker inspect --format '{{.State.Running}} {{index .Config.Labels "${configLabel}"}} {{.Id}} {{.State.StartedAt}}' "$3" 2>/dev/null || echo none
+  shift 3
 done`;
 
+interface Parts {
+  commands: HostCommands;
+  http: HostHttp;
+  clock: Clock;
+}
+
 /**
- * Makes sure that the proxy runs as compose.yaml says, and with it what else stands beside the instances. One that runs as it should
- * is not touched; a changed Caddyfile is taken over without ending a connection.
+ * Makes sure that the proxies run as compose.yaml says, and with them what else stands beside the instances. One that runs as it
+ * should is not touched; a changed Caddyfile or certificate is taken over without ending a request.
  */
-export async function ensureProxy(
-  parts: { commands: HostCommands; http: HostHttp; clock: Clock },
-  node: ComposeNode,
-  lease: Lease,
-): Promise<void> {
-  const { commands, http, clock } = parts;
-  const layout = layoutOf(node);
+export async function ensureProxies(parts: Parts, node: ComposeNode, lease: Lease): Promise<void> {
+  const { commands } = parts;
   const wanted = companions(node);
-  const look = (): Promise<Seen> => lookAt(commands, layout, wanted);
-  const before = await look();
-  const upToDate = wanted.every(({ hash }, position) => before.containers[position]?.startsWith(`true ${hash} `));
+  if (node.services.length === 0) await endProxy(commands, node, lease);
+  if (wanted.length === 0) return;
+  const before = await lookAt(commands, node, wanted);
+  const upToDate = before.every(({ companion, container }) => container.startsWith(`true ${companion.hash} `));
   if (!upToDate)
     await commands.change(lease, {
       text: `"$@" >&2`,
@@ -49,20 +51,11 @@ export async function ensureProxy(
       failure: "the proxy could not be started",
       deadline: upDeadline,
     });
-  const [proxy] = wanted;
-  if (node.services.length === 0) await endProxy(commands, node, lease);
-  if (node.services.length === 0 || proxy === undefined) return;
-  const began = clock.monotonic();
-  while ((await http.upstreams(layout.proxyAdmin)) === null) {
-    if (clock.monotonic() - began > answersWithinMs) throw await silent(commands, proxy.container);
-    await clock.sleep(pollMs);
-  }
-  const now = upToDate ? before : await look();
-  const told = `${sha256(renderProxyCaddyfile(node))} ${now.containers[0] ?? ""}`;
-  if (now.told === told) return;
-  // One that was started since has read the file by itself.
-  if (now.containers[0] === before.containers[0]) await reload(commands, proxy.container, lease);
-  await commands.write(lease, { path: toldFile(layout), content: `${told}\n`, mode: 0o600, owner: "0:0" });
+  const proxies = wanted.filter(({ role }) => role !== "redis");
+  for (const proxy of proxies) await answering(parts, node, proxy);
+  const now = upToDate ? before : await lookAt(commands, node, wanted);
+  for (const [position, seen] of now.entries())
+    if (seen.companion.role !== "redis") await tell(commands, seen, before[position]?.container !== seen.container, lease);
 }
 
 /** Where no service is to run (any more) its ports are given back. */
@@ -75,27 +68,49 @@ async function endProxy(commands: HostCommands, node: ComposeNode, lease: Lease)
 }
 
 interface Seen {
+  companion: Companion;
   /** Configuration and process that were told last. */
   told: string;
-  /** A line for each companion, the proxy's first. */
-  containers: readonly string[];
+  config: string;
+  container: string;
+  toldFile: string;
 }
 
-/** Outlives a command that was ended between writing the configuration and telling the proxy. */
-const toldFile = ({ root }: HostLayout): string => `${root}/proxy-told`;
-
-async function lookAt(commands: HostCommands, layout: HostLayout, wanted: readonly Companion[]): Promise<Seen> {
-  const args = [toldFile(layout), ...wanted.map(({ container }) => container)];
-  const said = await commands.look({ text: looking, args, failure: "the proxy could not be looked at" });
-  const [told = "none", ...containers] = said.split("\n");
-  return { told, containers };
+/** @param fresh  one that was started since has read its files by itself */
+async function tell(commands: HostCommands, seen: Seen, fresh: boolean, lease: Lease): Promise<void> {
+  const telling = `${seen.config} ${seen.container}`;
+  if (seen.told === telling) return;
+  if (!fresh) await reload(commands, seen.companion.container, lease);
+  await commands.write(lease, { path: seen.toldFile, content: `${telling}\n`, mode: 0o600, owner: "0:0" });
 }
 
+async function lookAt(commands: HostCommands, node: ComposeNode, wanted: readonly Companion[]): Promise<readonly Seen[]> {
+  const layout = layoutOf(node);
+  // It outlives a command that was ended between writing the configuration and telling the proxy.
+  const toldFile = ({ role }: Companion): string => `${layout.root}/${role}-told`;
+  const args = wanted.flatMap((companion) => [toldFile(companion), `${layout.root}/${companion.role}`, companion.container]);
+  const lines = (await commands.look({ text: looking, args, failure: "the proxy could not be looked at" })).split("\n");
+  return wanted.map((companion, position) => {
+    const [told = "", config = "", container = "none"] = lines.slice(3 * position, 3 * position + 3);
+    return { companion, told, config, container, toldFile: toldFile(companion) };
+  });
+}
+
+async function answering({ commands, http, clock }: Parts, node: ComposeNode, { role, container }: Companion): Promise<void> {
+  const { proxyAdmin, ingressAdmin } = layoutOf(node);
+  const began = clock.monotonic();
+  while ((await http.upstreams(role === "ingress" ? ingressAdmin : proxyAdmin)) === null) {
+    if (clock.monotonic() - began > answersWithinMs) throw await silent(commands, container);
+    await clock.sleep(pollMs);
+  }
+}
+
+/** By force: a certificate that was replaced has the same name as before, and the rest may be as it was. */
 async function reload(commands: HostCommands, name: string, lease: Lease): Promise<void> {
   const file = `${inside.proxyConfig}/Caddyfile`;
   const address = `unix/${inside.proxyRun}/${adminSocket}`;
   await commands.change(lease, {
-    text: `docker exec "$1" caddy reload --config "$2" --adapter caddyfile --address "$3" >&2`,
+    text: `docker exec "$1" caddy reload --force --config "$2" --adapter caddyfile --address "$3" >&2`,
     args: [name, file, address],
     failure: "the proxy does not take its new configuration, and goes on with the one before",
   });

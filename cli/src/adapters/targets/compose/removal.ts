@@ -69,7 +69,7 @@ if [ -n "$found" ]; then docker update --restart no $found >/dev/null; fi
 if [ -f "$root/compose.yaml" ]; then "$@" down --remove-orphans >&2; fi
 found=$(ids) || exit
 if [ -n "$found" ]; then docker rm --force $found >/dev/null || exit; fi
-rm -rf "$run" "$root/gates" "$root/secrets" "$root/proxy" "$root/ingress" "$root/compose.yaml" "$root/README.txt" "$root/proxy-told" "$kept"`;
+rm -rf "$run" "$root/gates" "$root/secrets" "$root/proxy" "$root/ingress" "$root/compose.yaml" "$root/README.txt" "$root/proxy-told" "$root/ingress-told" "$kept"`;
 
 export async function destroyNode(
   commands: HostCommands,

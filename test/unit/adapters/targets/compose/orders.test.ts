@@ -11,12 +11,15 @@ import { ScriptedHost, type Reply } from "./scripted-host.js";
 
 const old = "embedder-r1-00000001-a";
 const next = "embedder-r2-00000002-b";
+/** Behind both, and always open. */
+const standby = "embedder-r1-00000001-cpu";
 const looked = (running: boolean): readonly Reply[] => [
   { to: `*dev.gpuctl.instance=${old}`, stdout: "c-old\n" },
   { to: `*dev.gpuctl.instance=${next}`, stdout: "c-next\n" },
-  { to: "*dev.gpuctl.service=embedder", stdout: "c-next\nc-old\n" },
+  { to: "*dev.gpuctl.service=embedder*", stdout: "c-cpu cpu\nc-next b\nc-old a\n" },
   { to: "*State.Running*", stdout: `${running}\n` },
   { to: "inspect*c-next", stdout: `${next}\n` },
+  { to: "inspect*c-cpu", stdout: `${standby}\n` },
 ];
 
 describe("orders on a host", () => {
@@ -76,8 +79,9 @@ describe("orders on a host", () => {
     expect(host.changes().at(-1)).toBe("docker update --restart no c-old");
   });
 
-  it("bring a suspended instance back in the place of a successor that was never opened", async () => {
+  it("bring a suspended instance back in the place of a successor that was never opened; what answered meanwhile is none", async () => {
     writeFileSync(join(host.root, `gates/${next}`), "closed\n");
+    writeFileSync(join(host.root, `gates/${standby}`), "open\n");
     await orders.suspend(old, "embedder", ms(1000), lease);
     await until(() => host.changes().includes("docker start c-old"), "it is back");
     expect(host.changes().slice(2)).toEqual([

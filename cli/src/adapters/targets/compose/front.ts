@@ -1,0 +1,99 @@
+import {
+  certificateDirectory,
+  certificateFiles,
+  hostFiles,
+  layoutOf,
+  type HostFile,
+} from "../../../domain/compose/host-files.js";
+import type { ComposeNode } from "../../../domain/compose/node.js";
+import { sha256 } from "../../../domain/canonical.js";
+import { ConfigInvalid, GpuctlError } from "../../../domain/errors.js";
+import type { Clock, Finding, Lease, Progress } from "../../../ports.js";
+import type { CertificateFiles } from "./certificate.js";
+import type { HostCommands } from "./host-commands.js";
+import type { HostHttp } from "./host-http.js";
+import { placeNode } from "./host-place.js";
+import { stageImage, type ImageSource } from "./images.js";
+import type { HostView } from "./observation.js";
+import { ensureProxies } from "./proxy.js";
+
+export interface FrontParts {
+  commands: HostCommands;
+  http: HostHttp;
+  clock: Clock;
+  progress: Progress;
+  /** Images of the proxy and of what else stands beside the instances. */
+  companions: readonly ImageSource[];
+  /** Of one's own; null where TLS is off or somebody else's matter. */
+  certificate: Pick<CertificateFiles, "read" | "findings"> | null;
+}
+
+/** What stands before the instances of a node: its proxy, the ingress, and what they are told. */
+export class Front {
+  readonly #parts: FrontParts;
+
+  constructor(parts: FrontParts) {
+    this.#parts = parts;
+  }
+
+  /** Makes all of it what it must be. What is right already is not touched. */
+  async ensure(node: ComposeNode, lease: Lease, signal: AbortSignal): Promise<void> {
+    const { commands, companions, progress } = this.#parts;
+    for (const image of companions) await stageImage(commands, image, progress, signal);
+    await placeNode(commands, node, await this.#certificate(node), lease);
+    await ensureProxies(this.#parts, node, lease);
+  }
+
+  /** Takes over what was placed with an instance: its limits for requests may be others. */
+  async follow(node: ComposeNode, changed: readonly string[], lease: Lease): Promise<void> {
+    if (changed.includes(layoutOf(node).proxyFile)) await ensureProxies(this.#parts, node, lease);
+  }
+
+  findings(node: ComposeNode): Promise<readonly Finding[]> {
+    const { certificate } = this.#parts;
+    return certificate === null || certificateDirectory(node) === null ? Promise.resolve([]) : certificate.findings();
+  }
+
+  /** Which files on the host are not what gpuctl.yaml makes of them now; null when all are, or it cannot be told. */
+  async outdated(node: ComposeNode, view: HostView): Promise<string | null> {
+    const layout = layoutOf(node);
+    try {
+      const files = [...hostFiles(node), ...(await this.#own(node))];
+      const wrong = files.filter(({ path, content }) => view.files.has(path) && view.files.get(path) !== sha256(content));
+      if (wrong.length === 0) return null;
+      const names = wrong.map(({ path }) => path.slice(layout.root.length + 1)).join(", ");
+      return `${names} on ${node.node} ${wrong.length === 1 ? "is" : "are"} not what gpuctl.yaml says`;
+    } catch (error) {
+      if (error instanceof GpuctlError) return null;
+      throw error;
+    }
+  }
+
+  async #own(node: ComposeNode): Promise<readonly HostFile[]> {
+    const { certificate } = this.#parts;
+    if (certificate === null || certificateDirectory(node) === null) return [];
+    try {
+      return certificateFiles(node, await certificate.read());
+    } catch (error) {
+      if (error instanceof ConfigInvalid) return [];
+      throw error;
+    }
+  }
+
+  /** Whoever has no copy of the key can work on an environment all the same, once it is on the host. */
+  async #certificate(node: ComposeNode): Promise<readonly HostFile[]> {
+    const { certificate, commands, progress } = this.#parts;
+    const directory = certificateDirectory(node);
+    if (certificate === null || directory === null) return [];
+    try {
+      return certificateFiles(node, await certificate.read());
+    } catch (error) {
+      const { certificate: file, key } = layoutOf(node).certificateIn(directory);
+      const { code } = await commands.attempt({ argv: ["test", "-s", file, "-a", "-s", key] });
+      if (!(error instanceof ConfigInvalid) || code !== 0) throw error;
+      const text = `${error.message}: ${error.because ?? ""}; ${node.node} goes on with the certificate that it has`;
+      progress.emit({ kind: "warning", text });
+      return [];
+    }
+  }
+}

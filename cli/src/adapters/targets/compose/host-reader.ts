@@ -1,0 +1,53 @@
+import type { HostLayout } from "../../../domain/compose/layout.js";
+import type { InstanceId } from "../../../domain/names.js";
+import { mib } from "../../../domain/units.js";
+import type { HostCommands } from "./host-commands.js";
+import { memoryOf } from "./host-memory.js";
+import { keptFileOf } from "./host-place.js";
+import { readKept, type KeptNode } from "./node-plan.js";
+import { observing, readHostView, type HostView } from "./observation.js";
+
+/** What a host that nothing was deployed to has kept. */
+export const nothingKept: KeptNode = { hostMemory: mib(0), services: [] };
+
+/** Reads what is on a host, and changes nothing. */
+export class HostReader {
+  readonly #commands: HostCommands;
+  readonly #layout: HostLayout;
+  readonly #filters: readonly string[];
+
+  /** @param filters  what finds the environment's containers */
+  constructor(parts: { commands: HostCommands; layout: HostLayout; filters: readonly string[] }) {
+    this.#commands = parts.commands;
+    this.#layout = parts.layout;
+    this.#filters = parts.filters;
+  }
+
+  async view(): Promise<HostView> {
+    const { root, proxy, ingress, proxyFile, ingressFile, composeFile } = this.#layout;
+    const certificates = [proxy, ingress].flatMap((each) => Object.values(this.#layout.certificateIn(each)));
+    const args = [root, ...this.#filters, composeFile, proxyFile, ingressFile, ...certificates];
+    return readHostView(await this.#commands.look({ text: observing, args, failure: "the host could not be looked at" }));
+  }
+
+  /** Whether the container of an instance runs, by Docker. */
+  async runs(id: InstanceId): Promise<boolean> {
+    const { containers } = await this.view();
+    return containers.some(({ labels, state }) => labels["dev.gpuctl.instance"] === id && state === "running");
+  }
+
+  /** What shall run there. */
+  async kept(): Promise<KeptNode> {
+    const path = keptFileOf(this.#layout.root);
+    const text = `if [ -f "$1" ]; then exec cat "$1"; fi`;
+    const said = await this.#commands.look({ text, args: [path], failure: `${path} could not be read` });
+    return said === "" ? nothingKept : readKept(said, this.#commands.node, path);
+  }
+
+  /** The same, for whoever is about to deploy there for the first time. */
+  async keptOrNew(): Promise<KeptNode> {
+    const kept = await this.kept();
+    if (kept.hostMemory > 0) return kept;
+    return { ...kept, hostMemory: (await memoryOf(this.#commands)).totalMiB };
+  }
+}
