@@ -6,6 +6,7 @@ import type { Strategy } from "../domain/placement.js";
 import { expectedTime, wayBack, type Readiness } from "../domain/rollback.js";
 import type { Context } from "../ports.js";
 import { configuredService, resolveDesired, type Desired } from "./lifecycle/desired.js";
+import { surveying } from "./lifecycle/nodes.js";
 import { describeStrategy } from "./lifecycle/rollout.js";
 import { phase, step } from "./lifecycle/session.js";
 import { survey, type Decide, type Survey, type Wish } from "./lifecycle/survey.js";
@@ -59,7 +60,7 @@ export async function surveyConfigured(ctx: Context, only: ServiceName | null): 
     ctx,
     "resolve",
     null,
-    () => survey(ctx, fromConfiguration(ctx, only)),
+    () => surveying(ctx, () => survey(ctx, fromConfiguration(ctx, only))),
     ({ plan: made }) => summary(made),
   );
   refusePartOfANewRelease(ctx, seen.plan);

@@ -10,7 +10,7 @@ import type { Context } from "../ports.js";
 import { sayWhatServes } from "./deploy.js";
 import type { SecretValues } from "./lifecycle/desired.js";
 import { mend } from "./lifecycle/mend.js";
-import { requireEveryNode } from "./lifecycle/nodes.js";
+import { requireEveryNode, surveying } from "./lifecycle/nodes.js";
 import { isStaged } from "./lifecycle/observe.js";
 import { rollOut } from "./lifecycle/rollout.js";
 import { phase, step, withLease, type Session } from "./lifecycle/session.js";
@@ -57,7 +57,7 @@ export async function rollback(ctx: Context, request: RollbackRequest): Promise<
     ctx,
     "resolve",
     null,
-    () => survey(ctx, decide),
+    () => surveying(ctx, () => survey(ctx, decide)),
     ({ wish }) => `back to ${wish.rollbackTo.id}`,
   );
   requireEveryNode(ctx, shown.facts.observation);

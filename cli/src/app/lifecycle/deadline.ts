@@ -7,6 +7,8 @@ export const budgets = {
   preflight: 120_000,
   stage: 1_800_000,
   ask: 10_000,
+  /** The first look at a node takes many commands, on hosts that are busy with something else. */
+  look: 45_000,
   start: 60_000,
   traffic: 15_000,
   /** A container gets 45 s and more to end by itself. */

@@ -26,6 +26,18 @@ export function requireEveryNode(ctx: Context, observation: Observation): void {
   });
 }
 
+/** A survey that fails because a node cannot be reached is told as that node's trouble, with the ways on. */
+export async function surveying<T>(ctx: Context, survey: () => Promise<T>): Promise<T> {
+  try {
+    return await survey();
+  } catch (thrown) {
+    if (!(thrown instanceof TargetUnreachable) || ctx.nodes === undefined) throw thrown;
+    const observation = await ctx.driver.observe().catch(() => null);
+    if (observation !== null) requireEveryNode(ctx, observation);
+    throw thrown;
+  }
+}
+
 /**
  * Gives up the nodes that say nothing, so that the others can be taken back without them. The last one is kept: without any node there
  * is nothing to take back, and its own failure says why.

@@ -38,7 +38,7 @@ export async function lookAround(ctx: Context, records: readonly ReleaseRecord[]
 
 /** The target's own report, with a deadline. */
 export function observe(ctx: Context): Promise<Observation> {
-  return within(ctx.clock, ms(budgets.ask), "looking at the target", () => ctx.driver.observe());
+  return within(ctx.clock, ms(budgets.look), "looking at the target", () => ctx.driver.observe());
 }
 
 function reduce(instance: InstanceObservation): ObservedInstance {

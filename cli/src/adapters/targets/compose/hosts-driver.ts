@@ -33,7 +33,7 @@ export interface HostsDriverOptions {
   looksFor?: Milliseconds;
 }
 
-const usualLook = ms(8000);
+const usualLook = ms(30_000);
 
 /**
  * The hosts of an environment as one target. What is done is done on all of them that the command is about, at once, and to its end on
