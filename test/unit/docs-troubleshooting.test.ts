@@ -140,6 +140,7 @@ const good: Evidence = {
   pids: [41253],
   apps: { before: [], during: [{ uuid: "GPU-8a56d2c4", pid: 41253, usedMiB: 2400 }] },
   neighbours: [],
+  neighboursMiB: null,
   used: { before: 1300, during: 3700 },
   expectedMiB: 2300,
   required: "self",

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readComputeApps, readPids, type ComputeApp } from "../../../cli/src/domain/compose/device-evidence.js";
-import { judgeFromOutside, judgeSeenProof, type Evidence } from "../../../cli/src/domain/compose/device-proof.js";
+import { judgeFromOutside, judgeSeenProof, saidToHold, type Evidence } from "../../../cli/src/domain/compose/device-proof.js";
 import { proofLevels } from "../../../cli/src/domain/names.js";
 import { specFor } from "../../support/records.js";
 
@@ -18,6 +18,7 @@ const seen: Evidence = {
   apps: { before: [app(900, 1200)], during: [app(900, 1200), app(41260, 2400)] },
   used: { before: 1300, during: 3700 },
   neighbours: [],
+  neighboursMiB: 0,
   expectedMiB: 2300,
   required: "self",
 };
@@ -47,7 +48,17 @@ describe("what is reached", () => {
     ],
     [
       "memory rose where nobody is listed, and another service was started on the same GPU",
-      { apps: nobodyListed, neighbours: ["reranker-r1-0-a"] },
+      { apps: nobodyListed, neighbours: ["reranker-r1-0-a"], neighboursMiB: null },
+      "proven self",
+    ],
+    [
+      "memory rose by what it needs and by what the other one says it holds",
+      { apps: nobodyListed, neighbours: ["reranker-r1-0-a"], neighboursMiB: 1200 },
+      "proven vram",
+    ],
+    [
+      "memory rose by no more than the other one may hold",
+      { apps: nobodyListed, neighbours: ["reranker-r1-0-a"], neighboursMiB: 1300 },
       "proven self",
     ],
     [
@@ -142,6 +153,7 @@ const evidence: fc.Arbitrary<Evidence> = fc.record({
   apps: fc.record({ before: apps, during: apps }),
   used: fc.record({ before: memory, during: memory }),
   neighbours: fc.constantFrom([], ["reranker-r1-0-a"]),
+  neighboursMiB: memory,
   expectedMiB: memory,
   required: fc.constantFrom(...proofLevels),
 });
@@ -187,7 +199,7 @@ test("asking for more never turns a refusal into a proof", () => {
 
 describe("what an instance holds of its GPU", () => {
   const held = (changes: Partial<Evidence>): number | null | undefined =>
-    judgeSeenProof(specFor(), own, { ...seen, ...changes }, 100).heldMiB;
+    judgeSeenProof(specFor(), own, { ...seen, ...changes }, { expectedMiB: 100, neighboursMiB: 0 }).heldMiB;
 
   test.each<[string, Partial<Evidence>, number | null]>([
     ["its own processes' memory, whatever others took", { used: { before: 1300, during: 9000 } }, 2400],
@@ -203,7 +215,19 @@ describe("what an instance holds of its GPU", () => {
   });
 
   test("is not asked of one that computes on its CPU", () => {
-    expect(judgeSeenProof(specFor(), { ...own, device: "cpu" }, seen, 100).heldMiB).toBeUndefined();
+    expect(judgeSeenProof(specFor(), { ...own, device: "cpu" }, seen, seen).heldMiB).toBeUndefined();
+  });
+});
+
+describe("what an instance says it holds", () => {
+  test.each([
+    [{ device: "cuda", allocatedBytes: 536_870_912 }, 1112],
+    [{ device: "cpu", allocatedBytes: 536_870_912 }, 0],
+    [{ device: "cuda" }, null],
+    [{ detail: "not found" }, null],
+    [null, null],
+  ])("%j: %s MiB at most, its context with it", (answer, expected) => {
+    expect(saidToHold(answer)).toBe(expected);
   });
 });
 

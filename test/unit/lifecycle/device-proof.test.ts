@@ -37,18 +37,23 @@ class SeenFromOutside extends InMemoryDriver {
     const answer = await super.request(id, request);
     if (request.path !== "/private/proof") return answer;
     this.proofs += 1;
-    return { ...answer, body: { ...(answer.body as object), device: this.says } };
+    return { ...answer, body: { ...(answer.body as object), device: this.says, allocatedBytes: 1024 * 1024 * 400 } };
   }
 
-  async deviceSight(): Promise<DeviceSight | null> {
+  async deviceSight({ id }: { id: InstanceId }): Promise<DeviceSight | null> {
     while (this.proofs < this.looksFor) await Promise.resolve();
-    return this.sight;
+    const neighbours = [...this.machine.instances.keys()].filter((other) => other !== id);
+    return this.sight === null ? null : { ...this.sight, neighbours };
   }
 }
 
-function world(changes: Partial<SeenFromOutside> = {}, device: Partial<Environment["config"]["services"]["embedder"]> = {}) {
-  const environment = new Environment(["embedder"]);
-  Object.assign(environment.service("embedder"), device);
+function world(
+  changes: Partial<SeenFromOutside> = {},
+  device: Partial<Environment["config"]["services"]["embedder"]> = {},
+  services: readonly ("embedder" | "reranker")[] = ["embedder"],
+) {
+  const environment = new Environment(services);
+  for (const service of services) Object.assign(environment.service(service), device);
   const driver = Object.assign(new SeenFromOutside(environment.machine, environment.clock), changes);
   const run = () => deploy({ ...environment.cli().ctx, driver }, { service: undefined, lockWait: ms(0) });
   return { environment, driver, run };
@@ -109,4 +114,18 @@ describe("a proof that a target can look at from outside", () => {
     await run();
     expect(current(environment)?.services.embedder?.proof).toEqual({ device: "cpu", level: "self" });
   });
+
+  test.each([
+    ["vram", 1400],
+    ["self", 900],
+  ])(
+    "of two on one card whose processes nobody lists is %s when %s MiB rose: each says how much it holds",
+    async (level, rose) => {
+      const sight = { ...holding(rose), apps: { before: [], during: [] } };
+      const { environment, run } = world({ sight }, onCuda, ["embedder", "reranker"]);
+      await run();
+      const proof = { device: "cuda", level };
+      expect(current(environment)?.services).toMatchObject({ embedder: { proof, peakMiB: null }, reranker: { proof } });
+    },
+  );
 });

@@ -1,6 +1,7 @@
 import type { DeviceSight } from "../../domain/compose/device-evidence.js";
-import { judgeSeenProof, type SeenProof } from "../../domain/compose/device-proof.js";
+import { judgeSeenProof, saidToHold, type SeenProof } from "../../domain/compose/device-proof.js";
 import { judgeProof } from "../../domain/gates.js";
+import type { InstanceId } from "../../domain/names.js";
 import type { PlannedInstance } from "../../domain/operations.js";
 import type { ServiceSpec } from "../../domain/release.js";
 import { ms } from "../../domain/units.js";
@@ -11,12 +12,24 @@ import { budgets, stopIfAsked, within } from "./deadline.js";
 /** Has an instance prove where it computes; where its target can look at the device, what is seen meanwhile has to agree. */
 export async function takeProof(ctx: Context, instance: PlannedInstance): Promise<SeenProof> {
   const { id, spec } = instance;
-  const prove = (): Promise<unknown> => ask(ctx, id, { method: "POST", path: "/private/proof", body: {} }, budgets.proof);
+  const prove = (): Promise<unknown> => askProof(ctx, id);
   const look = ctx.driver.deviceSight?.bind(ctx.driver);
   if (look === undefined) return judgeProof(spec, await prove());
   const looking = within(ctx.clock, ms(budgets.proof), `looking at the device of ${id}`, () => look(instance));
   const { answer, sight } = await provingUntilSeen(ctx, prove, looking);
-  return sight === null ? judgeProof(spec, answer) : judgeSeenProof(spec, answer, sight, await leastMemory(ctx, spec));
+  if (sight === null) return judgeProof(spec, answer);
+  const [expectedMiB, neighboursMiB] = [await leastMemory(ctx, spec), await heldBy(ctx, sight.neighbours)];
+  return judgeSeenProof(spec, answer, sight, { expectedMiB, neighboursMiB });
+}
+
+const askProof = (ctx: Context, id: InstanceId): Promise<unknown> =>
+  ask(ctx, id, { method: "POST", path: "/private/proof", body: {} }, budgets.proof);
+
+/** What instances hold of their GPU at most, by their own word, MiB; null when one does not tell. */
+async function heldBy(ctx: Context, ids: readonly InstanceId[]): Promise<number | null> {
+  const held = await Promise.all(ids.map((id) => askProof(ctx, id).then(saidToHold, () => null)));
+  const known = held.filter((amount) => amount !== null);
+  return known.length < held.length ? null : known.reduce((sum, amount) => sum + amount, 0);
 }
 
 /** Asks again and again until the look has ended, so that it falls into inferences. */

@@ -7,6 +7,8 @@ import type { ComputeApp, DeviceSight } from "./device-evidence.js";
 export interface Evidence extends DeviceSight {
   /** What the service itself proved. */
   own: ProofAnswer;
+  /** What its neighbours on the GPU hold at most by their own word, MiB; null when one of them does not tell. */
+  neighboursMiB: number | null;
   /** What loading the model is expected to take at least, MiB; null when nobody knows. */
   expectedMiB: number | null;
   /** Weakest level that is accepted. */
@@ -31,14 +33,18 @@ export interface SeenProof extends Verdict {
 /**
  * Judges what an instance that was given a GPU proves of itself together with what was seen of it. One that may fall back to its CPU
  * passes there on its own word; one that says `cuda` is believed as far as it is seen.
- * @param expectedMiB  what loading its model takes at least; null when nobody knows
  */
-export function judgeSeenProof(spec: ServiceSpec, answer: unknown, sight: DeviceSight, expectedMiB: number | null): SeenProof {
+export function judgeSeenProof(
+  spec: ServiceSpec,
+  answer: unknown,
+  sight: DeviceSight,
+  around: Pick<Evidence, "expectedMiB" | "neighboursMiB">,
+): SeenProof {
   const claimed = judgeProof(spec, answer);
   const own = claimed.proof;
   const { require, proof: required } = spec.device;
   if (own === null || (require ?? own.device) !== "cuda") return claimed;
-  const judgement = judgeFromOutside({ ...sight, own, expectedMiB, required });
+  const judgement = judgeFromOutside({ ...sight, ...around, own, required });
   const said = `${own.device} (${own.providers.join(", ")})`;
   const figures = { device: own.device, providers: own.providers.join(","), canary: own.canary.ok };
   switch (judgement.outcome) {
@@ -52,6 +58,16 @@ export function judgeSeenProof(spec: ServiceSpec, answer: unknown, sight: Device
     case "disagreement":
       return { passed: false, detail: judgement.detail, figures, proof: null };
   }
+}
+
+/** A CUDA context with its libraries, which allocators do not count: 300 to 550 MiB, by card and driver. */
+const contextMiB = 600;
+
+/** What an instance holds at most by the proof it gives of itself, MiB; null when it does not tell. */
+export function saidToHold(answer: unknown): number | null {
+  const { device, allocatedBytes } = (answer ?? {}) as { device?: unknown; allocatedBytes?: unknown };
+  if (device !== "cuda") return typeof device === "string" ? 0 : null;
+  return typeof allocatedBytes === "number" ? Math.ceil(allocatedBytes / 1024 / 1024) + contextMiB : null;
 }
 
 /** Less than this is no model: a bare CUDA context may take it. */
@@ -134,7 +150,7 @@ const neededMiB = ({ expectedMiB }: Evidence): number => Math.max(leastMiB, Math
 type SeenMemory = { kind: "rose" | "none" | "unknown"; detail: string };
 
 function seenMemory(evidence: Evidence): SeenMemory {
-  const { used, reserved, neighbours } = evidence;
+  const { used, reserved, neighbours, neighboursMiB } = evidence;
   if (used.before === null || used.during === null)
     return { kind: "unknown", detail: "the memory of the GPU before and during the probe is not known" };
   const rise = used.during - used.before - growthOfOthers(evidence);
@@ -142,10 +158,10 @@ function seenMemory(evidence: Evidence): SeenMemory {
   const figures = `memory on ${reserved[0]} rose by ${Math.round(rise)} MiB; at least ${needed} MiB are expected`;
   if (rise < needed) return { kind: "none", detail: figures };
   if (neighbours.length === 0 || listsMemory(evidence)) return { kind: "rose", detail: figures };
-  return {
-    kind: "unknown",
-    detail: `${figures}; ${neighbours.join(", ")} was started on it too, so nobody can tell whose it is`,
-  };
+  const who = neighbours.join(" and ");
+  if (neighboursMiB !== null && rise - neighboursMiB >= needed)
+    return { kind: "rose", detail: `${figures} beside at most ${neighboursMiB} MiB of ${who}` };
+  return { kind: "unknown", detail: `${figures}; ${who} was started on it too, and whose it is cannot be told` };
 }
 
 /** Whether what others hold on the GPU is told, so that it can be taken off. */

@@ -32,23 +32,16 @@ export class DeviceWitness {
     this.#before.set(id, { reserved, look: await this.#look() });
   }
 
-  /** What is seen now of an instance that runs in a container. */
+  /**
+   * What is seen now of an instance that runs in a container. Who was started just before it may have had some of its memory by then, so
+   * all of them are compared with what was before any.
+   */
   async now(id: InstanceId, reserved: ReservedGpu, container: string): Promise<DeviceSight> {
     const during = await this.#look(container);
-    const neighbours = [...this.#before].filter(
-      ([
-        other,
-        {
-          reserved: [gpu],
-        },
-      ]) => other !== id && gpu === reserved[0],
-    );
-    return sightOf(
-      reserved,
-      this.#before.get(id)?.look ?? null,
-      during,
-      neighbours.map(([other]) => other),
-    );
+    const started = [...this.#before].filter(([, before]) => before.reserved[0] === reserved[0]);
+    const neighbours = started.map(([other]) => other).filter((other) => other !== id);
+    const first = this.#before.has(id) ? (started[0]?.[1].look ?? null) : null;
+    return sightOf(reserved, first, during, neighbours);
   }
 
   async #look(...args: readonly string[]): Promise<DeviceLook> {

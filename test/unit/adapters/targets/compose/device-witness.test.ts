@@ -51,6 +51,17 @@ describe("what is seen of an instance's GPU on its node", () => {
     });
   });
 
+  it("is told apart from what was before any of those who were started on it", async () => {
+    gpus(`${card}, 3\\n`, "");
+    await witness.before("embedder-r1-0-a", [card]);
+    gpus(`${card}, 900\\n`, "");
+    await witness.before("reranker-r1-0-a", [card]);
+    expect(await witness.now("reranker-r1-0-a", [card], container)).toMatchObject({
+      used: { before: 3, during: 900 },
+      neighbours: ["embedder-r1-0-a"],
+    });
+  });
+
   it("is the card's memory for a MIG instance, under whose own name nothing is listed", async () => {
     gpus(`${card}, 3700\\n`, `${card}, 41260, 2400\\n`);
     const sight = await witness.now("embedder-r1-0-a", ["MIG-1", card], container);
