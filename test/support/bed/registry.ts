@@ -36,13 +36,17 @@ export class Registry {
     return `${this.#place.address}:${port}`;
   }
 
-  async start(): Promise<void> {
+  /** @param htpasswd  who may use it, a line each as htpasswd writes them (bcrypt); without: everybody */
+  async start({ htpasswd }: { htpasswd?: string } = {}): Promise<void> {
     const { folder, program, address, fabric } = this.#place;
     const storage = await this.#storage();
     const configuration = join(folder, "registry.yaml");
     const http = { addr: `${address}:${port}`, secret: "one instance has nobody to share it with" };
     const stored = { filesystem: { rootdirectory: storage }, delete: { enabled: true } };
-    writeFileSync(configuration, JSON.stringify({ version: 0.1, log: { level: "warn" }, storage: stored, http }));
+    const users = join(folder, "htpasswd");
+    if (htpasswd !== undefined) writeFileSync(users, htpasswd);
+    const auth = htpasswd === undefined ? {} : { auth: { htpasswd: { realm: "bed", path: users } } };
+    writeFileSync(configuration, JSON.stringify({ version: 0.1, log: { level: "warn" }, storage: stored, http, ...auth }));
     const log = openSync(this.#log, "a");
     const command = ["-t", String(fabric), "-m", "-n", "-p", "--", program, "serve", configuration];
     const child = spawn("nsenter", command, {
