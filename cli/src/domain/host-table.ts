@@ -21,7 +21,7 @@ export interface HostSeen {
  * answers. `left`: it cannot be asked, and was not touched, so what served goes on or is back with the host. `unknown`: it cannot be
  * asked, and traffic may have been moved there.
  */
-export type HostState = "new" | "before" | "mixed" | "nothing" | "left" | "unknown";
+type HostState = "new" | "before" | "mixed" | "nothing" | "left" | "unknown";
 
 /** A line of the table that ends a change over several hosts. */
 export interface HostRow {

@@ -98,7 +98,10 @@ export class ReplicatedReleaseStore implements ReleaseStore {
     const { found, unreachable } = await this.#look();
     const silent = unreachable.find(({ host }) => this.#use.inUse(host));
     if (silent !== undefined)
-      throw new TargetUnreachable(`${silent.host} cannot be given its records`, { because: silent.because });
+      throw new TargetUnreachable(`${silent.host} cannot be given its records`, {
+        because: silent.because,
+        data: { node: silent.host },
+      });
     const merged = mergeCopies(found);
     const lines: string[] = [];
     for (const state of compareCopies(found, merged)) {

@@ -50,7 +50,7 @@ export async function giveUpSilent(ctx: Context): Promise<void> {
 }
 
 /** Gives up a node unless it is the last one. Whether it did. */
-export function giveUp(ctx: Context, node: string, because: string): boolean {
+function giveUp(ctx: Context, node: string, because: string): boolean {
   const { nodes } = ctx;
   if (nodes === undefined || nodes.lost.has(node)) return false;
   const left = (nodes.chosen ?? nodes.names).filter((name) => !nodes.lost.has(name));

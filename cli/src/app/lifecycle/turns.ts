@@ -7,7 +7,7 @@ import type { LeasedTarget } from "./leased-target.js";
 import { reasonOf, type Session } from "./session.js";
 
 /** Where traffic is moved at one moment: on one node, or on a target with a single place. */
-export interface Turn {
+interface Turn {
   target: LeasedTarget;
   ctx: Context;
   /** Null where there is only one place. */
