@@ -9,6 +9,7 @@ import { judgeGpuContainer } from "../domain/preflight/gpu-container.js";
 import { judgeNode, sortFindings } from "../domain/preflight/judge.js";
 import { settleDevices, wantsGpu, type NodeNeeds } from "../domain/preflight/needs.js";
 import { nodeNames, nodeNeeds } from "../domain/preflight/needs-of.js";
+import type { AuditLog, Progress } from "../ports.js";
 import type { NodeInspector } from "../ports/node-inspector.js";
 
 export interface NodeReport {
@@ -32,11 +33,31 @@ export interface NodesRequest {
   /** Whether to make the safe repairs; the report is then that of afterwards. */
   repair: boolean;
   signal: AbortSignal;
+  /** Takes what was mended, on those hosts that keep an audit already. */
+  audit?: Pick<AuditLog, "append">;
+  progress?: Progress;
 }
 
 /** Every node of an environment, side by side. One that cannot be reached is a finding of that node. */
-export function inspectNodes(request: NodesRequest): Promise<NodeReport[]> {
-  return Promise.all(nodeNames(request.config).map((node) => inspectNode(request, node)));
+export async function inspectNodes(request: NodesRequest): Promise<NodeReport[]> {
+  const reports = await Promise.all(nodeNames(request.config).map((node) => inspectNode(request, node)));
+  await noteRepairs(request, reports);
+  return reports;
+}
+
+/** What was tried on nodes belongs into their audit, as far as they can take it: the repairs themselves are made. */
+async function noteRepairs({ audit, progress }: NodesRequest, reports: readonly NodeReport[]): Promise<void> {
+  const made = reports.flatMap(({ node, fixes }) =>
+    fixes.flatMap(({ what, outcome }) => {
+      if (outcome.state === "planned") return [];
+      return [`${node}: ${what}${outcome.state === "failed" ? ` (failed: ${outcome.because})` : ""}`];
+    }),
+  );
+  if (made.length === 0) return;
+  await audit?.append({ action: "doctor", release: null, detail: made.join("; ") }).catch((thrown: unknown) => {
+    const because = thrown instanceof Error ? thrown.message : String(thrown);
+    progress?.emit({ kind: "warning", text: `the audit was not written: ${because}` });
+  });
 }
 
 async function inspectNode(request: NodesRequest, node: string): Promise<NodeReport> {

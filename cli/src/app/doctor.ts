@@ -3,7 +3,7 @@ import { diagnose, tally, type ProjectState } from "../domain/doctor/diagnose.js
 import type { HostFacts, ProjectFacts } from "../domain/doctor/facts.js";
 import type { DoctorFinding } from "../domain/doctor/finding.js";
 import { GpuctlError } from "../domain/errors.js";
-import type { Finding, HostInspector, ModelStore, TargetDriver } from "../ports.js";
+import type { AuditLog, Finding, HostInspector, ModelStore, Progress, TargetDriver } from "../ports.js";
 import type { NodeInspector } from "../ports/node-inspector.js";
 import { inspectNodes, type NodeReport } from "./doctor-nodes.js";
 
@@ -15,6 +15,9 @@ export interface DoctorProject {
   driver: Pick<TargetDriver, "observe"> | null;
   /** Looks at the hosts of an environment that has some; absent where nothing can reach them. */
   nodes?: NodeInspector;
+  /** Takes what was mended, on those hosts that keep an audit already. */
+  audit?: Pick<AuditLog, "append">;
+  progress?: Progress;
 }
 
 /** `broken` is why the project could not be loaded; null when there is no project file. `repair`: make the safe repairs on its nodes. */
@@ -48,7 +51,8 @@ async function nodeReports(
 ): Promise<readonly NodeReport[]> {
   if (project?.nodes === undefined) return [];
   const models = state.state === "usable" ? state.facts.models : [];
-  return inspectNodes({ config: project.config, nodes: project.nodes, models, repair, signal });
+  const { config, nodes, audit, progress } = project;
+  return inspectNodes({ config, nodes, models, repair, signal, ...(audit && { audit }), ...(progress && { progress }) });
 }
 
 async function projectState(request: DoctorRequest): Promise<ProjectState> {

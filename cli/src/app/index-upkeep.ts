@@ -1,5 +1,7 @@
 import { join } from "node:path";
-import { Failed, UsageError } from "../domain/errors.js";
+import { defaultDataDirectory, HostLayout } from "../domain/compose/layout.js";
+import { configuredEndpoints } from "../domain/endpoints.js";
+import { Failed, PreflightRefused, UsageError } from "../domain/errors.js";
 import type { Milliseconds } from "../domain/units.js";
 import { ms } from "../domain/units.js";
 import type { Context } from "../ports.js";
@@ -62,6 +64,7 @@ export async function indexRemove(ctx: Context, request: RemoveRequest): Promise
 /** Reads everything and compares: by the running index, else by the offline tool. Throws Failed with every finding. */
 export async function indexVerify(ctx: Context, place: IndexPlace): Promise<IndexFacts> {
   const id = await servingIndex(ctx);
+  if (id === null) requireFilesHere(ctx, "verify");
   const report =
     id === null
       ? await runIndexTool(place.tools, "verify", join(place.state, "index"))
@@ -80,6 +83,7 @@ export async function indexVerify(ctx: Context, place: IndexPlace): Promise<Inde
 
 /** Copies the index into a directory that must not exist yet, with hashes and the identity of its model. */
 export async function indexBackup(ctx: Context, place: IndexPlace, directory: string): Promise<IndexFacts> {
+  requireFilesHere(ctx, "backup");
   const id = await servingIndex(ctx);
   const made =
     id === null
@@ -108,6 +112,7 @@ export async function indexRestore(ctx: Context, place: IndexPlace, request: Res
       nextSteps: [`gpuctl index restore --from ${request.from} --confirm ${environment}`],
     });
   }
+  requireFilesHere(ctx, "restore");
   return withLease(ctx, "index restore", request.lockWait, async (session) => {
     const generation = await generationServed(ctx);
     const ran = await stopIndex(session);
@@ -120,6 +125,18 @@ export async function indexRestore(ctx: Context, place: IndexPlace, request: Res
     } finally {
       if (ran) await mend(session, keepCurrent);
     }
+  });
+}
+
+/** The offline tool works on files of this machine; those of an index on a host are there. */
+function requireFilesHere({ config }: Pick<Context, "config">, command: string): void {
+  const { targetSettings: settings } = config;
+  const node = configuredEndpoints(config, "index")[0]?.node ?? null;
+  if (settings?.target !== "compose" || node === null) return;
+  const layout = new HostLayout(settings.dataDirectory ?? defaultDataDirectory, config.project, config.environment);
+  throw new PreflightRefused(`index ${command} cannot be done from here`, {
+    because: `it works on the files of the index, which are in ${layout.index} on ${node}`,
+    nextSteps: ["gpuctl index snapshot", `docker compose -f ${layout.composeFile} stop, then copy that folder   # on ${node}`],
   });
 }
 

@@ -10,6 +10,7 @@ import { ms } from "../domain/units.js";
 import type { Context, InstanceHealth, InstanceObservation, InstanceProcess, LeaseHolder, Observation } from "../ports.js";
 import { budgets, within } from "./lifecycle/deadline.js";
 import { keepCurrent, survey, type Survey } from "./lifecycle/survey.js";
+import { nodesStatus, type NodeStatus } from "./status-nodes.js";
 
 export interface ServiceStatus {
   service: ServiceName;
@@ -43,6 +44,8 @@ export interface StatusReport {
   services: readonly ServiceStatus[];
   instances: readonly InstanceObservation[];
   listeners: Observation["listeners"];
+  /** On targets of nodes: each of them. */
+  nodes: readonly NodeStatus[];
   /** Predecessors that still run, so that a rollback to them is a switch. */
   warm: readonly { instance: InstanceId; service: ServiceName; release: ReleaseId; stopsInMs: number | null }[];
   /** On targets of nodes: what stands behind the services on the CPU, a sentence each. */
@@ -76,6 +79,7 @@ export async function status(ctx: Context): Promise<StatusReport> {
     services,
     instances: observation.instances,
     listeners: observation.listeners,
+    nodes: nodesStatus(ctx, seen).filter(({ node }) => ctx.nodes?.chosen?.includes(node) ?? true),
     warm: warmOf(seen),
     standbys: (observation.standbys ?? []).flatMap((standby) => standbyText(standby) ?? []),
     // While somebody is deploying, what looks like drift is work in progress.
@@ -180,14 +184,22 @@ function problemsOf(report: Facts): readonly string[] {
     return [`nothing runs, because ${author} destroyed the environment at ${at}; its releases and the index's data are kept`];
   }
   if (report.release === null) problems.push("nothing is deployed");
-  else if (report.manager.state === "absent")
+  else if (report.manager.state === "absent" && report.nodes.every(({ silent }) => silent === null))
     problems.push(`the ${managerName(report.target)} is not there: ${report.manager.detail}`);
+  for (const node of report.nodes) problems.push(...nodeProblem(node));
   for (const row of report.services) if (report.release !== null) problems.push(...serviceProblem(row));
   for (const { id, underWay } of report.unfinished)
     if (!underWay) problems.push(`the deploy of ${id} ended before it was finished`);
   for (const { file, because } of report.damaged) problems.push(`release record ${file} is not trusted: ${because}`);
+  // Where nodes are silent or new, what they lack is the same trouble once more.
   if (problems.length === 0) problems.push(...report.drift.map((line) => `drift: ${line}`));
   return problems;
+}
+
+function nodeProblem({ node, silent, records }: NodeStatus): readonly string[] {
+  if (silent !== null) return [`${node} cannot be reached: ${silent}`];
+  if (records === "blank") return [`${node} keeps no release: it is new or was installed again`];
+  return records === "behind" ? [`${node} missed the newest release records`] : [];
 }
 
 function serviceProblem(row: ServiceStatus): readonly string[] {

@@ -1,6 +1,5 @@
 /** What a use case of an environment on hosts touches: containers over SSH, records on the hosts themselves. */
 import { dirname } from "node:path";
-import { HostLayout } from "../domain/compose/layout.js";
 import { nodeSettings, nodesOf, requireOneIndex, type ComposeSettings } from "../domain/compose/node-settings.js";
 import type { EnvironmentConfig, ServiceConfig } from "../domain/config/resolved.js";
 import type { NodeLook } from "../adapters/targets/compose/host-preflight.js";
@@ -12,7 +11,7 @@ import { summaryOf, type NodeSummary } from "../domain/preflight/node-summary.js
 import type { Clock, Context, HostConnector, NodeTarget } from "../ports.js";
 import type { CommandNodes } from "../adapters/nodes/command-nodes.js";
 import { createTools, localStores, type NodeChoice, type ToolsRequest } from "../wiring.js";
-import { createHosts } from "./hosts.js";
+import { createHosts, hostPlace } from "./hosts.js";
 
 export async function composeContext(
   config: EnvironmentConfig,
@@ -80,11 +79,9 @@ async function hostParts(
     import("../adapters/preflight/remote-node-inspector.js"),
   ]);
   const inspector = new RemoteNodeInspector(hosts, clock);
-  return Object.entries(settings.nodes).map(([node, { user, host }]) => {
+  return Object.keys(settings.nodes).map((node) => {
     const needs = nodeNeeds(config, node, { imageBytes: null, modelBytes: null });
-    const root = new HostLayout(needs.dataDirectory, config.project, config.environment).root;
-    const sudo = host === "local" ? process.getuid?.() !== 0 : user !== undefined && user !== "root";
-    const connect = (signal: AbortSignal) => hosts.connect(node, signal);
+    const { root, sudo, connect } = hostPlace(config, settings, node, hosts);
     const inspect = async (): Promise<NodeFacts> => {
       const facts = await inspector.inspect(node, needs.dataDirectory, new AbortController().signal);
       seen.set(node, summaryOf(node, facts, clock.now().toISOString()));

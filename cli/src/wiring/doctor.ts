@@ -3,7 +3,7 @@ import type { DoctorProject } from "../app/doctor.js";
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
 import type { HostConnector, HostInspector } from "../ports.js";
 import { createContext, createTools, localStores, type ToolsRequest } from "../wiring.js";
-import { createHosts } from "./hosts.js";
+import { createHosts, hostPlace } from "./hosts.js";
 
 /** What `gpuctl doctor` looks with: this machine always, the project and its nodes when there is one. Ended by `close`. */
 export interface DoctorTools {
@@ -53,13 +53,20 @@ export async function createDoctor(request: ToolsRequest): Promise<DoctorTools> 
     const store = { resolve: models.resolve.bind(models), verify: models.verifyQuickly.bind(models) };
     const project = { config, models: store, driver };
     if (config.targetSettings?.target !== "compose") return project;
-    const [{ RemoteNodeInspector }, { clock }] = await Promise.all([
+    const [{ RemoteNodeInspector }, { HostState }, { ExistingAudit }, { clock, author, progress }] = await Promise.all([
       import("../adapters/preflight/remote-node-inspector.js"),
+      import("../adapters/remote-state/host-state.js"),
+      import("../adapters/remote-state/existing-audit.js"),
       createTools(request),
     ]);
-    const connector = await createHosts(config, config.targetSettings, request);
+    const settings = config.targetSettings;
+    const connector = await createHosts(config, settings, request);
     open.push(connector);
-    return { ...project, nodes: new RemoteNodeInspector(connector, clock) };
+    const states = Object.keys(settings.nodes).map(
+      (name) => new HostState({ name, ...hostPlace(config, settings, name, connector) }),
+    );
+    const audit = new ExistingAudit(states, author, clock);
+    return { ...project, nodes: new RemoteNodeInspector(connector, clock), audit, progress };
   };
   const open: HostConnector[] = [];
   const close = async (): Promise<void> => {

@@ -1,9 +1,21 @@
 /** The hosts of an environment. */
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
 import type { ComposeSettings } from "../domain/compose/node-settings.js";
+import { defaultDataDirectory, HostLayout } from "../domain/compose/layout.js";
 import { ms } from "../domain/units.js";
 import type { HostConnector } from "../ports.js";
 import { createTools, type ToolsRequest } from "../wiring.js";
+
+/** Where the state of an environment is on one of its hosts, and how it is reached. */
+export function hostPlace(config: EnvironmentConfig, settings: ComposeSettings, node: string, hosts: HostConnector) {
+  const { user, host } = settings.nodes[node] ?? { host: "local" };
+  const dataDirectory = settings.dataDirectory ?? defaultDataDirectory;
+  return {
+    root: new HostLayout(dataDirectory, config.project, config.environment).root,
+    sudo: host === "local" ? process.getuid?.() !== 0 : user !== undefined && user !== "root",
+    connect: (signal: AbortSignal) => hosts.connect(node, signal),
+  };
+}
 
 /** The hosts of an environment that has some: one shared connection each, made on use, until `close`. */
 export async function createHosts(

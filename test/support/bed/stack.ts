@@ -8,6 +8,8 @@ import type { BedHost } from "./host.js";
 export interface StackOptions {
   /** Hosts of the bed; all of them by default. */
   hosts: readonly string[];
+  /** Address that a host publishes on; its own by default. */
+  bind?: string;
   /** Lines below `services`, each a service. */
   services: readonly string[];
   /** Lines of the environment, each one setting; they win over those that every stack has. */
@@ -47,10 +49,10 @@ export class Stack {
   /** Writes gpuctl.yaml anew, with what changed. */
   write(change: Partial<StackOptions>): void {
     this.#options = { ...this.#options, ...change };
-    const { hosts, services, extra = [], images } = this.#options;
+    const { hosts, bind, services, extra = [], images } = this.#options;
     const nodes = hosts.map((name) => {
       const { address } = this.#bed.host(name);
-      return `      ${name}: { host: ${address}, user: root, identityFile: ${this.#bed.clientKey}, bind: ${address} }`;
+      return `      ${name}: { host: ${address}, user: root, identityFile: ${this.#bed.clientKey}, bind: ${bind ?? address} }`;
     });
     const lines = [
       "version: 1",

@@ -241,6 +241,22 @@ describe("safe repairs", () => {
     expect(text).not.toContain("Nothing was changed");
   });
 
+  test("are written into the audit, and stay made where that cannot be", async () => {
+    const entries: unknown[] = [];
+    const warnings: string[] = [];
+    const request = { config: environment(), models, repair: true, signal };
+    const audit = { append: async (entry: unknown): Promise<void> => void entries.push(entry) };
+    await inspectNodes({ ...request, nodes: neglected(), audit });
+    await inspectNodes({ ...request, nodes: neglected(), audit, repair: false });
+    const detail = "gpu-1: turn persistence mode on (failed: it is not permitted); gpu-1: hold 3 driver packages";
+    expect(entries).toEqual([{ action: "doctor", release: null, detail }]);
+    const closed = { append: async (): Promise<void> => Promise.reject(new Error("the disk is full")) };
+    const progress = { emit: (event: object): void => void warnings.push("text" in event ? String(event.text) : "") };
+    const [report] = await inspectNodes({ ...request, nodes: neglected(), audit: closed, progress });
+    expect(report?.fixes.map(({ outcome }) => outcome.state)).toEqual(["failed", "done"]);
+    expect(warnings).toEqual(["the audit was not written: the disk is full"]);
+  });
+
   test("a good node is left alone even when repairs are confirmed", async () => {
     const nodes = new Nodes();
     const found = await reports(nodes, true);

@@ -1,4 +1,5 @@
 import type { EnvironmentConfig } from "../../domain/config/resolved.js";
+import { Failed } from "../../domain/errors.js";
 import type { PerService } from "../../domain/fingerprint.js";
 import { inOrder } from "../../domain/fingerprint.js";
 import { currentRelease } from "../../domain/history.js";
@@ -7,6 +8,7 @@ import type { DriftOperation } from "../../domain/operations.js";
 import { makePlan, type Plan } from "../../domain/plan.js";
 import type { ReleaseRecord, ServiceSpec } from "../../domain/release.js";
 import { applySettlements, settleDangling } from "../../domain/settle.js";
+import type { DeviceMemory } from "../../domain/strategy.js";
 import { ms, type MiB } from "../../domain/units.js";
 import type { Context, StoredReleases } from "../../ports.js";
 import { budgets, within } from "./deadline.js";
@@ -42,10 +44,7 @@ export async function survey<W extends Wish>(
 ): Promise<Survey & { wish: W }> {
   const stored = await ctx.releases.list();
   const known = stored.records.map((record) => (record.id === giveUp ? { ...record, state: "failed" as const } : record));
-  const [facts, memory] = await Promise.all([
-    lookAround(ctx, known),
-    within(ctx.clock, ms(budgets.preflight), "asking for free memory", () => ctx.driver.memory()),
-  ]);
+  const [facts, memory] = await Promise.all([lookAround(ctx, known), knownMemory(ctx)]);
   const records = applySettlements(known, settleDangling(known, facts.seen));
   const current = currentRelease(records);
   const wish = await decide(current, records);
@@ -62,6 +61,19 @@ export async function survey<W extends Wish>(
     rollbackTo: wish.rollbackTo,
   });
   return { stored, records, current, facts, plan: { ...made, drift: [...recordsToCopy(ctx, stored), ...made.drift] }, wish };
+}
+
+/**
+ * None where a GPU does not say: that is no reason to show nothing. A deploy is refused by its preflight, which knows why, and asks
+ * again before anything is started.
+ */
+async function knownMemory(ctx: Context): Promise<readonly DeviceMemory[]> {
+  try {
+    return await within(ctx.clock, ms(budgets.preflight), "asking for free memory", () => ctx.driver.memory());
+  } catch (thrown) {
+    if (thrown instanceof Failed) return [];
+    throw thrown;
+  }
 }
 
 /** A node that was installed again, or was away while records were written, gets them before anything is written there. */

@@ -1,6 +1,7 @@
 import type { ServiceName } from "../../domain/names.js";
 import type { HealthReport } from "../health.js";
 import type { ServiceStatus, StatusReport } from "../status.js";
+import { nodesText } from "./nodes-text.js";
 import { processText } from "./process-text.js";
 import { blocks, section, shortDuration, table } from "./table.js";
 
@@ -13,6 +14,7 @@ export function statusText(report: StatusReport): string {
     `Environment ${report.environment} (${report.target}): ${serving}${back}\n${report.target === "process" ? "Keeper" : "Proxy"}: ${manager.detail}\nLease: ${leaseText(report)}`,
     table(["service", "process", "traffic", "health", "device", "restarts", "in flight"], report.services.map(stateOf)),
     table(["service", "address", "model", "instance"], report.services.map(placeOf)),
+    nodesText(report.nodes),
     section(
       "Warm for a rollback",
       report.warm.map(
@@ -32,6 +34,10 @@ function nextStep(report: StatusReport): string {
   if (lease?.state === "live") return `Next: wait for ${lease.command} to end; it is at work.`;
   if (destroyed !== null) return "Next: gpuctl deploy starts it again.";
   if (release === null) return "Next: gpuctl deploy";
+  const silent = report.nodes.filter((each) => each.silent !== null).map(({ node }) => node);
+  const others = report.nodes.filter((each) => each.silent === null).map(({ node }) => node);
+  if (silent.length > 0)
+    return `Next: gpuctl doctor looks at ${silent.join(", ")}; gpuctl repair --hosts ${others.join(",")} puts right the others meanwhile.`;
   const standIn = onlyDegraded(report);
   if (standIn !== null)
     return `Next: gpuctl logs ${standIn} shows what happened. It returns to its device by itself once that is right.`;

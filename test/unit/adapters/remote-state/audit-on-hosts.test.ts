@@ -1,6 +1,7 @@
-import { appendFileSync, chmodSync, readFileSync, statSync } from "node:fs";
+import { appendFileSync, chmodSync, existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { ExistingAudit } from "../../../../cli/src/adapters/remote-state/existing-audit.js";
 import { temporaryDirectories } from "../../../support/temporary.js";
 import { World } from "./world.js";
 
@@ -68,6 +69,22 @@ describe("the audit on hosts", () => {
     }
     const actions = (await ada.audit.read(3000)).map(({ action }) => action).filter((action) => action !== "padding");
     expect(actions).toEqual(["after 1", "before 2", "after 2"]);
+  });
+
+  it("takes what was mended on hosts that keep it already, and makes none", async () => {
+    const hosts = new World(temporary(), ["gpu-1", "gpu-2"]);
+    const ada = hosts.person("ada");
+    const audit = new ExistingAudit(ada.states, "ada@lab", ada.clock);
+    await audit.append(entry("doctor", "nobody knows"));
+    expect(hosts.hosts.map(({ root }) => existsSync(root))).toEqual([false, false]);
+    ada.line.down.add("gpu-2");
+    await ada.audit.append(entry("deploy"));
+    ada.line.down.clear();
+    await audit.append(entry("doctor", "gpu-1: hold 3 driver packages"));
+    expect((await ada.audit.read(10)).map(({ action, hosts: on }) => [action, on.join()])).toEqual([
+      ["deploy", "gpu-1"],
+      ["doctor", "gpu-1"],
+    ]);
   });
 
   it("is refused where others can write to it", async () => {

@@ -1,0 +1,36 @@
+/** The table of hosts in `gpuctl status`. */
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { nodesText } from "../../../cli/src/app/render/nodes-text.js";
+import type { NodeStatus, ServiceOnNode } from "../../../cli/src/app/status-nodes.js";
+import { summaryOf } from "../../../cli/src/domain/preflight/node-summary.js";
+import { factsOf } from "../../unit/preflight/captures.js";
+
+const at = "2026-03-01T12:00:00.000Z";
+const embedder: ServiceOnNode = {
+  service: "embedder",
+  instance: "embedder-r3-0000abcd-a",
+  process: { state: "running", pid: 41 },
+  traffic: "open",
+  restarts: 0,
+  address: "http://10.0.0.5:8001",
+};
+const reranker: ServiceOnNode = { ...embedder, service: "reranker", process: { state: "exited", code: 1, signal: null } };
+
+test("nodes with what they run and keep, and what they were when they were looked at last", async () => {
+  const seen = summaryOf("gpu-1", factsOf("t4-ubuntu"), at);
+  const nodes: readonly NodeStatus[] = [
+    { node: "gpu-1", silent: null, services: [embedder, reranker], records: "whole", open: [embedder.instance], seen },
+    {
+      node: "gpu-2",
+      silent: null,
+      services: [{ ...embedder, traffic: "paused" }, { ...reranker, process: null, traffic: null }],
+      records: "behind",
+      open: [],
+      seen: { ...summaryOf("gpu-2", factsOf("bare-ubuntu"), at), clock: { skewMs: -4200, boundMs: 30 } },
+    },
+    { node: "gpu-3", silent: "no route to host", services: [embedder], records: "unreachable", open: [], seen: null },
+  ];
+  await expect(nodesText(nodes)).toMatchFileSnapshot(join(import.meta.dirname, "status-nodes.txt"));
+  expect(nodesText([])).toBe("");
+});

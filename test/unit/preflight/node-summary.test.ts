@@ -1,0 +1,51 @@
+import { expect, test } from "vitest";
+import { latestSummaries, summaryOf } from "../../../cli/src/domain/preflight/node-summary.js";
+import { factsOf } from "./captures.js";
+
+const at = "2026-03-01T12:00:00.000Z";
+
+test("what is kept of a GPU node: versions, cards and who holds them, room, clock", () => {
+  expect(summaryOf("gpu-1", factsOf("t4-ubuntu"), at)).toEqual({
+    node: "gpu-1",
+    seenAt: at,
+    system: "Ubuntu 24.04.3 LTS",
+    kernel: "6.8.0-88-generic",
+    docker: "28.5.2",
+    compose: "2.40.3",
+    driver: "580.95.05",
+    toolkit: "1.18.1",
+    gpus: [
+      {
+        index: 0,
+        uuid: "GPU-5a1c3d0e-7b52-4f0a-9c1e-0d6a1f2b3c4d",
+        name: "Tesla T4",
+        totalMiB: 15360,
+        freeMiB: 12606,
+        holders: [{ who: "shop-production-reranker-a", usedMiB: 2304 }],
+      },
+    ],
+    disk: { path: "/var/lib/docker", freeBytes: 403_101_818_880, totalBytes: 490_577_010_688 },
+    clock: { skewMs: 0, boundMs: 251 },
+  });
+});
+
+test("what cannot be seen is null, and the card of a half upgraded driver is not made up", () => {
+  expect(summaryOf("gpu-1", factsOf("bare-ubuntu"), at)).toMatchObject({ docker: null, compose: null, driver: null, gpus: [] });
+  expect(summaryOf("gpu-1", factsOf("after-upgrade"), at)).toMatchObject({ gpus: [] });
+});
+
+test("a GPU that dozens share names the eight that hold most", () => {
+  const uuid = "GPU-5a1c3d0e-7b52-4f0a-9c1e-0d6a1f2b3c4d";
+  const apps = Array.from({ length: 20 }, (_, each) => `${uuid}, ${each + 1}, ${each * 10}, worker\n`).join("");
+  const { gpus } = summaryOf("gpu-1", factsOf("t4-ubuntu", { "smi-apps": [0, apps], "gpu-owners": [0, ""] }), at);
+  expect(gpus[0]?.holders.map(({ usedMiB }) => usedMiB)).toEqual([190, 180, 170, 160, 150, 140, 130, 120]);
+});
+
+test("a node that was not looked at keeps what was seen of it before", () => {
+  const [old, now] = ["2026-01-01T00:00:00Z", at].map((time) => summaryOf("b", factsOf("t4-ubuntu"), time));
+  const other = summaryOf("a", factsOf("bare-ubuntu"), "2026-01-01T00:00:00Z");
+  expect(latestSummaries([now!], [other, old!]).map(({ node, seenAt }) => [node, seenAt])).toEqual([
+    ["a", "2026-01-01T00:00:00Z"],
+    ["b", at],
+  ]);
+});
