@@ -32,6 +32,11 @@ export default defineConfig({
         // Needs root: hosts with sshd and Docker in namespaces of their own (test/support/bed). Run by .ci/run.
         test: { name: "docker", include: ["test/e2e-docker/**/*.test.ts"], fileParallelism: false, ...patient },
       },
+      {
+        extends: true,
+        // The same for what takes longer than a run of CI may: a step of `npm run test:long`.
+        test: { name: "docker-long", include: ["test/e2e-docker-long/**/*.test.ts"], fileParallelism: false, ...patient },
+      },
     ],
   },
 });

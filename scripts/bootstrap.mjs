@@ -30,7 +30,7 @@ const tasks = {
   },
   async long(tools, args) {
     const { runLong } = await import("./setup/long.mjs");
-    const long = await ensureLongEnvironment(tools.python);
+    const long = () => ensureLongEnvironment(tools.python);
     return runLong({ ...tools, development: await developmentPython(tools), long }, args);
   },
   build: () => Promise.resolve(0),

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { ensureClientsEnvironment } from "./python.mjs";
 import { root } from "./run.mjs";
-import { pytestStep, runSteps, services, vitestCounts } from "./steps.mjs";
+import { pytestStep, runSteps, services, vitestStep } from "./steps.mjs";
 
 /**
  * @param {import("./steps.mjs").Tools} tools
@@ -16,19 +16,7 @@ export function runChecks(tools, wanted) {
 function stepsOf({ node, python: found, development }, scratch) {
   const tool = (name, path, ...args) => ({ name, file: node, args: [join(root, "node_modules", path), ...args] });
   const python = (name, ...args) => ({ name, file: development, args: ["-m", ...args], cwd: services });
-  const vitest = (name) => {
-    const report = join(scratch, `vitest-${name}.json`);
-    const args = [
-      "run",
-      "--project",
-      name,
-      "--reporter=default",
-      "--reporter=json",
-      `--outputFile.json=${report}`,
-      "--passWithNoTests",
-    ];
-    return { ...tool(name, "vitest/vitest.mjs", ...args), count: () => vitestCounts(report) };
-  };
+  const vitest = (name) => vitestStep(name, node, scratch);
   return [
     tool("eslint", "eslint/bin/eslint.js", "."),
     tool("prettier", "prettier/bin/prettier.cjs", "--check", "--log-level=warn", "."),

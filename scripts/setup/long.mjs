@@ -3,12 +3,12 @@ import { globSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
 import { basename, join } from "node:path";
 import { root, say } from "./run.mjs";
-import { pytestStep, runSteps } from "./steps.mjs";
+import { pytestStep, runSteps, vitestStep } from "./steps.mjs";
 
 const measurements = join(root, "docs/measurements");
 
 /**
- * @param {import("./steps.mjs").Tools & { long: string }} tools `long` is the Python that has PyTorch
+ * @param {import("./steps.mjs").Tools & { long: () => Promise<string> }} tools `long` makes the Python that has PyTorch
  * @param {readonly string[]} args names of steps, and `--record` to keep the result under docs/measurements
  * @returns {Promise<number>} exit code
  */
@@ -31,15 +31,17 @@ export function runLong(tools, args) {
 /** A test leaves its figures as `<name>.json` in the folder that GPUCTL_TEST_FIGURES names. */
 const figuresIn = (scratch) => join(scratch, "figures");
 
-/** Each folder of compose/services/tests_long is a step. */
-function stepsOf({ long }, scratch) {
+/** Each folder of compose/services/tests_long is a step, and so are the hosts with everything that befalls them. */
+function stepsOf({ long, node }, scratch) {
   mkdirSync(figuresIn(scratch), { recursive: true });
   const env = { GPUCTL_TEST_FIGURES: figuresIn(scratch) };
   const folders = globSync("compose/services/tests_long/*/", { cwd: root }).map((path) => basename(path));
-  return folders
+  const python = folders
     .filter((name) => !name.startsWith("_"))
     .toSorted()
     .map((name) => ({ ...pytestStep(name, long, join(scratch, `${name}.xml`), `tests_long/${name}`), env }));
+  // Needs root, and 20 minutes on two cores.
+  return [...python, { ...vitestStep("hosts", node, scratch, "docker-long"), needsModels: true, env }];
 }
 
 function readFigures(scratch) {

@@ -68,6 +68,17 @@ export function pytestStep(name, python, report, ...args) {
   };
 }
 
+/**
+ * A step of one of vitest's projects, which counts.
+ * @param {string} name @param {string} node @param {string} scratch @param {string} [project]
+ */
+export function vitestStep(name, node, scratch, project = name) {
+  const report = join(scratch, `vitest-${name}.json`);
+  const reports = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  const args = [join(root, "node_modules/vitest/vitest.mjs"), "run", "--project", project, ...reports, "--passWithNoTests"];
+  return { name, file: node, args, count: () => vitestCounts(report) };
+}
+
 function selectSteps(command, steps, wanted) {
   const unknown = wanted.filter((name) => !steps.some((step) => step.name === name));
   if (unknown.length > 0) {
@@ -118,7 +129,7 @@ async function fetchModels({ runtime }) {
   }
 }
 
-export function vitestCounts(path) {
+function vitestCounts(path) {
   const report = readReport(path);
   if (report === null) return { passed: 0, failed: 0 };
   const { numPassedTests, numFailedTests, numFailedTestSuites } = JSON.parse(report);
