@@ -6,6 +6,7 @@ import type { HostFacts } from "./domain/doctor/facts.js";
 import type { Device, InstanceId, ProofLevel, ReleaseId, ServiceName, Sha256, Slot, TargetKind } from "./domain/names.js";
 import type { NodeSummary } from "./domain/preflight/node-summary.js";
 import type { ModelRef, ReleaseRecord, ServiceSpec } from "./domain/release.js";
+import type { RehearsedStep } from "./domain/rehearsal.js";
 import type { LoadMode, Window } from "./domain/schedule.js";
 import type { Standby } from "./domain/standby.js";
 import type { DeviceMemory } from "./domain/strategy.js";
@@ -28,6 +29,8 @@ export interface Command {
   cwd?: string;
   /** Given on stdin; the way secrets travel. */
   input?: string;
+  /** It changes nothing where it runs: a dry run runs it too. */
+  looks?: true;
 }
 
 export interface CommandResult {
@@ -218,6 +221,11 @@ export interface TargetDriver {
   nodesOf?(service: ServiceName): readonly NodeTarget[];
   /** On a target of several nodes: one of them, whether or not it runs a service. */
   at?(node: string): TargetDriver;
+  /**
+   * The same target, on which nothing is changed: each command that would change something is told instead, and whatever is waited for.
+   * What is asked is answered as things are. Absent where nothing is known of commands.
+   */
+  rehearse?(tell: (step: RehearsedStep) => void): TargetDriver;
   /** Phases 2 and 3. Returns every finding, good ones too; throws only when the target cannot be asked. */
   preflight(specs: readonly ServiceSpec[], signal: AbortSignal): Promise<readonly Finding[]>;
   /** Phases 4 and 5: makes code, Python environment and model files of a spec present and verified. Repeatable, no lease. */

@@ -8,6 +8,7 @@ import type { GateResult, ReleaseRecord } from "../domain/release.js";
 import { ms, type Milliseconds } from "../domain/units.js";
 import type { Context } from "../ports.js";
 import { sayWhatServes } from "./deploy.js";
+import { dryRun, type DryRunReport } from "./dry-run.js";
 import type { SecretValues } from "./lifecycle/desired.js";
 import { mend } from "./lifecycle/mend.js";
 import { requireEveryNode, surveying } from "./lifecycle/nodes.js";
@@ -47,6 +48,21 @@ interface Return extends Wish {
 
 /** A release that soaked when it was deployed and has run since needs a confirmation, not another soak. */
 const warmSoak = ms(1000);
+
+/** What `gpuctl rollback` would run on each host. */
+export async function dryRunRollback(ctx: Context, { service, to }: Omit<RollbackRequest, "lockWait">): Promise<DryRunReport> {
+  const only = service === undefined ? null : knownService(service);
+  const decide = returnTo(to, only);
+  const seen = await phase(
+    ctx,
+    "resolve",
+    null,
+    () => survey(ctx, decide),
+    ({ wish }) => `back to ${wish.rollbackTo.id}`,
+  );
+  await refuseCold(ctx, seen, only);
+  return dryRun(ctx, seen, await secretsOf(ctx, seen.wish.rollbackTo, only), []);
+}
 
 /** Puts a previous release back into service: code, Python environment, model, settings, options and secrets. */
 export async function rollback(ctx: Context, request: RollbackRequest): Promise<RollbackResult> {

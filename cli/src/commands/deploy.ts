@@ -1,8 +1,9 @@
 import * as Flags from "@oclif/core/flags";
 import type { DeployResult } from "../app/deploy.js";
-import type { PlanReport } from "../app/plan.js";
+import type { DryRunReport } from "../app/dry-run.js";
+
 import { deployText } from "../app/render/deploy-text.js";
-import { planText } from "../app/render/plan-text.js";
+import { dryRunText } from "../app/render/dry-run-text.js";
 import { systemdUnit } from "../app/render/unit.js";
 import { BaseCommand } from "../base-command.js";
 import { UsageError } from "../domain/errors.js";
@@ -10,7 +11,7 @@ import type { Milliseconds } from "../domain/units.js";
 import { hostsFlag, lockWait, lockWaitFlag, nodeChoice, parallelFlag, serviceArg } from "../lifecycle-flags.js";
 import type { Context } from "../ports.js";
 
-type Result = DeployResult | PlanReport | { unit: string };
+type Result = DeployResult | DryRunReport | { unit: string };
 
 export default class Deploy extends BaseCommand<typeof Deploy> {
   static override summary = "Bring what the project file says into service, or leave the old release serving and say why.";
@@ -24,7 +25,7 @@ export default class Deploy extends BaseCommand<typeof Deploy> {
   ];
   static override args = { service: serviceArg("Deploy only this service; the others stay as they are.") };
   static override flags = {
-    "dry-run": Flags.boolean({ description: "Print the plan and change nothing." }),
+    "dry-run": Flags.boolean({ description: "Print the plan and every command that hosts would be given; change nothing." }),
     continue: Flags.boolean({
       description: "Finish a deploy that was cut short, on the hosts that lack its release, instead of taking it back.",
       exclusive: ["dry-run", "print-unit", "hosts"],
@@ -40,8 +41,8 @@ export default class Deploy extends BaseCommand<typeof Deploy> {
     if (this.flags["print-unit"]) return this.#unit();
     const context = (): Promise<Context> => this.context(nodeChoice(this.flags));
     if (this.flags["dry-run"]) {
-      const { plan } = await import("../app/plan.js");
-      return plan(await context(), { service });
+      const { dryRunDeploy } = await import("../app/dry-run.js");
+      return dryRunDeploy(await context(), service);
     }
     const wait = lockWait(this.flags["lock-wait"]);
     if (this.flags.continue) return this.#continue(context, wait);
@@ -66,6 +67,6 @@ export default class Deploy extends BaseCommand<typeof Deploy> {
 
   override render(result: Result): string {
     if ("unit" in result) return result.unit;
-    return "outcome" in result ? deployText(result) : planText(result);
+    return "outcome" in result ? deployText(result) : dryRunText(result);
   }
 }

@@ -1,29 +1,35 @@
 import * as Flags from "@oclif/core/flags";
+import type { DryRunReport } from "../app/dry-run.js";
 import type { RollbackResult } from "../app/rollback.js";
 import { rollbackText } from "../app/render/deploy-text.js";
+import { dryRunText } from "../app/render/dry-run-text.js";
 import { BaseCommand } from "../base-command.js";
 import { lockWait, lockWaitFlag, nodeChoice, parallelFlag, serviceArg } from "../lifecycle-flags.js";
 
 export default class Rollback extends BaseCommand<typeof Rollback> {
   static override summary = "Put a previous release back into service.";
-  static override examples = ["<%= config.bin %> rollback", "<%= config.bin %> rollback reranker --to r41"];
+  static override examples = [
+    "<%= config.bin %> rollback",
+    "<%= config.bin %> rollback reranker --to r41",
+    "<%= config.bin %> rollback --dry-run",
+  ];
   static override args = { service: serviceArg("Return only this service; the others stay as they are.") };
   static override flags = {
+    "dry-run": Flags.boolean({ description: "Print the plan and every command that hosts would be given; change nothing." }),
     to: Flags.string({ description: "Release to return to (default: the last good one that differs).", helpValue: "rN" }),
     parallel: parallelFlag(),
     "lock-wait": lockWaitFlag(),
   };
 
-  async execute(): Promise<RollbackResult> {
-    const { rollback } = await import("../app/rollback.js");
-    return rollback(await this.context(nodeChoice(this.flags)), {
-      service: this.args.service,
-      to: this.flags.to,
-      lockWait: lockWait(this.flags["lock-wait"]),
-    });
+  async execute(): Promise<RollbackResult | DryRunReport> {
+    const { dryRunRollback, rollback } = await import("../app/rollback.js");
+    const wanted = { service: this.args.service, to: this.flags.to };
+    const wait = lockWait(this.flags["lock-wait"]);
+    const context = await this.context(nodeChoice(this.flags));
+    return this.flags["dry-run"] ? dryRunRollback(context, wanted) : rollback(context, { ...wanted, lockWait: wait });
   }
 
-  override render(result: RollbackResult): string {
-    return rollbackText(result);
+  override render(result: RollbackResult | DryRunReport): string {
+    return "steps" in result ? dryRunText(result) : rollbackText(result);
   }
 }

@@ -34,7 +34,7 @@ export interface StandByOperation {
  * @param leave  services that a rollout is about to replace: theirs is renewed when that is good
  */
 export function standbyOperations(
-  current: ReleaseRecord | null,
+  current: Pick<ReleaseRecord, "services"> | null,
   standbys: readonly Standby[],
   leave: ReadonlySet<ServiceName> = new Set(),
 ): readonly StandByOperation[] {

@@ -90,4 +90,4 @@ export class Served {
   }
 }
 
-const embedder = (more: string): string => `embedder: { model: all-MiniLM-L6-v2, port: ${port}${more} }`;
+const embedder = (more: string): string => `embedder: { model: all-MiniLM-L6-v2, device: cpu, port: ${port}${more} }`;

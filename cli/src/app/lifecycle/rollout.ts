@@ -155,10 +155,14 @@ async function lookAgain(ctx: Context, release: PlannedRelease): Promise<void> {
  * the target does, at once when it can see that, else when every budget up to the switch is used up.
  */
 async function stopFirst(session: Session, release: PlannedRelease): Promise<void> {
-  const { drain, load, warmUp } = session.ctx.config.timings;
+  for (const { id } of operationsOf(release, "stop-first")) await session.target.suspend(id, suspendTimes(session.ctx, release));
+}
+
+/** How long an instance that makes room is drained, and when the target brings it back at the latest. */
+export function suspendTimes({ config }: Context, release: PlannedRelease): { drain: Milliseconds; restoreAfter: Milliseconds } {
+  const { drain, load, warmUp } = config.timings;
   const candidates = operationsOf(release, "start").length;
-  const restoreAfter = ms(load + candidates * (budgets.start + warmUp + budgets.proof + 2 * budgets.gates));
-  for (const { id } of operationsOf(release, "stop-first")) await session.target.suspend(id, { drain, restoreAfter });
+  return { drain, restoreAfter: ms(load + candidates * (budgets.start + warmUp + budgets.proof + 2 * budgets.gates)) };
 }
 
 function acceptStrategy(rollout: Rollout): Promise<Strategy> {

@@ -1,4 +1,4 @@
-import { Failed, TargetUnreachable } from "../../../domain/errors.js";
+import { TargetUnreachable } from "../../../domain/errors.js";
 import { checkersOf } from "../../../domain/compose/render-caddyfile.js";
 import { secretFiles } from "../../../domain/compose/host-files.js";
 import { privateSocketInside } from "../../../domain/compose/inside.js";
@@ -11,6 +11,7 @@ import { closeSteps, openSteps } from "../../../domain/compose/traffic.js";
 import type { DeviceSight } from "../../../domain/compose/device-evidence.js";
 import { fingerprintOf } from "../../../domain/fingerprint.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
+import type { RehearsedStep } from "../../../domain/rehearsal.js";
 import type { ServiceSpec } from "../../../domain/release.js";
 import type { DeviceMemory } from "../../../domain/strategy.js";
 import { ms, type Milliseconds } from "../../../domain/units.js";
@@ -50,13 +51,14 @@ import { composeNode, withInstance } from "./node-plan.js";
 import { proxyOf } from "./observation.js";
 import { observationOf } from "./observed-node.js";
 import { placeOf } from "./place-of.js";
+import { NodeRehearsal } from "./rehearsal.js";
 import { pruneNode } from "./pruning.js";
 import { destroyNode } from "./removal.js";
 import { Standbys } from "./standby.js";
 import { startContainer } from "./starting.js";
 import { TrafficMover } from "./traffic-mover.js";
 
-export interface ComposeDriverOptions extends Pick<HostCommandsOptions, "connect" | "sudo" | "guard"> {
+export interface ComposeDriverOptions extends Pick<HostCommandsOptions, "connect" | "sudo" | "guard" | "rehearsal"> {
   node: NodeSettings;
   clock: Clock;
   http: HttpClient;
@@ -88,10 +90,10 @@ export class ComposeDriver implements TargetDriver {
   readonly #front: Front;
 
   constructor(options: ComposeDriverOptions) {
-    const { node, clock, connect, sudo, guard, progress } = options;
+    const { node, clock, progress } = options;
     const layout = new HostLayout(node.dataDirectory, node.project, node.environment);
     const filters = ownershipFilters(node.project, node.environment);
-    const commands = new HostCommands({ node: node.node, root: layout.root, connect, sudo, guard });
+    const commands = new HostCommands({ ...options, node: node.node, root: layout.root });
     const http = new HostHttp(commands, options.http);
     const reader = new HostReader({ commands, layout, filters });
     const parts = { layout, filters, commands, http, clock, progress };
@@ -103,6 +105,10 @@ export class ComposeDriver implements TargetDriver {
     this.#front = new Front({ ...parts, companions: options.companions, certificate: options.certificate });
     const logTail = (id: InstanceId, lines: number): Promise<readonly string[]> => this.logTail(id, lines);
     this.#standbys = new Standbys({ ...options, ...parts, reader, orders: this.#orders, mover: this.#mover, logTail });
+  }
+
+  rehearse(tell: (step: RehearsedStep) => void): ComposeDriver {
+    return new ComposeDriver({ ...this.#options, rehearsal: new NodeRehearsal(this.#options.node.node, tell) });
   }
 
   async preflight(specs: readonly ServiceSpec[], signal: AbortSignal): Promise<readonly Finding[]> {
@@ -191,7 +197,8 @@ export class ComposeDriver implements TargetDriver {
     await lease.check();
     const { service } = placeOf(id);
     const view = await this.#reader.view();
-    if (proxyOf(view)?.state !== "running") await this.ensureManager(lease, new AbortController().signal);
+    const proxied = proxyOf(view)?.state === "running" || this.#commands.rehearsal !== null;
+    if (!proxied) await this.ensureManager(lease, new AbortController().signal);
     if (view.orders.has(id)) await this.#orders.forget(id, lease);
     await this.#mover.carryOut(openSteps({ id }, this.#checkers(service)), ms(0), lease);
     for (const [other, order] of view.orders)
@@ -281,17 +288,9 @@ export class ComposeDriver implements TargetDriver {
   }
 
   #logSource(): LogSource {
-    const instances = async (): Promise<Observation["instances"]> => {
-      const view = await this.#reader.view();
-      if (view.silent !== null)
-        throw new Failed(`Docker on ${this.#commands.node} does not answer`, {
-          because: view.silent,
-          nextSteps: ["gpuctl doctor"],
-        });
-      return observationOf(view, null, this.#options.node, nothingKept).instances;
-    };
     const { clock, progress } = this.#options;
     const tell = (text: string): void => progress.emit({ kind: "warning", text });
+    const instances = (): Promise<Observation["instances"]> => this.#reader.instances();
     return { commands: this.#commands, filters: this.#filters, clock, instances, tell };
   }
 }

@@ -24,7 +24,11 @@ export function dockerError(attempt: Attempt, result: CommandResult): GpuctlErro
     });
   const known = reasons.find(({ pattern }) => pattern.test(said)) ?? (result.code === 127 ? notInstalled : null);
   const because = said || (result.signal === null ? `exit status ${result.code ?? "unknown"}` : `ended by ${result.signal}`);
-  const details = { because, nextSteps: known?.next(node, root) ?? [`docker ps --all   # on ${node}`, "gpuctl doctor"], data };
+  const details = {
+    because,
+    nextSteps: known?.next(node, root, said) ?? [`docker ps --all   # on ${node}`, "gpuctl doctor"],
+    data,
+  };
   const message = `${failure} on ${node}`;
   switch (known?.kind) {
     case "unreachable":
@@ -39,7 +43,8 @@ export function dockerError(attempt: Attempt, result: CommandResult): GpuctlErro
 interface Reason {
   pattern: RegExp;
   kind: "unreachable" | "refused" | "failed";
-  next(node: string, root: string): readonly string[];
+  /** @param said  what Docker said */
+  next(node: string, root: string, said: string): readonly string[];
 }
 
 const notInstalled: Reason = {
@@ -64,8 +69,8 @@ const reasons: readonly Reason[] = [
   {
     pattern: /dial tcp|connection refused|no such host|i\/o timeout|TLS handshake timeout|Client\.Timeout exceeded/i,
     kind: "refused",
-    next: (node) => [
-      `curl -I https://REGISTRY/v2/   # on ${node}: the registry of the image must answer`,
+    next: (node, _root, said) => [
+      `curl -I ${/https?:\/\/[^/"\s]+\/v2\//.exec(said)?.[0] ?? "https://REGISTRY/v2/"}   # on ${node}: the registry of the image must answer`,
       "then run the command again",
     ],
   },

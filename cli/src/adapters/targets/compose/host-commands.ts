@@ -1,6 +1,9 @@
 import { ms, type Milliseconds } from "../../../domain/units.js";
 import type { Command, CommandResult, ExecuteOptions, Lease, RemoteHost } from "../../../ports.js";
+import { sha256 } from "../../../domain/canonical.js";
+import { leaseCheck } from "../../../domain/rehearsal.js";
 import { dockerError } from "./docker-errors.js";
+import { RehearsedHost, type NodeRehearsal } from "./rehearsal.js";
 
 /** A look at the engine, or a small change: seconds on a busy host. */
 const usualDeadline = ms(60_000);
@@ -15,6 +18,8 @@ export interface HostCommandsOptions {
   sudo: boolean;
   /** Lines of POSIX sh that end a script, with the status of a lost lease, unless this lease is still the newest on the host. */
   guard(lease: Lease): string;
+  /** Set in a dry run: nothing is changed, and it is told what would be. */
+  rehearsal?: NodeRehearsal;
 }
 
 /** One script of POSIX sh; values are its arguments, never part of its text. */
@@ -53,8 +58,14 @@ export class HostCommands {
     this.root = options.root;
   }
 
-  host(signal: AbortSignal = new AbortController().signal): Promise<RemoteHost> {
-    return this.#options.connect(signal);
+  /** The dry run that this is part of, or null. */
+  get rehearsal(): NodeRehearsal | null {
+    return this.#options.rehearsal ?? null;
+  }
+
+  async host(signal: AbortSignal = new AbortController().signal): Promise<RemoteHost> {
+    const host = await this.#options.connect(signal);
+    return this.rehearsal === null ? host : new RehearsedHost(host, this.rehearsal);
   }
 
   /** Runs a command as data, whatever its exit status. */
@@ -73,23 +84,31 @@ export class HostCommands {
 
   /** Runs a script that changes nothing. */
   look(script: HostScript): Promise<string> {
+    return this.#run(script, script.text, { looks: true });
+  }
+
+  /** Runs a script that changes something which needs no lease: done again, it changes nothing more. */
+  prepare(script: HostScript): Promise<string> {
     return this.#run(script, script.text);
   }
 
   /** Runs a script that changes something, under a lease: the host refuses it when a newer one exists. */
   async change(lease: Lease, script: HostScript): Promise<string> {
-    return this.#run(script, `${this.#options.guard(lease)}\n${script.text}`);
+    const guard = this.rehearsal === null ? this.#options.guard(lease) : leaseCheck;
+    return this.#run(script, `${guard}\n${script.text}`);
   }
 
   /** Replaces a file under a lease, durably: its length decides whether it came whole. */
   async write(lease: Lease, file: { path: string; content: string; mode: number; owner: string }): Promise<void> {
     const { path, content, mode, owner } = file;
     const args = [path, Buffer.byteLength(content).toString(), mode.toString(8), owner];
+    this.rehearsal?.places.set(path, { facts: `${mode.toString(8)} ${owner} ${sha256(content)}`, content });
     await this.change(lease, { text: writing, args, input: content, failure: `${path} could not be written` });
   }
 
-  #run({ args, failure, input, deadline, signal }: HostScript, text: string): Promise<string> {
-    const command: Command = { argv: ["sh", "-c", text, "gpuctl", ...args], ...(input === undefined ? {} : { input }) };
+  #run({ args, failure, input, deadline, signal }: HostScript, text: string, kind: Pick<Command, "looks"> = {}): Promise<string> {
+    const given = input === undefined ? {} : { input };
+    const command: Command = { argv: ["sh", "-c", text, "gpuctl", ...args], ...given, ...kind };
     return this.must(command, failure, { ...(deadline && { deadline }), ...(signal && { signal }) });
   }
 }

@@ -50,6 +50,8 @@ export async function placeNode(
     [...directories, ...files].map(({ path }) => path),
   );
   const missing = directories.filter(({ path, mode, owner }) => found.get(path) !== `${mode.toString(8)} ${owner} d`);
+  for (const { path, mode, owner } of missing)
+    commands.rehearsal?.places.set(path, { facts: `${mode.toString(8)} ${owner} d`, content: null });
   const changed = files.filter((file) => found.get(file.path) !== wanted(file));
   if (missing.length > 0) {
     const args = missing.flatMap(({ path, mode, owner }) => [mode.toString(8), owner, path]);
@@ -67,7 +69,8 @@ const wanted = ({ mode, owner, content }: HostFile): string => `${mode.toString(
 async function survey(commands: HostCommands, paths: readonly string[]): Promise<ReadonlyMap<string, string>> {
   const failure = "the environment's files could not be looked at";
   const lines = (await commands.look({ text: surveying, args: paths, failure })).split("\n");
-  return new Map(paths.map((path, position) => [path, lines[position] ?? ""]));
+  const rehearsed = commands.rehearsal?.places;
+  return new Map(paths.map((path, position) => [path, rehearsed?.get(path)?.facts ?? lines[position] ?? ""]));
 }
 
 async function validate(commands: HostCommands, node: ComposeNode, content: string): Promise<void> {

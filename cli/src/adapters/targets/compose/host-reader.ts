@@ -1,11 +1,13 @@
 import type { HostLayout } from "../../../domain/compose/layout.js";
 import type { InstanceId } from "../../../domain/names.js";
 import { mib } from "../../../domain/units.js";
+import { Failed } from "../../../domain/errors.js";
+import type { InstanceObservation } from "../../../ports.js";
 import type { HostCommands } from "./host-commands.js";
 import { memoryOf } from "./host-memory.js";
 import { keptFileOf } from "./host-place.js";
 import { readKept, type KeptNode } from "./node-plan.js";
-import { observing, readHostView, type HostView } from "./observation.js";
+import { observedInstances, observing, readHostView, type HostView } from "./observation.js";
 
 /** What a host that nothing was deployed to has kept. */
 export const nothingKept: KeptNode = { hostMemory: mib(0), services: [] };
@@ -30,6 +32,13 @@ export class HostReader {
     return readHostView(await this.#commands.look({ text: observing, args, failure: "the host could not be looked at" }));
   }
 
+  /** Every instance in a slot. Throws Failed when Docker does not answer. */
+  async instances(): Promise<readonly InstanceObservation[]> {
+    const view = await this.view();
+    if (view.silent === null) return observedInstances(view, null);
+    throw new Failed(`Docker on ${this.#commands.node} does not answer`, { because: view.silent, nextSteps: ["gpuctl doctor"] });
+  }
+
   /** Whether the container of an instance runs, by Docker. */
   async runs(id: InstanceId): Promise<boolean> {
     const { containers } = await this.view();
@@ -40,7 +49,8 @@ export class HostReader {
   async kept(): Promise<KeptNode> {
     const path = keptFileOf(this.#layout.root);
     const text = `if [ -f "$1" ]; then exec cat "$1"; fi`;
-    const said = await this.#commands.look({ text, args: [path], failure: `${path} could not be read` });
+    const rehearsed = this.#commands.rehearsal?.places.get(path)?.content ?? null;
+    const said = rehearsed ?? (await this.#commands.look({ text, args: [path], failure: `${path} could not be read` }));
     return said === "" ? nothingKept : readKept(said, this.#commands.node, path);
   }
 

@@ -1,5 +1,6 @@
 import { Failed, TargetUnreachable } from "../../../domain/errors.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
+import type { RehearsedStep } from "../../../domain/rehearsal.js";
 import type { ServiceSpec } from "../../../domain/release.js";
 import type { DeviceSight } from "../../../domain/compose/device-evidence.js";
 import type { DeviceMemory } from "../../../domain/strategy.js";
@@ -58,6 +59,15 @@ export class HostsDriver implements TargetDriver {
     const found = this.#options.hosts.find((host) => host.node === node);
     if (found === undefined) throw new Failed(`${node} is no node of this environment`, { nextSteps: ["gpuctl status"] });
     return found.driver;
+  }
+
+  rehearse(tell: (step: RehearsedStep) => void): HostsDriver {
+    const rehearsed = ({ node, driver }: NodeTarget): NodeTarget => {
+      if (driver.rehearse === undefined) throw new Failed(`${node} knows no dry run`);
+      return { node, driver: driver.rehearse(tell) };
+    };
+    const [first, ...rest] = this.#options.hosts;
+    return new HostsDriver({ ...this.#options, hosts: [rehearsed(first), ...rest.map(rehearsed)] });
   }
 
   async preflight(specs: readonly ServiceSpec[], signal: AbortSignal): Promise<readonly Finding[]> {

@@ -69,11 +69,13 @@ async function stageVolume(delivery: ModelDelivery, ref: ModelRef, signal: Abort
     const labels = ["--label", `dev.gpuctl.model=${what}`, "--label", `dev.gpuctl.manifest=${ref.manifest}`];
     await commands.must({ argv: ["docker", "volume", "create", ...labels, volume] }, `the volume ${volume} could not be made`);
     found = await lookAt(commands, ref);
+    // In a dry run there is still none.
+    if (found.state === "none") found = { state: "part", directory: `<directory of the volume ${volume}>` };
   }
   if (found.state === "hidden") throw hidden(commands.node, found.directory);
   const files = [...Object.entries(ref.files), ["manifest.json", ref.manifest] as const];
   await sendFiles(delivery, ref, found.directory, files, signal);
-  await commands.look({
+  await commands.prepare({
     text: sealing,
     args: [found.directory, ref.manifest, ...files.flatMap(([name, hash]) => [hash, name])],
     failure: `the model ${ref.name} did not arrive as it is`,

@@ -51,6 +51,10 @@ export async function ensureProxies(parts: Parts, node: ComposeNode, lease: Leas
       failure: "the proxy could not be started",
       deadline: upDeadline,
     });
+  if (commands.rehearsal !== null && !upToDate) {
+    commands.rehearsal.note("wait      until the proxy answers, and write down what it was told");
+    return;
+  }
   const proxies = wanted.filter(({ role }) => role !== "redis");
   for (const proxy of proxies) await answering(parts, node, proxy);
   const now = upToDate ? before : await lookAt(commands, node, wanted);

@@ -145,6 +145,10 @@ export class Standbys {
 
   async #loaded({ id }: HostInstance, budget: number, signal: AbortSignal): Promise<void> {
     const { clock, commands } = this.#parts;
+    if (commands.rehearsal !== null) {
+      commands.rehearsal.note(`wait      until ${id} has loaded`);
+      return;
+    }
     const began = clock.monotonic();
     for (;;) {
       signal.throwIfAborted();

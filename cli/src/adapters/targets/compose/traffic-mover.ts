@@ -1,7 +1,7 @@
 import { Failed } from "../../../domain/errors.js";
 import { requestsInFlight } from "../../../domain/compose/caddy-output.js";
 import type { HostLayout } from "../../../domain/compose/layout.js";
-import { isChecked, surelyCheckedMs, type SwitchStep } from "../../../domain/compose/traffic.js";
+import { describeStep, isChecked, surelyCheckedMs, type SwitchStep } from "../../../domain/compose/traffic.js";
 import { ms, type Milliseconds } from "../../../domain/units.js";
 import type { Clock, Lease } from "../../../ports.js";
 import type { HostCommands } from "./host-commands.js";
@@ -37,11 +37,15 @@ export class TrafficMover {
     drain: Milliseconds,
     lease: Lease,
   ): Promise<{ drained: boolean; waitedMs: number }> {
-    const { clock } = this.#parts;
+    const { clock, commands } = this.#parts;
     const began = clock.monotonic();
     let drained = true;
     for (const step of steps) {
       await lease.check();
+      if (commands.rehearsal !== null && (step.kind === "await-idle" || step.kind === "await-checked")) {
+        commands.rehearsal.note(describeStep(step));
+        continue;
+      }
       if (step.kind === "await-idle") drained = await this.#awaitIdle(step.upstream, drain);
       else await this.#carryOut(step, lease);
     }

@@ -1,0 +1,37 @@
+/** One thing that a command would do on a host, in a dry run. */
+export type RehearsedStep =
+  /** A command, as it would be run; what it gets on stdin is only counted, as it may be a secret. */
+  | { kind: "command"; node: string; argv: readonly string[]; inputBytes: number | null }
+  | { kind: "file"; node: string; path: string; bytes: number }
+  /** A file of this machine, sent to the host. */
+  | { kind: "send"; node: string; local: string; path: string }
+  /** Something that is waited for, or depends on what is found then. */
+  | { kind: "note"; node: string; text: string };
+
+/** In place of the lines by which a host refuses whoever lost the lease: they carry its token, which nobody has yet. */
+export const leaseCheck = "# the host refuses here unless this command still holds the lease";
+
+const looksOfDocker: readonly (readonly string[])[] = [
+  ["image", "inspect"],
+  ["manifest", "inspect"],
+  ["info"],
+  ["inspect"],
+  ["logs"],
+  ["ps"],
+];
+
+/** Whether a command that is no script changes nothing, so that a dry run may run it. What is not known changes something. */
+export function onlyLooks(argv: readonly string[]): boolean {
+  const [program, ...rest] = argv[0] === "sudo" && argv[1] === "-n" ? argv.slice(2) : argv;
+  if (program === "cat" || program === "test") return true;
+  if (program === "nvidia-smi") return rest.every((word) => /^--(?:query|format)/.test(word) || word === "-q" || word === "-x");
+  if (program !== "docker") return false;
+  if (rest[0] === "compose") return rest.includes("config") && !rest.some((word) => ["up", "create", "down"].includes(word));
+  return looksOfDocker.some((words) => words.every((word, position) => rest[position] === word));
+}
+
+/** Whether a command brings an image to its host. */
+export function deliversImage(argv: readonly string[]): boolean {
+  const words = argv.join(" ");
+  return /\bdocker (?:pull|load)\b/.test(words);
+}
