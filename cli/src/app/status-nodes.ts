@@ -2,7 +2,7 @@ import { instanceOf } from "../domain/drift.js";
 import { endpointsOf } from "../domain/endpoints.js";
 import { inOrder } from "../domain/fingerprint.js";
 import type { InstanceId, ServiceName } from "../domain/names.js";
-import type { NodeSummary } from "../domain/preflight/node-summary.js";
+import { latestSummaries, type NodeSummary } from "../domain/preflight/node-summary.js";
 import { nodeNames } from "../domain/preflight/needs-of.js";
 import type { Context, InstanceObservation, NodeInstance, RecordCopies } from "../ports.js";
 import type { Survey } from "./lifecycle/survey.js";
@@ -18,7 +18,7 @@ export interface NodeStatus {
   records: RecordCopies["state"];
   /** Instances that answer public traffic there. */
   open: readonly InstanceId[];
-  /** What it was when it was looked at last, by the record of the current release; null when it never was. */
+  /** What it was when it was looked at last: now, else by the record of the current release; null when it never was. */
   seen: NodeSummary | null;
 }
 
@@ -33,8 +33,11 @@ export interface ServiceOnNode {
 }
 
 /** Every node with what runs, what it keeps, and what was found when it was looked at last. None on a target with one place. */
-export function nodesStatus({ config }: Pick<Context, "config">, { facts, stored, current }: Survey): readonly NodeStatus[] {
-  const { observation } = facts;
+export function nodesStatus(ctx: Pick<Context, "config" | "nodesSeen">, seen: Survey): readonly NodeStatus[] {
+  const { config } = ctx;
+  const { stored, current } = seen;
+  const { observation } = seen.facts;
+  const summaries = latestSummaries(ctx.nodesSeen?.() ?? [], current?.nodes ?? []);
   return nodeNames(config).map((node) => ({
     node,
     silent: observation.nodes?.find((each) => each.node === node)?.silent ?? null,
@@ -42,13 +45,13 @@ export function nodesStatus({ config }: Pick<Context, "config">, { facts, stored
       const endpoint = endpointsOf(config, service, release.spec.listen).find((each) => each.node === node);
       if (endpoint === undefined) return [];
       const instance = instanceOf(release);
-      const seen = observation.instances.find(({ id }) => id === instance)?.nodes?.find((each) => each.node === node);
-      const { process = null, traffic = null, restarts = null } = seen ?? {};
+      const there = observation.instances.find(({ id }) => id === instance)?.nodes?.find((each) => each.node === node);
+      const { process = null, traffic = null, restarts = null } = there ?? {};
       return [{ service, instance, process, traffic, restarts, address: endpoint.url }];
     }),
     records: stored.copies?.find(({ host }) => host === node)?.state ?? "whole",
     open: observation.instances.filter((instance) => opensOn(instance, node)).map(({ id }) => id),
-    seen: current?.nodes?.find((each) => each.node === node) ?? null,
+    seen: summaries.find((each) => each.node === node) ?? null,
   }));
 }
 

@@ -29,6 +29,14 @@ test("nodes with what they run and keep, and what they were when they were looke
       open: [],
       seen: { ...summaryOf("gpu-2", factsOf("bare-ubuntu"), at), clock: { skewMs: -4200, boundMs: 30 } },
     },
+    {
+      node: "gpu-4",
+      silent: null,
+      services: [],
+      records: "blank",
+      open: [],
+      seen: summaryOf("gpu-4", factsOf("after-upgrade"), at),
+    },
     { node: "gpu-3", silent: "no route to host", services: [embedder], records: "unreachable", open: [], seen: null },
   ];
   await expect(nodesText(nodes)).toMatchFileSnapshot(join(import.meta.dirname, "status-nodes.txt"));

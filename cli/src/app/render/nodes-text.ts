@@ -34,7 +34,7 @@ function serviceText({ service, process, traffic }: ServiceOnNode): string {
 
 function gpusText(seen: NodeSummary | null): string {
   if (seen === null) return "-";
-  return seen.gpus.map(gpuText).join(", ") || "none";
+  return seen.gpus === null ? "cannot be asked" : seen.gpus.map(gpuText).join(", ") || "none";
 }
 
 function gpuText({ name, totalMiB, freeMiB, holders }: GpuSummary): string {

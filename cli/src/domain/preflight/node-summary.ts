@@ -13,7 +13,8 @@ export interface NodeSummary {
   compose: string | null;
   driver: string | null;
   toolkit: string | null;
-  gpus: readonly GpuSummary[];
+  /** None on a node without any; null where the driver does not say. */
+  gpus: readonly GpuSummary[] | null;
   /** Room for images and models, bytes. */
   disk: DiskSummary | null;
   /** The node's clock minus that of the machine that looked, and how exactly that is known, ms. */
@@ -44,7 +45,8 @@ export function summaryOf(node: string, facts: NodeFacts, seenAt: string): NodeS
   const { system, docker, driver, toolkit, smi, clock, dataDisk } = facts;
   const engine = docker.state === "reachable" ? docker : null;
   const room: Seen<Room> = engine?.disk.seen === true ? engine.disk : dataDisk;
-  const gpus = smi.state === "gpus" ? smi.gpus : [];
+  const without = smi.state === "absent" || smi.state === "no-devices";
+  const gpus = smi.state === "gpus" ? smi.gpus : without ? [] : null;
   return {
     node,
     seenAt,
@@ -52,9 +54,9 @@ export function summaryOf(node: string, facts: NodeFacts, seenAt: string): NodeS
     kernel: system.seen ? system.value.kernel : null,
     docker: engine?.server ?? null,
     compose: engine?.compose.seen === true ? engine.compose.value : null,
-    driver: valueOf(driver.loaded) ?? gpus[0]?.driver ?? null,
+    driver: valueOf(driver.loaded) ?? gpus?.[0]?.driver ?? null,
     toolkit: valueOf(toolkit.version),
-    gpus: gpus.map((gpu) => gpuOf(gpu, facts)),
+    gpus: gpus?.map((gpu) => gpuOf(gpu, facts)) ?? null,
     disk: room.seen ? { path: room.value.path, freeBytes: room.value.freeBytes, totalBytes: room.value.totalBytes } : null,
     clock: clock.seen ? { skewMs: clock.value.skewMs, boundMs: clock.value.boundMs } : null,
   };
