@@ -38,6 +38,9 @@ function nextStep(report: StatusReport): string {
   const others = report.nodes.filter((each) => each.silent === null).map(({ node }) => node);
   if (silent.length > 0)
     return `Next: gpuctl doctor looks at ${silent.join(", ")}; gpuctl repair --hosts ${others.join(",")} puts right the others meanwhile.`;
+  const [cutShort] = report.unfinished;
+  if (cutShort !== undefined && report.nodes.length > 1)
+    return `Next: gpuctl deploy --continue finishes ${cutShort.id} on the hosts that lack it; gpuctl repair settles it by what serves.`;
   const standIn = onlyDegraded(report);
   if (standIn !== null)
     return `Next: gpuctl logs ${standIn} shows what happened. It returns to its device by itself once that is right.`;
