@@ -95,7 +95,7 @@ describe("ssh that is lost in a deploy", () => {
       await served.host.exec(["pkill", "-KILL", "-f", "^sshd"]);
       const ended = await deploy.ended;
       expect(ended.code, ended.stderr).toBe(9);
-      expect(ended.stderr).toMatch(/is not known[^]*one \(.*\) cannot be reached/);
+      expect(ended.stderr).toMatch(/r\d+-\w+ failed and[^]*one \(.*\) cannot be reached/);
       expect(await served.answers()).toBe(true);
       await served.host.must(["rm", "/run/stopped/sshd"]);
       await settles();

@@ -30,8 +30,9 @@ export function onlyLooks(argv: readonly string[]): boolean {
   return looksOfDocker.some((words) => words.every((word, position) => rest[position] === word));
 }
 
-/** Whether a command brings an image to its host. */
-export function deliversImage(argv: readonly string[]): boolean {
+/** The image that a command brings to its host; `unnamed` where it is in what was sent, null where it brings none. */
+export function broughtImage(argv: readonly string[]): string | null {
   const words = argv.join(" ");
-  return /\bdocker (?:pull|load)\b/.test(words);
+  if (/\bdocker load\b/.test(words)) return "unnamed";
+  return /\bdocker pull (\S+)$/.exec(words)?.[1] ?? null;
 }

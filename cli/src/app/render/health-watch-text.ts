@@ -1,10 +1,11 @@
 import type { HealthMoment } from "../watch-health.js";
 
-/** One line for each service that changed: `2026-11-21T14:30:00.000Z embedder degraded on cpu at http://…: the reason`. */
+/** One line for each service that changed: `2026-11-21T14:30:00.000Z embedder of gpu-1 degraded on cpu at http://…: the reason`. */
 export function changeLines({ at, changed }: HealthMoment): readonly string[] {
-  return changed.map(({ service, status, device, address, reason }) => {
+  return changed.map(({ service, node, status, device, address, reason }) => {
+    const who = node === undefined ? service : `${service} of ${node}`;
     const where = device === null ? "" : ` on ${device}`;
-    return `${at} ${service} ${status}${where} at ${address}${reason === null ? "" : `: ${reason}`}`;
+    return `${at} ${who} ${status}${where} at ${address}${reason === null ? "" : `: ${reason}`}`;
   });
 }
 

@@ -1,4 +1,4 @@
-import { deliversImage, onlyLooks, type RehearsedStep } from "../../../domain/rehearsal.js";
+import { broughtImage, onlyLooks, type RehearsedStep } from "../../../domain/rehearsal.js";
 import type { Command, CommandResult, ExecuteOptions, RemoteHost, TransferOptions, Tunnel } from "../../../ports.js";
 
 type Tell = (step: RehearsedStep) => void;
@@ -9,8 +9,8 @@ export class NodeRehearsal {
   /** Files and directories as they would be: `<mode> <owner> <hash or d>`, and the content of files. */
   readonly places = new Map<string, { facts: string; content: string | null }>();
   readonly #tell: Tell;
-  /** Whether an image would have been brought to the node. */
-  delivered = false;
+  /** Images that would have been brought to the node. */
+  readonly #brought = new Set<string>();
 
   constructor(node: string, tell: Tell) {
     this.node = node;
@@ -19,6 +19,20 @@ export class NodeRehearsal {
 
   tell(step: RehearsedStep): void {
     this.#tell(step);
+  }
+
+  /** Remembers what a command would have brought. */
+  carriedOut(argv: readonly string[]): void {
+    const image = broughtImage(argv);
+    if (image !== null) this.#brought.add(image);
+  }
+
+  /** Whether what a command asks for would be there: whoever loads an image looks for it next. */
+  hasBrought(argv: readonly string[]): boolean {
+    const image = argv.at(-1) ?? "";
+    if (!argv.join(" ").includes("docker image inspect")) return false;
+    if (this.#brought.delete("unnamed")) this.#brought.add(image);
+    return this.#brought.has(image);
   }
 
   note(text: string): void {
@@ -45,8 +59,7 @@ export class RehearsedHost implements RemoteHost {
   async run(command: Command, options: ExecuteOptions): Promise<CommandResult> {
     if (command.looks === true || onlyLooks(command.argv)) {
       const seen = await this.#host.run(command, options);
-      const asksForImage = command.argv.join(" ").includes("docker image inspect");
-      return seen.code !== 0 && asksForImage && this.#rehearsal.delivered ? done : seen;
+      return seen.code !== 0 && this.#rehearsal.hasBrought(command.argv) ? done : seen;
     }
     const { argv, input } = command;
     this.#rehearsal.tell({
@@ -55,7 +68,7 @@ export class RehearsedHost implements RemoteHost {
       argv,
       inputBytes: input === undefined ? null : Buffer.byteLength(input),
     });
-    if (deliversImage(argv)) this.#rehearsal.delivered = true;
+    this.#rehearsal.carriedOut(argv);
     return done;
   }
 
