@@ -20,17 +20,21 @@ export default class Health extends BaseCommand<typeof Health> {
   static override flags = {
     watch: Flags.boolean({ char: "w", description: "Go on until interrupted." }),
     every: Flags.string({
-      description: "With --watch, time between two looks.",
-      default: "2s",
+      // Without a default here: oclif would take it for given, and ask for --watch.
+      description: "With --watch, time between two looks (2s).",
       helpValue: "2s",
       dependsOn: ["watch"],
     }),
   };
 
   #lines = 0;
+  #watching = false;
 
   async execute(): Promise<HealthReport> {
-    if (this.flags.watch) return this.#watch(duration(this.flags.every));
+    if (this.flags.watch) {
+      this.#watching = true;
+      return this.#watch(duration(this.#every));
+    }
     const { health } = await import("../app/health.js");
     return health(await this.context());
   }
@@ -53,7 +57,7 @@ export default class Health extends BaseCommand<typeof Health> {
         this.stream(lines[position] ?? "", { at: moment.at, ...service });
       return;
     }
-    const text = `${healthText(moment.report).trimEnd()}\n\n${moment.at}, again every ${this.flags.every}; Ctrl-C ends it`;
+    const text = `${healthText(moment.report).trimEnd()}\n\n${moment.at}, again every ${this.#every}; Ctrl-C ends it`;
     this.stream(redrawn(text, this.#lines), null);
     this.#lines = text.split("\n").length;
   }
@@ -67,7 +71,11 @@ export default class Health extends BaseCommand<typeof Health> {
   }
 
   protected override streams(): boolean {
-    return this.json && this.flags.watch;
+    return this.json && this.#watching;
+  }
+
+  get #every(): string {
+    return this.flags.every ?? "2s";
   }
 }
 
