@@ -1,10 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { deploy } from "../../../cli/src/app/deploy.js";
 import { CandidateFailed, PreflightRefused, UsageError } from "../../../cli/src/domain/errors.js";
+import { summaryOf, type NodeSummary } from "../../../cli/src/domain/preflight/node-summary.js";
 import { ms } from "../../../cli/src/domain/units.js";
 import { phases } from "../../../cli/src/ports.js";
 import { Environment } from "../../fakes/environment.js";
 import { faults } from "../../fakes/service-behaviour.js";
+import { factsOf } from "../preflight/captures.js";
 import {
   current,
   expectAtRest,
@@ -31,6 +33,20 @@ describe("a deploy", () => {
     await deploy(cli.ctx, { service: undefined, lockWait: noWait });
     const begun = cli.events.flatMap((event) => (event.kind === "phase" && event.state === "begin" ? [event.phase] : []));
     expect([...new Set(begun)]).toEqual([...phases]);
+  });
+
+  test("keeps in its record what its nodes were, those not looked at as they were before", async () => {
+    const environment = new Environment();
+    const [gpu, cpu] = ["gpu-1", "cpu-1"].map((node) => summaryOf(node, factsOf("t4-ubuntu"), "2026-03-01T12:00:00.000Z"));
+    const later = { ...gpu!, seenAt: "2026-03-02T12:00:00.000Z", driver: "580.126.02" };
+    const seen = async (nodes: readonly NodeSummary[]): Promise<readonly NodeSummary[] | undefined> => {
+      const { ctx } = environment.cli();
+      await deploy({ ...ctx, nodesSeen: () => nodes }, { service: undefined, lockWait: noWait });
+      return current(environment)?.nodes;
+    };
+    expect(await seen([gpu!, cpu!])).toEqual([cpu, gpu]);
+    environment.set("embedder", "GPUCTL_MAX_BATCH_TOKENS", "4096");
+    expect(await seen([later])).toEqual([cpu, later]);
   });
 
   test("with nothing changed says so, takes no lease and touches nothing", async () => {

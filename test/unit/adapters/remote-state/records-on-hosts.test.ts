@@ -14,9 +14,11 @@ import {
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
+import { summaryOf } from "../../../../cli/src/domain/preflight/node-summary.js";
 import { recordOf } from "../../../support/records.js";
 import { temporaryDirectories } from "../../../support/temporary.js";
 import { until } from "../../../support/until.js";
+import { factsOf } from "../../preflight/captures.js";
 import type { Loss } from "./faulty-host.js";
 import { World } from "./world.js";
 
@@ -31,6 +33,18 @@ function world(): { world: World; root: string; directory: string } {
   const root = made.hosts[0]?.root ?? "";
   return { world: made, root, directory: join(root, "releases") };
 }
+
+it("a record that says what its nodes were is read by all, byte for byte the same on every host", async () => {
+  const hosts = new World(temporary(), ["gpu-1", "gpu-2"]);
+  const ada = await hosts.working("ada");
+  const nodes = ["gpu-1", "gpu-2"].map((node) => summaryOf(node, factsOf("t4-ubuntu"), "2026-03-01T12:00:00.000Z"));
+  const record = recordOf(1, { nodes });
+  await ada.releases.create(record, secrets);
+  await ada.releases.update({ ...record, state: "good" });
+  const seen = await hosts.person("bob").releases.list();
+  expect(seen.records).toEqual([{ ...record, state: "good" }]);
+  expect(seen.copies).toEqual(["gpu-1", "gpu-2"].map((host) => ({ host, state: "whole" })));
+});
 
 describe.each<Loss>(["answer", "input", "before"])("a connection that is lost (%s)", (loss) => {
   it("once, is not noticed: every operation is done, and done once", async () => {
