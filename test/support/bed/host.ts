@@ -202,7 +202,9 @@ export class BedHost {
   async skewClock(seconds: number): Promise<void> {
     const preload = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
     const offset = `FAKETIME=${seconds < 0 ? "-" : "+"}${Math.abs(seconds)}`;
-    const lines = seconds === 0 ? "" : `SetEnv LD_PRELOAD=${preload} ${offset} FAKETIME_DONT_FAKE_MONOTONIC=1\n`;
+    // What files say of themselves is no matter of the clock that reads it.
+    const kept = "FAKETIME_DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1";
+    const lines = seconds === 0 ? "" : `SetEnv LD_PRELOAD=${preload} ${offset} ${kept}\n`;
     writeFileSync(join(this.root, "etc/ssh/sshd_config.d/clock.conf"), lines);
     const listener = async (): Promise<string> => (await this.exec(["pgrep", "-x", "-o", "sshd"])).stdout;
     const before = await listener();

@@ -2,6 +2,7 @@ import { Failed, GpuctlError } from "../../domain/errors.js";
 import type { DriftOperation } from "../../domain/operations.js";
 import { describeOperation } from "../../domain/operations.js";
 import { instanceOf } from "../../domain/drift.js";
+import { inOrder } from "../../domain/fingerprint.js";
 import type { ReleaseId, ServiceName } from "../../domain/names.js";
 import type { ReleaseRecord } from "../../domain/release.js";
 import { ms } from "../../domain/units.js";
@@ -132,7 +133,7 @@ async function apply(session: Session, now: Survey, operation: MendOperation): P
     case "restart":
       return restart(session, now, operation);
     case "withdraw":
-      return withdraw(session, operation);
+      return withdraw(session, now, operation);
     case "retire":
       if (operation.open) await target.close(operation.id, ctx.config.timings.drain);
       return target.stop(operation.id, ctx.config.timings.keepWarm);
@@ -163,14 +164,20 @@ async function settle(
   });
 }
 
-/** Ends an instance on nodes that are not to run its service any more; what stood beside it there follows. */
-async function withdraw({ ctx, target }: Session, operation: Extract<DriftOperation, { kind: "withdraw" }>): Promise<void> {
+/** Ends a service on nodes that are not to run it any more, warm predecessors too; what stood beside it there follows. */
+async function withdraw(session: Session, now: Survey, operation: Extract<DriftOperation, { kind: "withdraw" }>): Promise<void> {
+  const { ctx, target } = session;
+  const { service, id } = operation;
+  const kept = now.stored.records.filter(({ state }) => state !== "failed").flatMap((record) => inOrder(record.services));
+  const others = kept.filter(([name]) => name !== service).map(([, { spec }]) => spec);
   for (const node of operation.nodes) {
     const driver = ctx.driver.at?.(node);
     if (driver === undefined) continue;
     const there = target.at(driver);
-    await there.close(operation.id, ctx.config.timings.drain);
-    await there.stop(operation.id, null);
+    await there.close(id, ctx.config.timings.drain);
+    for (const each of (await observe({ ...ctx, driver })).instances)
+      if (each.service === service && each.process.state === "running") await there.stop(each.id, null);
+    await there.prune(others);
     await there.ensureManager();
   }
 }
