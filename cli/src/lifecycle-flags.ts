@@ -48,3 +48,13 @@ export function lockWait(text: string | undefined): Milliseconds {
     nextSteps: ["--lock-wait 30s"],
   });
 }
+
+/** Milliseconds of `--every`, the time between two looks. */
+export function every(text: string): Milliseconds {
+  const found = parseDuration(text);
+  if (found !== null && found > 0) return found;
+  throw new UsageError(`--every ${text} is no time between two looks`, {
+    because: "it is a number with a unit: ms, s, m or h",
+    nextSteps: ["--every 5s"],
+  });
+}

@@ -4,9 +4,9 @@ import { changeLines, redrawn } from "../app/render/health-watch-text.js";
 import { healthText } from "../app/render/status-text.js";
 import type { HealthMoment } from "../app/watch-health.js";
 import { BaseCommand } from "../base-command.js";
-import { parseDuration } from "../domain/config/quantities.js";
-import { Interrupted, UsageError, type ExitCodeName } from "../domain/errors.js";
+import { Interrupted, type ExitCodeName } from "../domain/errors.js";
 import type { Milliseconds } from "../domain/units.js";
+import { every } from "../lifecycle-flags.js";
 
 export default class Health extends BaseCommand<typeof Health> {
   static override summary = "Ask every service for its health over its public address.";
@@ -33,16 +33,16 @@ export default class Health extends BaseCommand<typeof Health> {
   async execute(): Promise<HealthReport> {
     if (this.flags.watch) {
       this.#watching = true;
-      return this.#watch(duration(this.#every));
+      return this.#watch(every(this.#every));
     }
     const { health } = await import("../app/health.js");
     return health(await this.context());
   }
 
-  async #watch(every: Milliseconds): Promise<HealthReport> {
+  async #watch(pause: Milliseconds): Promise<HealthReport> {
     const { watchHealth } = await import("../app/watch-health.js");
     let last: HealthReport | null = null;
-    for await (const moment of watchHealth(await this.context(), every)) {
+    for await (const moment of watchHealth(await this.context(), pause)) {
       last = moment.report;
       this.#show(moment);
     }
@@ -77,13 +77,4 @@ export default class Health extends BaseCommand<typeof Health> {
   get #every(): string {
     return this.flags.every ?? "2s";
   }
-}
-
-function duration(text: string): Milliseconds {
-  const found = parseDuration(text);
-  if (found !== null && found > 0) return found;
-  throw new UsageError(`--every ${text} is no time between two looks`, {
-    because: "it is a number with a unit: ms, s, m or h",
-    nextSteps: ["--every 5s"],
-  });
 }
