@@ -113,8 +113,15 @@ describe("a service on the GPU of a host", () => {
     ]);
     expect(seen.nodes[0]?.seen?.docker).toMatch(/^\d+\./);
     const text = await run(["status", "-e", "prod"]);
-    expect(text.stdout).toMatch(/^gpu +embedder open +whole +Tesla T4, \d+ of 15360 MiB free +580\.95\.05$/m);
+    expect(text.stdout).toMatch(
+      /^gpu +embedder open +whole +Tesla T4, \d+ of 15360 MiB free \(\S+embedder\S+ 2048 MiB\) +580\.95\.05$/m,
+    );
     expect(text.stdout + text.stderr).not.toMatch(/keeper/i);
+
+    const health = await result<HealthReport>(["health", "-e", "prod"]);
+    expect(health.services).toMatchObject([
+      { node: "gpu", address: `http://${address}:18101`, device: "cuda", status: "healthy" },
+    ]);
 
     const before = await containers("gpu");
     const client = new SteadyClient(() => embed(address), 200);
