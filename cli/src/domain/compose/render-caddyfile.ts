@@ -134,9 +134,15 @@ export function renderIngressCaddyfile(node: ComposeNode, ingress: NodeIngress):
   const encrypted = node.tls.mode !== "off";
   const routes = serviceNames.flatMap((service) => ingressRoutes(node, ingress, service));
   const site = siteOf(outer, encrypted ? tlsPort : plainPort, [
-    ...onlyFrom(node.allow),
-    ...routes,
-    withBlock(["handle"], [directive("respond", "There is no such service here.", "404")]),
+    // As written: in an order of its own Caddy would look at paths before it looks at who asks.
+    withBlock(
+      ["route"],
+      [
+        ...onlyFrom(node.allow),
+        ...routes,
+        withBlock(["handle"], [directive("respond", "There is no such service here.", "404")]),
+      ],
+    ),
     orNobody,
   ]);
   const ports = encrypted ? [directive("https_port", String(tlsPort))] : [];
