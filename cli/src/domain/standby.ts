@@ -43,11 +43,10 @@ export function standbyOperations(
   const services = [...served, ...new Set(standbys.map(({ service }) => service))];
   return [...new Set(services)].flatMap((service): readonly StandByOperation[] => {
     const release = current.services[service];
-    const wrong = standbys
-      .filter((standby) => standby.service === service && !leave.has(service))
-      .flatMap((standby) => whatIsWrong(standby, release) ?? []);
+    const there = standbys.filter((standby) => standby.service === service && !leave.has(service));
+    const wrong = there.flatMap((standby) => whatIsWrong(standby, release) ?? []);
     if (wrong.length === 0) return [];
-    const instance = release === undefined ? null : planned(release);
+    const instance = release !== undefined && there.some(({ wanted }) => wanted) ? planned(release) : null;
     return [{ kind: "stand-by", service, instance, because: [...new Set(wrong)].join(", ") }];
   });
 }

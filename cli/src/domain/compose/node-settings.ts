@@ -42,6 +42,8 @@ export function nodeSettings(
   const services = inOrder(config.services).filter(([service]) => nodesOf(config, settings, service).includes(node));
   const { ingress } = settings;
   const hasIngress = ingress?.node === node;
+  const ownRedis = services.some(([, each]) => wantsRedis(each));
+  if (ownRedis && images.redis === null) throw nobodysRedis(config);
   return {
     project: config.project,
     environment: config.environment,
@@ -51,10 +53,7 @@ export function nodeSettings(
     services: services.map(([service, { port, fallback }]) => ({ service, port, cpuFallback: fallback?.kind === "cpu" })),
     embedderUrl: embedderElsewhere(config, settings, node),
     proxyImage: images.proxy,
-    redis:
-      images.redis !== null && services.some(([, each]) => wantsRedis(each))
-        ? { image: images.redis, memory: redisMemory }
-        : null,
+    redis: images.redis !== null && ownRedis ? { image: images.redis, memory: redisMemory } : null,
     tls: tlsOf(settings),
     allow: settings.allow ?? [],
     ingressAddress: ingress === undefined || hasIngress ? null : addressOf(config, settings, ingress.node),
@@ -71,6 +70,12 @@ export function nodeSettings(
 
 /** Whether a service keeps its cache in the Redis that gpuctl runs beside it. */
 export const wantsRedis = ({ env }: ServiceConfig): boolean => usesOwnRedis(env["GPUCTL_REDIS_URL"] ?? "");
+
+const nobodysRedis = (config: EnvironmentConfig): ConfigInvalid =>
+  new ConfigInvalid(`environment ${config.environment} has no image for the Redis beside its services`, {
+    because: "redisUrl names that one (redis://redis:6379), and a release names its images by digest",
+    nextSteps: [`images: { redis: "name@sha256:…" }   # in ${config.projectFile}`, "or name a Redis of your own in redisUrl"],
+  });
 
 /** The index has one writer: with an index on each of several nodes, each would know only what was added through it. */
 export function requireOneIndex(config: EnvironmentConfig, settings: ComposeSettings): void {
