@@ -178,7 +178,7 @@ test(
         await running.ended;
         const refused = await asked;
         expectCode(refused, 5);
-        expect(documentOf(refused).error?.because).toMatch(/held by deploy of \S+@\S+ \(pid \d+/);
+        expect(documentOf(refused).error?.because).toMatch(/is held by \S+@\S+ running `gpuctl deploy` \(pid \d+/);
         return other.run(["deploy", "-e", "prod", "--continue", "--lock-wait", "2m", "--json"]);
       });
       expectCode(finished, 0);
