@@ -93,7 +93,7 @@ async function deployUntil(pattern: RegExp, args: readonly string[] = []): Promi
 
 /** The gate of the newest release's instance on a host, as its file says. */
 async function gatesOf(host: string): Promise<Record<string, string>> {
-  const text = await bed.host(host).must(["sh", "-c", "cd /var/lib/gpuctl/shop/prod/gates && grep -H . *"]);
+  const text = await bed.host(host).must(["sh", "-c", "cd /var/lib/gpuctl/shop/prod/gates && grep -H . *-[ab]"]);
   return Object.fromEntries(
     text
       .trim()
