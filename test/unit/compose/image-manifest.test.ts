@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { isPlainRegistry, readImageManifest, roomFor } from "../../../cli/src/domain/compose/image-manifest.js";
+import { readImageManifest, roomFor } from "../../../cli/src/domain/compose/image-manifest.js";
+import { isInsecure, serverOf } from "../../../cli/src/domain/images/registry.js";
 
 const layer = (digit: string, size: number): { digest: string; size: number } => ({ digest: `sha256:${digit.repeat(64)}`, size });
 
@@ -41,7 +42,7 @@ test("a registry without TLS is one that the engine is told to trust, by name or
     InsecureRegistryCIDRs: ["127.0.0.0/8", "10.0.0.0/8"],
     IndexConfigs: { "docker.io": { Secure: true }, "registry.lan:5000": { Secure: false } },
   });
-  const plain = (reference: string): boolean => isPlainRegistry(info, reference);
+  const plain = (reference: string): boolean => isInsecure(serverOf(reference), info);
   expect(["registry.lan:5000/a/b@sha256:1", "10.1.2.3:5000/a:1", "127.0.0.1:5000/a"].map(plain)).toEqual([true, true, true]);
   expect(["registry.lan/a", "registry.example.com/a", "8.8.8.8:5000/a", "docker.io/library/caddy"].map(plain)).toEqual([
     false,
@@ -49,5 +50,5 @@ test("a registry without TLS is one that the engine is told to trust, by name or
     false,
     false,
   ]);
-  expect(isPlainRegistry("Cannot connect to the Docker daemon", "10.1.2.3:5000/a")).toBe(false);
+  expect(isInsecure("10.1.2.3:5000", "Cannot connect to the Docker daemon")).toBe(false);
 });

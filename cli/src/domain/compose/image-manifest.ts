@@ -1,5 +1,4 @@
-import { at, parseJson, textsAt } from "../preflight/json-value.js";
-import { within } from "../preflight/network.js";
+import { at, parseJson } from "../preflight/json-value.js";
 
 /** A layer as a registry sends it. */
 export interface SentLayer {
@@ -43,15 +42,4 @@ export function readImageManifest(text: string, machine: string): ImageManifest 
 export function roomFor(layers: readonly SentLayer[], present: ReadonlySet<string>): number {
   const missing = new Map(layers.filter(({ digest }) => !present.has(digest)).map(({ digest, bytes }) => [digest, bytes]));
   return [...missing.values()].reduce((sum, bytes) => sum + bytes * roomPerByte, 0);
-}
-
-/**
- * Whether Docker's engine talks to the registry of an image without TLS, by its own configuration: the client has to be told so.
- * @param info  `docker info --format '{{json .RegistryConfig}}'`
- */
-export function isPlainRegistry(info: string, reference: string): boolean {
-  const registry = reference.split("/")[0] ?? "";
-  const config = parseJson(info);
-  if (at(config, "IndexConfigs", registry, "Secure") === false) return true;
-  return within(registry.replace(/:\d+$/, ""), textsAt(config, "InsecureRegistryCIDRs"));
 }

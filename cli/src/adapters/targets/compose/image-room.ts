@@ -1,5 +1,6 @@
-import { isPlainRegistry, readImageManifest, roomFor, type ImageManifest } from "../../../domain/compose/image-manifest.js";
+import { readImageManifest, roomFor, type ImageManifest } from "../../../domain/compose/image-manifest.js";
 import { Failed } from "../../../domain/errors.js";
+import { isInsecure, serverOf } from "../../../domain/images/registry.js";
 import { ms } from "../../../domain/units.js";
 import type { HostCommands } from "./host-commands.js";
 import type { ImageSource } from "./images.js";
@@ -43,7 +44,7 @@ async function inspect(commands: HostCommands, reference: string, machine: strin
   const options = { deadline: patience };
   try {
     const info = await commands.attempt({ argv: ["docker", "info", "--format", "{{json .RegistryConfig}}"] }, options);
-    const plain = isPlainRegistry(info.stdout, reference) ? ["--insecure"] : [];
+    const plain = isInsecure(serverOf(reference), info.stdout) ? ["--insecure"] : [];
     const { code, stdout } = await commands.attempt({ argv: ["docker", "manifest", "inspect", ...plain, reference] }, options);
     return code === 0 ? readImageManifest(stdout, machine) : null;
   } catch (error) {
