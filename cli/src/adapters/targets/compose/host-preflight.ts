@@ -49,12 +49,17 @@ export async function hostPreflight(
   const deliveries = reachable ? await deliveriesOf(parts, specs, facts) : { imageBytes: 0, modelBytes: 0, findings: [] };
   const { imageBytes, modelBytes } = deliveries;
   const needs: NodeNeeds = { ...look.needs, services: specs.map((spec) => needsOf(look.needs, spec)), imageBytes, modelBytes };
-  const judged = [...judgeNode(facts, needs), ...(reachable ? await tryGpus(parts, specs, facts, signal) : [])];
+  const tried = reachable ? await tryGpus(parts, specs, facts, signal) : [];
+  const judged = [...judgeNode(facts, needs).map((finding) => clockOf(finding, imageBytes)), ...tried];
   const lost = reachable ? await gpusLost(parts, specs, facts, judged) : [];
   const unwritable = judged.some(({ code }) => code === "data-not-writable");
   const own = [...lost, ...deliveries.findings, ...(unwritable ? [] : [await state(commands)])];
   return [...judged.map((finding) => onNode(commands.node, finding)), ...own];
 }
+
+/** Only registries refuse a wrong clock: where nothing is fetched it must not keep a release from coming back. */
+const clockOf = (finding: DoctorFinding, imageBytes: number | null): DoctorFinding =>
+  finding.code === "clock-wrong" && imageBytes === 0 ? { ...finding, level: "warning" } : finding;
 
 async function lightly(parts: PreflightParts): Promise<readonly Finding[]> {
   const { silent } = await parts.view();

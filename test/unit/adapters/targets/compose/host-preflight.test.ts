@@ -100,6 +100,18 @@ describe("what a deploy looks at on a host", () => {
     expect(found).toEqual([expect.stringContaining("blocker gpu-container-failed")]);
   });
 
+  it("lets a release come back under a wrong clock where nothing has to be fetched for it", async () => {
+    const clock = { seen: true, value: { skewMs: 3_600_000, boundMs: 50, synchronised: true } } as const;
+    const tryGpu: PreflightParts["look"]["tryGpu"] = async (probe) => ({
+      probe: { ...probe, name: "p", look: "nvidia-smi" },
+      result: { code: 0, stdout: `GPU 0: Tesla T4 (UUID: ${t4})\n`, stderr: "" },
+    });
+    const parts = { look: { needs, facts: async () => ({ ...factsOf("t4-ubuntu"), clock }), tryGpu } };
+    expect(await preflight([spec()], { parts })).toEqual([expect.stringContaining("warning clock-wrong: gpu-1: clock 3600.0 s")]);
+    host.replies([missing(serviceImage), manifest(1e6)]);
+    expect(await preflight([spec()], { parts })).toContainEqual(expect.stringContaining("blocker clock-wrong: gpu-1: clock"));
+  });
+
   it("does not let a service fall from its GPU to the CPU", async () => {
     const wish = spec({ prefer: "auto", require: null, proof: "self" });
     const found = await preflight([wish], { capture: "after-upgrade", gpu: null, now: `nvidia.com/gpu=${t4}` });
