@@ -1,5 +1,5 @@
 /** The driver of the compose target on a host of the bed: real SSH, real Docker, Caddy, and the services' own image for CPUs. */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { SystemClock } from "../../cli/src/adapters/clock/system-clock.js";
@@ -19,55 +19,29 @@ import { describeDriver } from "../contract/driver/driver-suite.js";
 import { instanceOf, type DriverWorld } from "../contract/driver/driver-world.js";
 import { Bed } from "../support/bed/bed.js";
 import type { BedHost } from "../support/bed/host.js";
-import { baseImage, serviceImage } from "../support/bed/images.js";
-import { must } from "../support/bed/shell.js";
+import { caddyImage, serviceImage } from "../support/bed/images.js";
+import { pinned } from "../support/bed/stack.js";
 import { specFor } from "../support/records.js";
 import { until } from "../support/until.js";
 
 const never = new AbortController().signal;
 let bed: Bed;
 let host: BedHost;
-/** Pinned: the services by the registry's digest, the proxy by its id. */
+/** By the registry's digests. */
 const images = { services: "", proxy: "" };
 
 beforeAll(async () => {
-  const [services, base] = [await serviceImage(), await baseImage()];
+  const [services, caddy] = [await serviceImage(), await caddyImage()];
   bed = await Bed.start([{ name: "box" }]);
   host = bed.host("box");
   writeFileSync(join(bed.folder, "ssh_config"), "");
-  images.services = await digestOf(services);
-  images.proxy = await makeProxyImage(`${bed.registry.address}/${base}`);
+  images.services = await pinned(bed, host, services);
+  images.proxy = await pinned(bed, host, caddy);
 }, 1_800_000);
 
 afterAll(async () => {
   await bed.stop();
 });
-
-/** As the registry names it. */
-async function digestOf(image: string): Promise<string> {
-  const [name = "", tag = ""] = image.split(":");
-  const kinds = ["docker.distribution.manifest.v2", "oci.image.manifest.v1"].map((kind) => `application/vnd.${kind}+json`);
-  const url = `http://${bed.registry.address}/v2/${name}/manifests/${tag}`;
-  const head = await host.must(["curl", "-sI", "-H", `Accept: ${kinds.join(", ")}`, url]);
-  const digest = /^docker-content-digest: (\S+)/im.exec(head)?.[1] ?? "";
-  return `${bed.registry.address}/${name}@${digest}`;
-}
-
-/** Debian with the host's own Caddy: what a registry would give. */
-async function makeProxyImage(base: string): Promise<string> {
-  const folder = join(bed.folder, "caddy");
-  mkdirSync(folder);
-  await host.must(["docker", "pull", "--quiet", base], { timeoutMs: 300_000 });
-  await must("cp", [join(host.root, "usr/bin/caddy"), join(folder, "caddy")]);
-  writeFileSync(join(folder, "Dockerfile"), `FROM ${base}\nCOPY caddy /usr/bin/caddy\n`);
-  const context = join(bed.folder, "caddy.tar");
-  await must("tar", ["-C", folder, "-cf", context, "."]);
-  await host.must(["docker", "build", "--quiet", "--provenance", "false", "--tag", "caddy:bed", "-"], {
-    input: { file: context },
-    timeoutMs: 300_000,
-  });
-  return (await host.must(["docker", "image", "inspect", "--format", "{{.Id}}", "caddy:bed"])).trim();
-}
 
 let worlds = 0;
 
