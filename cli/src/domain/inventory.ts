@@ -31,7 +31,10 @@ const node = z.strictObject({
   /** Where the provider says it is, such as `fsn1`; null for an adopted one. */
   location: z.string().min(1).nullable(),
   /** SHA-256 (hex) of the preparation script that it was prepared with. */
-  preparedWith: z.string().regex(/^[0-9a-f]{64}$/, { error: "expected a SHA-256 in hex" }).nullable(),
+  preparedWith: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/, { error: "expected a SHA-256 in hex" })
+    .nullable(),
 });
 
 const cluster = z.strictObject({
