@@ -34,6 +34,11 @@ export default defineConfig({
       },
       {
         extends: true,
+        // Infrastructure programs under the real Pulumi engine, and hosts that are prepared: needs root. Run by .ci/run.
+        test: { name: "infra", include: ["test/e2e-infra/**/*.test.ts"], fileParallelism: false, ...patient },
+      },
+      {
+        extends: true,
         // The same for what takes longer than a run of CI may: a step of `npm run test:long`.
         test: { name: "docker-long", include: ["test/e2e-docker-long/**/*.test.ts"], fileParallelism: false, ...patient },
       },
