@@ -44,7 +44,8 @@ async function main([name = "", ...args]) {
   const task = tasks[name];
   if (task === undefined) throw new SetUpFailed(usage);
   const python = await findPython();
-  await installPackages();
+  // Only what checks everything needs what only users of `infra/` need.
+  await installPackages({ infra: name === "test" });
   const node = await projectNode();
   if (realpathSync(node) !== realpathSync(process.execPath)) return respawn(node, [name, ...args]);
   const runtime = await ensureEnvironment(python, runtimeEnvironment(python.tag), ["runtime.txt"]);

@@ -6,28 +6,48 @@ import { hashOf, Stamp } from "./stamp.mjs";
 
 const oldest = [22, 19];
 const nodeBin = join(root, "node_modules/.bin/node");
+const pulumiSdk = join(root, "node_modules/@pulumi/pulumi/package.json");
 
-/** Installs what package-lock.json says, when it is not there yet. */
-export async function installPackages() {
+/**
+ * Installs what package-lock.json says, when it is not there yet. Pulumi's SDKs belong to the workspace `infra` and come only when
+ * they are asked for; a checkout that has them keeps them.
+ * @param {{ infra: boolean }} wanted
+ */
+export async function installPackages({ infra }) {
   const { code } = await attempt("npm", ["--version"]);
   if (code !== 0)
     throw new SetUpFailed("npm is missing: it comes with Node.", [
       "install Node 24 from https://nodejs.org, or: apt-get install npm",
     ]);
-  const stamp = new Stamp("npm", hashOf(["package-lock.json", ".npmrc"], [process.platform, process.arch]));
-  if (stamp.fresh() && existsSync(nodeBin)) return;
-  say("installing Node packages (npm ci, about half a minute)");
+  const locks = hashOf(["package-lock.json", ".npmrc"], [process.platform, process.arch]);
+  const stamps = { base: new Stamp("npm", locks), infra: new Stamp("npm-infra", locks) };
+  const there = { base: stamps.base.fresh() && existsSync(nodeBin), infra: existsSync(pulumiSdk) };
+  if (there.base && !infra) return;
+  if (there.base && there.infra && stamps.infra.fresh()) return;
+  const all = infra || there.infra;
+  if (there.base) {
+    say("installing Pulumi's SDKs beside the Node packages (about a quarter of a minute)");
+    // Adds what is missing and takes nothing away; --no-save leaves package-lock.json as it is.
+    await npm(["install", "--no-save"]);
+  } else {
+    say("installing Node packages (npm ci, about half a minute)");
+    await npm(all ? ["ci"] : ["ci", "--workspaces=false"]);
+  }
+  stamps.base.write();
+  if (all) stamps.infra.write();
+}
+
+async function npm(args) {
   // npm's warnings here are about the system's Node being older than the one that is being installed.
-  const status = await show("npm", ["ci", "--workspaces=false", "--no-audit", "--no-fund", "--loglevel=error"], {
+  const status = await show("npm", [...args, "--no-audit", "--no-fund", "--loglevel=error"], {
     cwd: root,
     stdio: ["ignore", 2, 2],
   });
   if (status !== 0)
-    throw new SetUpFailed("npm ci failed; its own words are above.", [
+    throw new SetUpFailed(`npm ${args[0]} failed; its own words are above.`, [
       "check that the npm registry can be reached",
-      "npm ci --workspaces=false",
+      `npm ${args.join(" ")}`,
     ]);
-  stamp.write();
 }
 
 /**
