@@ -5,6 +5,7 @@ import {
   settingsOf,
   usualConfigFiles,
   type HostSettings,
+  type PinnedKeys,
   type SshNode,
   type SshOptions,
   type SshSurroundings,
@@ -30,6 +31,13 @@ export interface ConnectorOptions extends Omit<SshSurroundings, "configFiles"> {
   /** In place of the user's and the system's files of ssh. */
   configFile?: string;
   keepalive?: { every: Milliseconds; times: number };
+}
+
+/** How one host is reached, and the keys that it must show. */
+interface Reach {
+  address: HostAddress;
+  settings: HostSettings;
+  pinned: PinnedKeys | null;
 }
 
 /** Hosts of one environment, each with one connection that all who ask share. */
@@ -79,7 +87,10 @@ export class SshHostConnector implements HostConnector {
     const { user, hostName, port } = settings;
     const address: HostAddress = { node: name, user, host: hostName, alias: node.host, port };
     const connect = ssh.client === "openssh" ? this.#openssh.bind(this) : this.#nodeSsh.bind(this);
-    return new ShellHost(address, (signal) => this.#limited(address, () => connect(address, settings, signal), signal));
+    const { hostKeys, pinnedBy = "the inventory" } = node;
+    const pinned = hostKeys === undefined ? null : { keys: hostKeys, by: pinnedBy };
+    const reach = { address, settings, pinned };
+    return new ShellHost(address, (signal) => this.#limited(address, () => connect(reach, signal), signal));
   }
 
   /** One of the connections that may be made at once; whatever goes wrong is said in words. */
@@ -96,25 +107,27 @@ export class SshHostConnector implements HostConnector {
     }
   }
 
-  async #nodeSsh(address: HostAddress, settings: HostSettings, signal: AbortSignal): Promise<HostShell> {
+  async #nodeSsh({ address, settings, pinned }: Reach, signal: AbortSignal): Promise<HostShell> {
     if (settings.proxy !== null)
       throw cannotConnect(address, `the ssh configuration leads to it by ${settings.proxy}, which node-ssh cannot follow`, [
         "set ssh: { client: openssh } for this environment in gpuctl.yaml",
         sshCommand(address),
       ]);
     const { ssh, keepalive = usualKeepalive } = this.#options;
-    const { user, identityFiles: files, requiredIdentity: required, identitiesOnly: only, agent, hostKeyAlias } = settings;
-    const identities = await findIdentities({ user, files, required, only, agent });
+    const { user, identityFiles, requiredIdentity: required, identitiesOnly: only, agent, hostKeyAlias } = settings;
+    const identities = await findIdentities({ user, files: identityFiles, required, only, agent });
     const host = hostKeyAlias === null ? { name: address.host, port: address.port } : { name: hostKeyAlias, port: 22 };
-    const hostKeys = { host, files: settings.knownHosts, acceptNew: ssh.acceptNew, hashed: settings.hashKnownHosts };
+    const { knownHosts: files, hashKnownHosts: hashed } = settings;
+    const hostKeys = { host, files, acceptNew: ssh.acceptNew && pinned === null, hashed, pinned };
     return connectNodeSsh({ address, hostKeys, identities, connectTimeout: ssh.connectTimeout, keepalive }, signal);
   }
 
-  #openssh(address: HostAddress, settings: HostSettings, signal: AbortSignal): Promise<HostShell> {
+  #openssh({ address, settings, pinned }: Reach, signal: AbortSignal): Promise<HostShell> {
     const { ssh, keepalive = usualKeepalive, env, configFile = null } = this.#options;
     const identityFile = settings.requiredIdentity;
     const knownHosts = ssh.knownHosts === null ? null : settings.knownHosts[0];
     const { acceptNew, connectTimeout } = ssh;
-    return connectOpenssh({ address, identityFile, knownHosts, acceptNew, connectTimeout, keepalive, configFile, env }, signal);
+    const common = { address, identityFile, connectTimeout, keepalive, configFile, env };
+    return connectOpenssh({ ...common, knownHosts, acceptNew: acceptNew && pinned === null, pinned }, signal);
   }
 }

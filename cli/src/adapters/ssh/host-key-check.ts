@@ -5,9 +5,10 @@ import {
   type HostKeyAlgorithm,
   type HostKeyVerdict,
 } from "../../domain/ssh/host-key.js";
-import { hostName } from "../../domain/ssh/known-hosts.js";
+import { hostName, parseKnownHosts, type KnownHost } from "../../domain/ssh/known-hosts.js";
+import type { PinnedKeys } from "./host-settings.js";
 import { acceptHostKey, readKnownHosts } from "./known-hosts-file.js";
-import { cannotConnect, type HostAddress } from "./unreachable.js";
+import { cannotConnect, pinnedSteps, type HostAddress } from "./unreachable.js";
 import type { TargetUnreachable } from "../../domain/errors.js";
 
 export interface HostKeyPolicy {
@@ -19,6 +20,8 @@ export interface HostKeyPolicy {
   acceptNew: boolean;
   /** Whether a new line hides the host's name. */
   hashed: boolean;
+  /** In place of what the files say; what they revoke stays revoked. */
+  pinned: PinnedKeys | null;
 }
 
 /**
@@ -27,14 +30,14 @@ export interface HostKeyPolicy {
  */
 export class HostKeyCheck {
   readonly algorithms: readonly HostKeyAlgorithm[];
-  readonly #known: Awaited<ReturnType<typeof readKnownHosts>>;
+  readonly #known: readonly KnownHost[];
   readonly #policy: HostKeyPolicy;
   readonly #address: HostAddress;
   #shown: Buffer | null = null;
   #refusal: TargetUnreachable | null = null;
   #isNew = false;
 
-  private constructor(policy: HostKeyPolicy, address: HostAddress, known: Awaited<ReturnType<typeof readKnownHosts>>) {
+  private constructor(policy: HostKeyPolicy, address: HostAddress, known: readonly KnownHost[]) {
     this.#policy = policy;
     this.#address = address;
     this.#known = known;
@@ -42,7 +45,10 @@ export class HostKeyCheck {
   }
 
   static async prepare(policy: HostKeyPolicy, address: HostAddress): Promise<HostKeyCheck> {
-    return new HostKeyCheck(policy, address, await readKnownHosts(policy.files));
+    const files = await readKnownHosts(policy.files);
+    if (policy.pinned === null) return new HostKeyCheck(policy, address, files);
+    const revoked = files.filter(({ marker }) => marker === "revoked");
+    return new HostKeyCheck(policy, address, [...pinnedHosts(policy.host, policy.pinned), ...revoked]);
   }
 
   /** Why the host was refused, when it was. */
@@ -84,8 +90,9 @@ export class HostKeyCheck {
   }
 
   #afterChange(): readonly string[] {
-    const { host, files } = this.#policy;
+    const { host, files, pinned } = this.#policy;
     const { port, host: address } = this.#address;
+    if (pinned !== null) return pinnedSteps(this.#address);
     const removal = `ssh-keygen -R '${hostName(host.name, host.port)}' -f ${files[0]}`;
     return [
       "find out why: a new installation of the host has a new key, and so has somebody in between",
@@ -109,6 +116,12 @@ export class HostKeyCheck {
       ],
     ];
   }
+}
+
+/** Keys of an inventory as lines of a known_hosts file that nobody wrote. */
+function pinnedHosts(host: HostKeyPolicy["host"], { keys, by }: PinnedKeys): readonly KnownHost[] {
+  const name = hostName(host.name, host.port);
+  return keys.flatMap((key) => parseKnownHosts(`${name} ${key}`, by)).map((line) => ({ ...line, at: by }));
 }
 
 function changed(verdict: Extract<HostKeyVerdict, { kind: "changed" }>, shown: string): string {

@@ -19,6 +19,18 @@ export interface SshNode {
   user?: string | undefined;
   port?: number | undefined;
   identityFile?: string | undefined;
+  /** Public keys of the host as the inventory has them: no other is accepted, and no known_hosts file is asked or written. */
+  hostKeys?: readonly string[] | undefined;
+  /** Where they come from, for people. */
+  pinnedBy?: string | undefined;
+}
+
+/** Keys of one host that are known without a known_hosts file. */
+export interface PinnedKeys {
+  /** Each as `ssh-ed25519 AAAA…`. */
+  keys: readonly string[];
+  /** Who says so: `stack prod`. */
+  by: string;
 }
 
 /** What gpuctl.yaml says about how hosts are reached; the defaults are filled in. */

@@ -1,16 +1,18 @@
 import type { GpuctlError } from "../../domain/errors.js";
 import type { OpensshOptions } from "./openssh-master.js";
-import { cannotConnect, lastLines, noShell, sshCommand } from "./unreachable.js";
+import { cannotConnect, lastLines, noShell, pinnedSteps, sshCommand } from "./unreachable.js";
 
 /** What the system's ssh printed while it connected, as an error. @param error  carries what the host's shell printed */
 export function whyOpensshFailed(error: unknown, said: string, options: OpensshOptions): GpuctlError {
-  const { address, acceptNew } = options;
+  const { address, acceptNew, pinned } = options;
   const heard = (error as Error).message;
   const why = said.trim();
   if (/exec: .*ssh.*not found/.test(why))
     return cannotConnect(address, "the ssh program is not installed", ["apt-get install openssh-client"], error);
   if (/IDENTIFICATION HAS CHANGED|Host key verification failed|host key is known|REVOKED/i.test(why))
-    return cannotConnect(address, hostKeyReason(why), hostKeySteps(why, acceptNew, sshCommand(address)), error);
+    return pinned === null
+      ? cannotConnect(address, hostKeyReason(why), hostKeySteps(why, acceptNew, sshCommand(address)), error)
+      : cannotConnect(address, `it does not show a key that ${pinned.by} pins`, pinnedSteps(address), error);
   if (/Permission denied|Too many authentication failures/.test(why)) {
     const steps = ["ssh-add -l   # keys of the agent", `ssh-copy-id -p ${address.port} ${address.user}@${address.alias}`];
     return cannotConnect(address, `it accepts none of the keys that were offered: ${lastLines(why)}`, steps, error);

@@ -1,10 +1,11 @@
-import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { execa } from "execa";
 import type { Milliseconds } from "../../domain/units.js";
 import type { Environment } from "../state/directories.js";
+import type { PinnedKeys } from "./host-settings.js";
 import { whyOpensshFailed } from "./openssh-errors.js";
 import { unlessAborted } from "./time-limit.js";
 import type { HostAddress } from "./unreachable.js";
@@ -24,6 +25,8 @@ export interface OpensshOptions {
   /** In place of the user's files, or null. */
   knownHosts: string | null;
   acceptNew: boolean;
+  /** The only keys that are accepted; null for what the files say. */
+  pinned: PinnedKeys | null;
   connectTimeout: Milliseconds;
   keepalive: { every: Milliseconds; times: number };
   /** In place of the user's and the system's configuration, or null. */
@@ -52,6 +55,7 @@ export interface Master {
 export async function startMaster(options: OpensshOptions, signal: AbortSignal): Promise<Master> {
   signal.throwIfAborted();
   const folder = await privateFolder();
+  if (options.pinned !== null) await writeFile(join(folder, pinnedFile), pinnedLines(options.pinned), { mode: 0o600 });
   const master = new MasterProcess(folder, options);
   try {
     await unlessAborted(master.ready, signal);
@@ -62,6 +66,11 @@ export async function startMaster(options: OpensshOptions, signal: AbortSignal):
     throw whyOpensshFailed(error, master.said(), options);
   }
 }
+
+/** The pinned keys as a known_hosts file of this connection alone, under a name that no host can have. */
+const pinnedFile = "known_hosts";
+const pinnedName = "gpuctl-pinned";
+const pinnedLines = ({ keys }: PinnedKeys): string => keys.map((key) => `${pinnedName} ${key}\n`).join("");
 
 async function privateFolder(): Promise<string> {
   const longest = (place: string): number => Buffer.byteLength(join(place, "gpuctl-XXXXXX", "m"));
@@ -168,7 +177,7 @@ function startSsh(args: readonly string[], env: Record<string, string>) {
 }
 
 function masterArgs(socket: string, options: OpensshOptions): readonly string[] {
-  const { address, identityFile, knownHosts, acceptNew, connectTimeout, keepalive, configFile } = options;
+  const { address, identityFile, acceptNew, connectTimeout, keepalive, configFile } = options;
   const settings: Readonly<Record<string, string | number>> = {
     ControlMaster: "yes",
     ControlPath: socket,
@@ -183,7 +192,7 @@ function masterArgs(socket: string, options: OpensshOptions): readonly string[] 
     ClearAllForwardings: "yes",
     PermitLocalCommand: "no",
     RemoteCommand: "none",
-    ...(knownHosts === null ? {} : { UserKnownHostsFile: `"${knownHosts.replaceAll("%", "%%")}"` }),
+    ...whoseKeys(socket, options),
   };
   return [
     ...(configFile === null ? [] : ["-F", configFile]),
@@ -193,6 +202,20 @@ function masterArgs(socket: string, options: OpensshOptions): readonly string[] 
     ...["-T", "-l", address.user, "-p", String(address.port), "--", address.alias],
     `echo ${readyWord}; exec cat >/dev/null`,
   ];
+}
+
+/** Where ssh looks for the key of the host. */
+function whoseKeys(socket: string, { knownHosts, pinned }: OpensshOptions): Readonly<Record<string, string>> {
+  const quoted = (path: string): string => `"${path.replaceAll("%", "%%")}"`;
+  if (pinned === null) return knownHosts === null ? {} : { UserKnownHostsFile: quoted(knownHosts) };
+  return {
+    UserKnownHostsFile: quoted(join(dirname(socket), pinnedFile)),
+    GlobalKnownHostsFile: "/dev/null",
+    HostKeyAlias: pinnedName,
+    KnownHostsCommand: "none",
+    VerifyHostKeyDNS: "no",
+    UpdateHostKeys: "no",
+  };
 }
 
 function definedOnly(env: Environment): Record<string, string> {

@@ -19,6 +19,13 @@ export function sshCommand(address: HostAddress): string {
   return `ssh ${port}${address.user}@${address.alias} true`;
 }
 
+/** What to do about a host that does not show the key its inventory has. */
+export const pinnedSteps = ({ port, host }: HostAddress): readonly string[] => [
+  "find out why: a new installation of the host has a new key, and so has somebody in between",
+  `ssh-keyscan -p ${port} ${host} | ssh-keygen -lf -   # from a place you trust`,
+  "gpuctl infra up   # pins the new key, when it is right",
+];
+
 export function cannotConnect(
   address: HostAddress,
   because: string,
