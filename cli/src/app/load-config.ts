@@ -6,16 +6,17 @@ import { resolveEnvironment, type Resolution } from "../domain/config/resolve.js
 import { modelSource, type PresetChoice } from "../domain/config/presets.js";
 import type { EnvironmentConfig, ModelSource } from "../domain/config/resolved.js";
 import type { ProjectFile } from "../domain/config/schema.js";
+import type { WrittenEnvironment } from "../domain/config/schema-targets.js";
 import { targetValues } from "../domain/config/target-values.js";
 import { dotted, lineAndColumn, type Path, type Problem, type SourceDocument } from "../domain/config/source.js";
 import { nearest } from "../domain/config/suggest.js";
 import { validateProject, validateUser, type Validated } from "../domain/config/validate.js";
 import { ConfigInvalid, UsageError } from "../domain/errors.js";
 import { serviceNames } from "../domain/names.js";
-import type { ConfigFiles } from "../ports.js";
+import { inventoryValues, withInventory } from "../domain/config/apply-inventory.js";
+import { readInventory, type InventoryRequest, type Referring } from "./load-inventory.js";
 
-export interface LoadRequest {
-  files: ConfigFiles;
+export interface LoadRequest extends InventoryRequest {
   /** `--config`. */
   configPath?: string | undefined;
   /** `--environment`. */
@@ -37,15 +38,23 @@ export async function loadEnvironment(request: LoadRequest): Promise<Environment
   return (await loadWithOrigins(request)).config;
 }
 
-/** The same with the origin of every value, for `config view`. */
-export async function loadWithOrigins(request: LoadRequest): Promise<Resolution> {
-  const project = await readProject(request);
-  const user = await readUser(request);
-  const file = accepted(project);
-  const userFile = user === null ? null : accepted(user);
+/** What gpuctl.yaml says, and which of its environments is meant, before any inventory is read. Throws as `loadEnvironment` does. */
+export async function loadProject(request: LoadRequest): Promise<Referring & { own: WrittenEnvironment }> {
+  const { path, document, ...project } = await readProject(request);
+  const file = accepted({ path, document, ...project });
   const environment = chooseEnvironment(file, request);
   const own = file.environments[environment];
   if (own === undefined) throw noSuchEnvironment(environment, file);
+  return { path, document, file, environment, own };
+}
+
+/** The same with the origin of every value, for `config view`. */
+export async function loadWithOrigins(request: LoadRequest): Promise<Resolution> {
+  const project = await loadProject(request);
+  const user = await readUser(request);
+  const userFile = user === null ? null : accepted(user);
+  const { file, environment, own } = project;
+  const targetSettings = withInventory(own, await readInventory(request, project));
   const layers = [
     ...overrides(flagOverrides(request.flags ?? {})),
     ...overrides(variableOverrides(request.env)),
@@ -66,9 +75,10 @@ export async function loadWithOrigins(request: LoadRequest): Promise<Resolution>
   const trace = [
     ...identity(request, project.document, file, environment),
     ...targetValues(project.document, environment),
+    ...inventoryValues(targetSettings, project.document, environment),
     ...resolution.trace,
   ];
-  return { trace, config: { ...resolution.config, targetSettings: own } };
+  return { trace, config: { ...resolution.config, targetSettings } };
 }
 
 /** What is decided before any layer: the project, its models, and which environment is meant. */

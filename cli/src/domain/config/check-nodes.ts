@@ -6,17 +6,44 @@ import type { Path, Problem, SourceDocument } from "./source.js";
 /** Nodes that are named but not declared, nodes where there are none, and a swarm without a manager. */
 export function checkNodes(document: SourceDocument, name: string): Problem[] {
   const at: Path = ["environments", name, "nodes"];
+  // Which nodes there are is known when the inventory has been read: checkNodeNames.
+  if (valueAt(document.value, ["environments", name, "inventory"]) !== undefined) return [];
   const nodes = isMap(valueAt(document.value, at)) ? keysOf(document.value, at) : null;
   const problems = [
-    ...ingressNode(document, name, nodes),
-    ...nodesOfServices(document, name, nodes),
+    ...checkNodeNames(document, name, nodes),
     ...swarmManager(document, name, nodes),
+    ...composeWithoutHosts(document, name, nodes),
   ];
   if (nodes?.length === 0) {
     const hint = "add one, such as gpu-1: { host: gpu-1.example.net }";
     problems.push(problem("empty", `environment ${name} has no node`, at, document, "key", hint));
   }
   return problems;
+}
+
+/** Nodes that ingress and services name and that are not among those of the environment; null where nodes cannot be told. */
+export function checkNodeNames(document: SourceDocument, name: string, nodes: readonly string[] | null): Problem[] {
+  return [...ingressNode(document, name, nodes), ...nodesOfServices(document, name, nodes)];
+}
+
+/** Without an inventory gpuctl.yaml has to say where the nodes of a compose environment are. */
+function composeWithoutHosts(document: SourceDocument, name: string, nodes: readonly string[] | null): Problem[] {
+  const at: Path = ["environments", name];
+  if (valueAt(document.value, [...at, "target"]) !== "compose") return [];
+  if (valueAt(document.value, [...at, "nodes"]) === undefined) {
+    const hint = "or inventory: stack NAME, to take them from what Pulumi made";
+    return [problem("missing-key", 'missing key "nodes"', [...at, "nodes"], document, "value", hint)];
+  }
+  return (nodes ?? [])
+    .map((node): Path => [...at, "nodes", node])
+    .filter((path) => isMap(valueAt(document.value, path)) && valueAt(document.value, [...path, "host"]) === undefined)
+    .map((path) => missingHost(document, path));
+}
+
+/** A node that says everything but where it is. */
+export function missingHost(document: SourceDocument, node: Path, because = ""): Problem {
+  const hint = "host: expected a host name or an IP address, without scheme or port";
+  return problem("missing-key", `missing key "host"${because}`, [...node, "host"], document, "value", hint);
 }
 
 function ingressNode(document: SourceDocument, name: string, nodes: readonly string[] | null): Problem[] {

@@ -8,6 +8,8 @@ export type Origin =
   | { kind: "flag"; name: string }
   | { kind: "variable"; name: string }
   | { kind: "project-file" | "user-file"; file: string; line: number; column: number }
+  /** `source` as gpuctl.yaml writes it: `stack prod`. */
+  | { kind: "inventory"; source: string }
   | { kind: "default" };
 
 /** What one source says about one environment, in the shape of an environment: settings and the services that differ. */
@@ -38,6 +40,8 @@ export function originText(origin: Origin): string {
     case "project-file":
     case "user-file":
       return `${origin.file}:${origin.line}:${origin.column}`;
+    case "inventory":
+      return `inventory: ${origin.source}`;
     case "default":
       return "default";
   }

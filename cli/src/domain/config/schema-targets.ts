@@ -69,6 +69,20 @@ const sshAddress = {
   labels: labelMap.optional(),
 };
 
+const inventoryHelp = "expected `stack NAME`, such as stack prod, or `file PATH`, such as file inventory.json";
+
+/** Where the inventory of an environment comes from: a stack of Pulumi, asked every time, or a file that was exported from one. */
+export type InventorySource = { kind: "stack"; stack: string } | { kind: "file"; path: string };
+
+const inventorySource = z
+  .string({ error: inventoryHelp })
+  .regex(/^(?:stack [A-Za-z0-9_.-]{1,100}|file [^\0\n]{1,1024})$/, { error: inventoryHelp })
+  .transform((text): InventorySource =>
+    text.startsWith("stack ")
+      ? { kind: "stack", stack: text.slice("stack ".length) }
+      : { kind: "file", path: text.slice("file ".length).trim() },
+  );
+
 const tls = z
   .discriminatedUnion("mode", [
     z.strictObject({ mode: z.literal("off") }),
@@ -114,7 +128,10 @@ export const processEnvironment = z
 export const composeEnvironment = z
   .strictObject({
     target: z.literal("compose").describe("Docker Engine, local or over SSH."),
-    nodes: nodeMap(sshAddress),
+    inventory: inventorySource
+      .optional()
+      .describe("Where nodes, addresses and host keys come from: `stack NAME` of Pulumi, or `file PATH` (gpuctl infra export)."),
+    nodes: nodeMap({ ...sshAddress, host: sshAddress.host.optional() }).optional(),
     dataDirectory: filePath.optional().describe("Where nodes keep models, index and records (default /var/lib/gpuctl)."),
     ...hostTarget,
   })
@@ -174,5 +191,23 @@ export const environmentSchema = z
 /** What the user file may say about environments: only what every target understands. */
 export const sharedEnvironmentSchema = z.strictObject(sharedEnvironmentSettings);
 
-export type EnvironmentSettings = z.output<typeof environmentSchema>;
+/** An environment as gpuctl.yaml writes it. */
+export type WrittenEnvironment = z.output<typeof environmentSchema>;
+type WrittenCompose = z.output<typeof composeEnvironment>;
+
+/** A node of a compose environment, once its inventory has been read. */
+export type ComposeNodeSettings = NonNullable<WrittenCompose["nodes"]>[string] & {
+  host: string;
+  /** Public keys that the inventory pins, each as `ssh-ed25519 AAAA…`: no other key is accepted from this host. */
+  hostKeys?: readonly string[];
+  /** What pins them, for people: `stack prod`. */
+  pinnedBy?: string;
+  /** GPUs that the inventory promises. */
+  gpusExpected?: number;
+};
+
+/** An environment with the nodes that it really has. */
+export type EnvironmentSettings =
+  | Exclude<WrittenEnvironment, { target: "compose" }>
+  | (Omit<WrittenCompose, "nodes" | "inventory"> & { nodes: Record<string, ComposeNodeSettings> });
 export type SharedEnvironmentSettings = z.output<typeof sharedEnvironmentSchema>;

@@ -63,6 +63,11 @@ export const modelName = text(
   "expected a model name: letters, digits, '.', '_', '-' and '/', at most 128 characters, starting with a letter or digit",
   /^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$/,
 );
+/** Where Pulumi keeps state; without credentials, which stand in variables. */
+export const backendUrl = text(
+  "expected where Pulumi keeps state, such as file:///srv/state, s3://bucket or https://api.pulumi.com, without credentials",
+  /^(?:file|s3|gs|azblob|https?|postgres):\/\/[^\s@]*$/,
+);
 /** Without a password: options stand in release records. */
 export const redisUrl = text(
   "expected redis://host:6379/0, rediss:// for TLS or unix:///path, without a password: declare that as the secret REDIS_PASSWORD",

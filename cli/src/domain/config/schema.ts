@@ -1,10 +1,18 @@
 import { z } from "zod";
 import { modelSchema } from "./schema-models.js";
-import { servicesSchema } from "./schema-services.js";
 import { environmentSchema, sharedEnvironmentSchema } from "./schema-targets.js";
-import { modelName, shortName } from "./schema-values.js";
+import { secretSource, servicesSchema } from "./schema-services.js";
+import { backendUrl, filePath, modelName, shortName } from "./schema-values.js";
 
 const version = z.literal(1, { error: "expected version: 1, the only version of this file so far" });
+
+const infra = z
+  .strictObject({
+    directory: filePath.optional().describe("Folder with Pulumi.yaml, or below it (default: that of gpuctl.yaml)."),
+    backend: backendUrl.optional().describe("Where Pulumi keeps state (default: its login, else files of this machine)."),
+    token: secretSource.optional().describe("Token of the Hetzner Cloud project (default: the variable HCLOUD_TOKEN)."),
+  })
+  .describe("The Pulumi project that makes what the environments run on.");
 
 /** gpuctl.yaml. Nothing here has a default: defaults are the weakest layer of precedence (resolve.ts). */
 export const projectFileSchema = z
@@ -14,6 +22,7 @@ export const projectFileSchema = z
     defaultEnvironment: shortName.optional().describe("Environment meant when none is named (default: the only one)."),
     models: z.record(modelName, modelSchema).optional().describe("Models by the name services use."),
     services: servicesSchema.describe("What runs, the same in every environment unless that environment says otherwise."),
+    infra: infra.optional(),
     environments: z.record(shortName, environmentSchema).describe("Places to run, by name."),
   })
   .describe("gpuctl.yaml");

@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import { inventorySchema, type Inventory } from "../inventory.js";
 import { crossChecks } from "./cross-checks.js";
 import { inOrder } from "./diagnostics.js";
 import { problemsFromIssues, valueAt } from "./issues.js";
@@ -16,10 +17,15 @@ export const validateProject = (document: SourceDocument): Validated<ProjectFile
 
 export const validateUser = (document: SourceDocument): Validated<UserFile> => validate(document, userFileSchema, () => []);
 
+/** An inventory: the output of a stack, or the file it was exported to. */
+export const validateInventory = (document: SourceDocument): Validated<Inventory> =>
+  validate(document, inventorySchema, () => [], "gpuctl infra export writes it");
+
 function validate<Schema extends z.ZodType>(
   document: SourceDocument,
   schema: Schema,
   further: (document: SourceDocument) => Problem[],
+  whenEmpty = "gpuctl init writes a commented one; it never overwrites, so remove this file first",
 ): Validated<z.output<Schema>> {
   if (document.problems.some((problem) => problem.severity === "error") && document.value === undefined) {
     return { value: null, problems: inOrder(document.problems) };
@@ -31,7 +37,7 @@ function validate<Schema extends z.ZodType>(
       message: "the file is empty",
       span: null,
       path: null,
-      hint: "gpuctl init writes a commented one; it never overwrites, so remove this file first",
+      hint: whenEmpty,
       guess: null,
     };
     return { value: null, problems: [...document.problems, empty] };
