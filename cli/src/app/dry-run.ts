@@ -147,7 +147,7 @@ class DryRun {
 
   async #start(release: PlannedRelease, secrets: PerService<SecretValues>): Promise<void> {
     this.#begin("start", `record of ${release.id} written with its secrets, a line in the audit`);
-    await this.#target.ensureManager();
+    if (operationsOf(release, "start").length > 0) await this.#target.ensureManager();
     for (const { id } of operationsOf(release, "free-slot")) await this.#target.stop(id, null);
     for (const { id } of operationsOf(release, "stop-first")) await this.#target.suspend(id, suspendTimes(this.#ctx, release));
     for (const operation of operationsOf(release, "start")) {

@@ -2,10 +2,10 @@ import { instanceOf } from "../domain/drift.js";
 import { inOrder } from "../domain/fingerprint.js";
 import { currentRelease } from "../domain/history.js";
 import type { ReleaseId, ServiceName } from "../domain/names.js";
-import { expectedTime, readinessOf, slowestOf, type Readiness } from "../domain/rollback.js";
+import { expectedTime, slowestOf, type Readiness } from "../domain/rollback.js";
 import type { ReleaseRecord, ReleaseState } from "../domain/release.js";
 import type { Context } from "../ports.js";
-import { isStaged, lookAround, type Facts } from "./lifecycle/observe.js";
+import { lookAround, readinessOf, type Facts } from "./lifecycle/observe.js";
 
 export interface ReleaseRow {
   id: ReleaseId;
@@ -67,8 +67,6 @@ async function slowestReadiness(
   current: ReleaseRecord | null,
   facts: Facts,
 ): Promise<Readiness> {
-  const each: Readiness[] = [];
-  for (const [service, release] of inOrder(record.services))
-    each.push(readinessOf(release, current?.services[service], facts.observed, await isStaged(ctx, release.spec)));
-  return slowestOf(each);
+  const each = inOrder(record.services).map(([service, release]) => readinessOf(ctx, release, current?.services[service], facts));
+  return slowestOf(await Promise.all(each));
 }

@@ -3,7 +3,7 @@ import { inOrder } from "../domain/fingerprint.js";
 import { findRelease, previousGood } from "../domain/history.js";
 import type { HostRow } from "../domain/host-table.js";
 import { serviceNames, type ReleaseId, type ServiceName } from "../domain/names.js";
-import { incompatible, readinessOf, rollbackSpecs, slowestOf, type Readiness } from "../domain/rollback.js";
+import { incompatible, rollbackSpecs, slowestOf, type Readiness } from "../domain/rollback.js";
 import type { GateResult, ReleaseRecord } from "../domain/release.js";
 import { ms, type Milliseconds } from "../domain/units.js";
 import type { Context } from "../ports.js";
@@ -12,7 +12,7 @@ import { dryRun, type DryRunReport } from "./dry-run.js";
 import type { SecretValues } from "./lifecycle/desired.js";
 import { mend } from "./lifecycle/mend.js";
 import { requireEveryNode, surveying } from "./lifecycle/nodes.js";
-import { isStaged } from "./lifecycle/observe.js";
+import { readinessOf } from "./lifecycle/observe.js";
 import { rollOut } from "./lifecycle/rollout.js";
 import { phase, step, withLease, type Session } from "./lifecycle/session.js";
 import { stageEverything } from "./lifecycle/staging.js";
@@ -35,6 +35,8 @@ export interface RollbackResult {
   previous: ReleaseId;
   path: Readiness;
   switchMs: number;
+  /** From the beginning of the rollback until traffic had moved, milliseconds. */
+  movedAfterMs: number;
   heldMs: number | null;
   gates: readonly GateResult[];
   /** What serves where; empty where there is one place only. */
@@ -80,8 +82,11 @@ export async function rollback(ctx: Context, request: RollbackRequest): Promise<
   try {
     const path = await refuseCold(ctx, shown, only);
     if (shown.plan.release !== null && path !== "warm") await stageEverything(ctx, shown.plan.release);
-    const result = await withLease(ctx, "rollback", request.lockWait, (session) => rollBackUnderLease(session, decide, only));
-    return { ...result, elapsedMs: Math.round(ctx.clock.monotonic() - began) };
+    const { movedAt, ...result } = await withLease(ctx, "rollback", request.lockWait, (session) =>
+      rollBackUnderLease(session, decide, only),
+    );
+    const since = (moment: number): number => Math.round(moment - began);
+    return { ...result, movedAfterMs: since(movedAt), elapsedMs: since(ctx.clock.monotonic()) };
   } catch (thrown) {
     throw sayWhatServes(thrown, shown.current?.id ?? null);
   }
@@ -91,7 +96,7 @@ async function rollBackUnderLease(
   session: Session,
   decide: Decide<Return>,
   only: ServiceName | null,
-): Promise<Omit<RollbackResult, "elapsedMs">> {
+): Promise<Omit<RollbackResult, "elapsedMs" | "movedAfterMs"> & { movedAt: number }> {
   const { ctx } = session;
   const { survey: now } = await mend(session, decide);
   const { current, wish } = now;
@@ -101,7 +106,7 @@ async function rollBackUnderLease(
   step(ctx, `returning to ${wish.rollbackTo.id} on the ${path} path`);
   const soakFor = path === "warm" ? ms(Math.min(warmSoak, ctx.config.timings.soak)) : ctx.config.timings.soak;
   const secrets = await secretsOf(ctx, wish.rollbackTo, only);
-  const { record, figures, hosts } = await rollOut(session, { release, current, secrets, soakFor, action: "rollback" });
+  const { record, figures, movedAt, hosts } = await rollOut(session, { release, current, secrets, soakFor, action: "rollback" });
   return {
     environment: ctx.config.environment,
     release: record.id,
@@ -109,6 +114,7 @@ async function rollBackUnderLease(
     previous: current.id,
     path,
     ...figures,
+    movedAt,
     hosts,
     gates: record.gates,
   };
@@ -165,8 +171,7 @@ async function refuseCold(ctx: Context, seen: Survey & { wish: Return }, only: S
   const nextSteps = new Set<string>();
   for (const [service, earlier] of inOrder(target.services)) {
     if (only !== null && service !== only) continue;
-    const staged = await isStaged(ctx, earlier.spec);
-    const one = readinessOf(earlier, seen.current?.services[service], seen.facts.observed, staged);
+    const one = await readinessOf(ctx, earlier, seen.current?.services[service], seen.facts);
     readiness.push(one);
     if (one !== "cold") continue;
     const { model, code, python } = earlier.spec;

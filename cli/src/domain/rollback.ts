@@ -13,16 +13,14 @@ export type Readiness = "current" | "warm" | "cached" | "cold";
 
 const slowest: readonly Readiness[] = ["current", "warm", "cached", "cold"];
 
-/** How fast one service of an earlier release can be back. */
-export function readinessOf(
+/** Whether one service of an earlier release still runs; null when its files decide how fast it can be back. */
+export function runsStill(
   earlier: ServiceRelease,
   current: ServiceRelease | undefined,
   observed: Observed,
-  staged: boolean,
-): Readiness {
+): "current" | "warm" | null {
   if (current?.fingerprint === earlier.fingerprint) return "current";
-  if (isWarm(earlier, observed)) return "warm";
-  return staged ? "cached" : "cold";
+  return isWarm(earlier, observed) ? "warm" : null;
 }
 
 /** A release is back when its slowest service is. */

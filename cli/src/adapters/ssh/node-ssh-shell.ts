@@ -49,6 +49,8 @@ export async function connectNodeSsh(options: NodeSshOptions, signal: AbortSigna
     await unlessAborted(connecting, signal);
     if (shell === null || client === null) throw new Error("node-ssh made no connection");
     await check.remember();
+    // Commands are small packets that wait for each other's answers: with Nagle's algorithm each waits for a delayed acknowledgement too.
+    client.setNoDelay(true);
     return shell;
   } catch (error) {
     client?.destroy();

@@ -2,7 +2,8 @@ import { instanceOf, type Observed, type ObservedInstance } from "../../domain/d
 import { inOrder } from "../../domain/fingerprint.js";
 import { currentRelease } from "../../domain/history.js";
 import { managerName, serviceNames, type InstanceId, type ServiceName } from "../../domain/names.js";
-import type { ReleaseRecord, ServiceSpec } from "../../domain/release.js";
+import type { ReleaseRecord, ServiceRelease, ServiceSpec } from "../../domain/release.js";
+import { runsStill, type Readiness } from "../../domain/rollback.js";
 import { applySettlements, danglingRecords, settleDangling, type SeenInstance } from "../../domain/settle.js";
 import { ms } from "../../domain/units.js";
 import type { Context, InstanceObservation, InstanceProcess, Observation } from "../../ports.js";
@@ -17,10 +18,13 @@ export interface Facts {
 
 /** Looks at the target without changing anything. Works when the manager is dead. */
 export async function lookAround(ctx: Context, records: readonly ReleaseRecord[]): Promise<Facts> {
+  // What is current depends on what was seen only while a release is unfinished; else its files are looked at meanwhile.
+  const settled = danglingRecords(records).length === 0 ? findUnstaged(ctx, currentRelease(records)) : null;
+  settled?.catch(() => undefined);
   const observation = await observe(ctx);
   const seen = await seeDangling(ctx, records, observation);
   const current = currentRelease(applySettlements(records, settleDangling(records, seen)));
-  const [writer, unstaged] = await Promise.all([findWriter(ctx, observation), findUnstaged(ctx, current)]);
+  const [writer, unstaged] = await Promise.all([findWriter(ctx, observation), settled ?? findUnstaged(ctx, current)]);
   const observed: Observed = {
     managerRuns: observation.manager.state === "running",
     manager: managerName(ctx.config.target),
@@ -128,7 +132,15 @@ function isIntact(ctx: Context, spec: ServiceSpec): Promise<boolean> {
   return within(ctx.clock, ms(budgets.gates), `checking the files of ${spec.service}`, () => ctx.driver.intact(spec));
 }
 
-/** Whether a spec could be started without fetching anything, with a deadline: it may hash gigabytes. */
-export function isStaged(ctx: Context, spec: ServiceSpec): Promise<boolean> {
-  return within(ctx.clock, ms(budgets.gates), `checking the files of ${spec.service}`, () => ctx.driver.staged(spec));
+/** How fast one service of an earlier release can be back. What runs still needs no look at its files, which may be gigabytes. */
+export async function readinessOf(
+  ctx: Context,
+  earlier: ServiceRelease,
+  current: ServiceRelease | undefined,
+  { observed }: Facts,
+): Promise<Readiness> {
+  const { spec } = earlier;
+  const staged = (): Promise<boolean> =>
+    within(ctx.clock, ms(budgets.gates), `checking the files of ${spec.service}`, () => ctx.driver.staged(spec));
+  return runsStill(earlier, current, observed) ?? ((await staged()) ? "cached" : "cold");
 }

@@ -37,6 +37,8 @@ export interface Rollout {
 export interface RolloutResult {
   record: ReleaseRecord;
   figures: SwitchFigures;
+  /** When traffic had moved, by the monotonic clock. */
+  movedAt: number;
   /** What serves where, on targets of nodes. */
   hosts: readonly HostRow[];
 }
@@ -59,6 +61,7 @@ export async function rollOut(session: Session, rollout: Rollout): Promise<Rollo
     await prepareAll(session, rollout, findings);
     const quiet = withoutInterruption(session);
     const figures = await phase(ctx, "switch", null, () => switchTraffic(quiet, rollout.release, moved), describeSwitch);
+    const movedAt = ctx.clock.monotonic();
     record = await complete(quiet, record, findings, "switched");
     await phase(
       quiet.ctx,
@@ -82,7 +85,7 @@ export async function rollOut(session: Session, rollout: Rollout): Promise<Rollo
       (done) => done.id,
     );
     await afterwards(quiet, rollout, figures, () => renewStandbys(session, record));
-    return { record, figures, hosts: await hostRows(quiet.ctx, rollout.current, record, moved) };
+    return { record, figures, movedAt, hosts: await hostRows(quiet.ctx, rollout.current, record, moved) };
   } catch (failure) {
     throw await undo(session, { ...rollout, record, findings, moved }, failure);
   }
@@ -93,10 +96,10 @@ async function prepareAll(session: Session, rollout: Rollout, findings: Findings
   const { ctx, target } = session;
   const { release, current } = rollout;
   const started = operationsOf(release, "start");
-  // It runs by now; an older gpuctl's keeper is replaced here, while nothing depends on it.
-  await target.ensureManager();
+  // It runs by now; an older gpuctl's keeper is replaced here, while nothing depends on it. What is warm needs neither that nor room.
+  if (started.length > 0) await target.ensureManager();
   for (const { id } of operationsOf(release, "free-slot")) await target.stop(id, null);
-  await lookAgain(ctx, release);
+  if (started.length > 0) await lookAgain(ctx, release);
   await stopFirst(session, release);
   for (const { service, instance } of started) {
     const start = (): Promise<void> => target.start(instance, rollout.secrets[service] ?? {});

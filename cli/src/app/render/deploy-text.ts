@@ -28,7 +28,7 @@ export function deployText(result: DeployResult): string {
 /** How a rollback ended, for people; the time that clients could notice comes first. */
 export function rollbackText(result: RollbackResult): string {
   return blocks(
-    `Switched in ${shortDuration(result.switchMs)}${held(result.heldMs)}: ${result.release} serves what ${result.rollbackOf} was (${result.path} path, ${shortDuration(result.elapsedMs)} in all).`,
+    `Switched in ${shortDuration(result.switchMs)}${held(result.heldMs)}: ${result.release} serves what ${result.rollbackOf} was (${result.path} path, in service after ${shortDuration(result.movedAfterMs)}, ${shortDuration(result.elapsedMs)} in all).`,
     section("Hosts", hostLines(result.hosts)),
     `${result.previous} stays warm; gpuctl rollback returns to it.`,
   );

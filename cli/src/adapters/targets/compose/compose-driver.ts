@@ -132,7 +132,8 @@ export class ComposeDriver implements TargetDriver {
   }
 
   async staged(spec: ServiceSpec): Promise<boolean> {
-    return (await hasImage(this.#commands, this.#options.imageOf(spec).reference)) && (await hasModels(this.#commands, spec));
+    const image = this.#options.imageOf(spec).reference;
+    return (await Promise.all([hasImage(this.#commands, image), hasModels(this.#commands, spec)])).every(Boolean);
   }
 
   /** Images are named by what they hold; models look as they did when they were hashed on the host. */

@@ -47,9 +47,9 @@ export async function hasModels(commands: HostCommands, spec: ServiceSpec): Prom
 
 /** Models of a spec that are not on the host, or not as they were when they were hashed there. */
 export async function missingModels(commands: HostCommands, spec: ServiceSpec): Promise<readonly ModelRef[]> {
-  const missing: ModelRef[] = [];
-  for (const ref of modelsOf(spec)) if ((await lookAt(commands, ref)).state !== "whole") missing.push(ref);
-  return missing;
+  const models = modelsOf(spec);
+  const found = await Promise.all(models.map((ref) => lookAt(commands, ref)));
+  return models.filter((_, i) => found[i]?.state !== "whole");
 }
 
 /** Makes the models of a spec present, each in a volume of its own, with every file hashed on the host. Says what it found. */
