@@ -30,6 +30,7 @@ function stepsOf({ node, python: found, development }, scratch) {
     { ...vitest("e2e"), needsModels: true },
     { ...vitest("root"), needsModels: true, onlyByName: true },
     { ...vitest("docker"), needsModels: true, onlyByName: true },
+    { ...vitest("infra"), onlyByName: true },
     // The real clients live in an environment of their own, made when they are first asked for.
     {
       ...pytestStep("clients", () => ensureClientsEnvironment(found), join(scratch, "clients.xml"), "tests_clients"),

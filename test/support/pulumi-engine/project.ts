@@ -1,0 +1,116 @@
+/** A copy of the repository's Pulumi program in a folder of its own, and `pulumi` run on it as a person would. */
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { run, type Ran } from "../bed/shell.js";
+import { repository } from "../sandbox.js";
+import { engineFolder } from "./engine.js";
+
+/** What the program is made of; `infra/` imports nothing else of the repository. */
+const parts = ["Pulumi.yaml", "package.json", "tsconfig.json", "infra", "cli/src/domain"];
+
+/** One step of the engine: an operation on a resource, without the project's stack itself. */
+export interface Step {
+  op: string;
+  type: string;
+  name: string;
+  /** Inputs that made it an update or a replacement. */
+  because: readonly string[];
+}
+
+export interface Run extends Ran {
+  steps: readonly Step[];
+}
+
+interface EngineEvent {
+  resourcePreEvent?: { metadata: { op: string; urn: string; type: string; diffs: string[] | null; keys: string[] | null } };
+}
+
+export class PulumiProject {
+  /** The copy: what a person would have checked out. */
+  readonly folder: string;
+  /** Environment of every command. */
+  readonly env: Readonly<Record<string, string>>;
+  #logs = 0;
+
+  private constructor(folder: string, env: Readonly<Record<string, string>>) {
+    this.folder = folder;
+    this.env = env;
+  }
+
+  /** Copies the program; `env` is added to every command, such as where the provider doubles are. */
+  static async create(env: Readonly<Record<string, string>>): Promise<PulumiProject> {
+    const engine = await engineFolder();
+    const folder = mkdtempSync(join(tmpdir(), "gpuctl-pulumi-"));
+    for (const part of parts) cpSync(join(repository, part), join(folder, part), { recursive: true });
+    symlinkSync(join(repository, "node_modules"), join(folder, "node_modules"));
+    mkdirSync(join(folder, "state"));
+    return new PulumiProject(folder, {
+      PATH: [join(engine, "bin"), join(repository, "node_modules/.bin"), process.env["PATH"] ?? ""].join(delimiter),
+      HOME: folder,
+      PULUMI_HOME: join(folder, "home"),
+      PULUMI_BACKEND_URL: `file://${join(folder, "state")}`,
+      PULUMI_CONFIG_PASSPHRASE: "of the tests",
+      PULUMI_SKIP_UPDATE_CHECK: "1",
+      PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
+      ...env,
+    });
+  }
+
+  /** Runs `pulumi ARGS`; past its time it is killed. */
+  pulumi(args: readonly string[], timeoutMs = 120_000): Promise<Ran> {
+    const all = ["--cwd", this.folder, "--non-interactive", "--color", "never", ...args];
+    return run("pulumi", all, { env: this.env, timeoutMs });
+  }
+
+  /** The same with the engine's steps: `up`, `preview`, `refresh` or `destroy`. */
+  async operate(operation: string, args: readonly string[] = [], timeoutMs?: number): Promise<Run> {
+    const log = join(this.folder, `events-${(this.#logs += 1)}.jsonl`);
+    const asking = operation === "preview" ? [] : ["--yes", "--skip-preview"];
+    const ran = await this.pulumi([operation, ...asking, "--event-log", log, ...args], timeoutMs);
+    return { ...ran, steps: stepsIn(log) };
+  }
+
+  /** The same for an operation that must succeed. Throws with everything it said. */
+  async must(operation: string, args: readonly string[] = []): Promise<readonly Step[]> {
+    const { code, stdout, stderr, steps } = await this.operate(operation, args);
+    if (code !== 0) throw new Error(`pulumi ${operation} ended with ${code ?? "a signal"}:\n${stdout}${stderr}`);
+    return steps;
+  }
+
+  /** What the backend keeps of a stack, as text. */
+  state(project: string, stack: string): string {
+    return readFileSync(join(this.folder, "state/.pulumi/stacks", project, `${stack}.json`), "utf8");
+  }
+
+  /** Edits a file of the copy. Throws when the text is not there once. */
+  edit(file: string, text: string, replacement: string): void {
+    const path = join(this.folder, file);
+    const before = readFileSync(path, "utf8");
+    if (before.split(text).length !== 2) throw new Error(`${file} has ${JSON.stringify(text)} not once`);
+    writeFileSync(path, before.replace(text, replacement));
+  }
+
+  remove(): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+function stepsIn(log: string): Step[] {
+  let lines: string[];
+  try {
+    lines = readFileSync(log, "utf8").split("\n");
+  } catch {
+    // A command that was refused before it began leaves no log.
+    return [];
+  }
+  const events = lines.filter((line) => line !== "").map((line) => JSON.parse(line) as EngineEvent);
+  return events
+    .flatMap(({ resourcePreEvent: event }) => (event === undefined ? [] : [event.metadata]))
+    .map(({ op, urn, type, diffs, keys }) => ({
+      op,
+      type,
+      name: urn.split("::").slice(3).join("::"),
+      because: [...new Set([...(diffs ?? []), ...(keys ?? [])])].sort(),
+    }));
+}
