@@ -45,7 +45,7 @@ async function stackOn(host: string, image: string, service: string): Promise<St
 interface Timed {
   /** From the start of the command to its end, Node included, milliseconds. */
   commandMs: number;
-  result: { elapsedMs: number; switchMs: number | null; path?: string };
+  result: { elapsedMs: number; switchMs: number | null; movedAfterMs?: number; path?: string };
   /** Milliseconds by phase; of one that runs for several services, their sum. */
   phases: Readonly<Record<string, number>>;
 }

@@ -52,6 +52,12 @@ describe("docker compose up", () => {
     expect(found).toMatchObject({ status: 200, body: { results: [[{ id: "a" }]] } });
   });
 
+  test("no service complains about what it was told", async () => {
+    const said = await project.must(["logs", "--no-log-prefix"]);
+    expect(said).toContain('"level":"info"');
+    expect(said.split("\n").filter((line) => /"level":"(?:warning|error)"/.test(line))).toEqual([]);
+  });
+
   test("each runs as nobody in particular, without a capability, on files that it cannot change", async () => {
     for (const service of Object.keys(services)) {
       expect(await inside(service, "id", "-u")).toBe("10001\n");

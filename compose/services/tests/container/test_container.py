@@ -15,6 +15,8 @@ from typing import Any, Self
 
 import pytest
 
+from gpuctl_serving.container.behind_proxy import service_environment
+from gpuctl_serving.container.place import Place
 from tests.keeper.world import SERVICES, eventually, free_port
 
 
@@ -320,3 +322,12 @@ def test_a_second_signal_cuts(directory: Path) -> None:
 
 def _inflight(contained: Contained) -> int:
     return int(json.loads(contained.command("ask", "GET", "/private/status").stdout)["inflight"])
+
+
+def test_only_the_index_is_told_where_the_index_is(tmp_path: Path) -> None:
+    env = {"GPUCTL_INSTANCE": "a", "GPUCTL_RUN_DIR": str(tmp_path), "GPUCTL_TRAFFIC_DIR": str(tmp_path)}
+    place = Place.read(env)
+    assert "GPUCTL_INDEX_DIR" not in service_environment("embedder", env, place)
+    assert service_environment("index", env, place)["GPUCTL_INDEX_DIR"] == "/var/lib/gpuctl/index"
+    own = {**env, "GPUCTL_INDEX_DIR": "/elsewhere"}
+    assert service_environment("index", own, place)["GPUCTL_INDEX_DIR"] == "/elsewhere"

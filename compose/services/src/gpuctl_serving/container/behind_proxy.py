@@ -20,6 +20,8 @@ from gpuctl_serving.kit.traffic import IDLE_GRACE_SECONDS, HttpServer
 
 log = Log(__name__)
 
+#: Made in the image, writable, for a volume.
+INDEX_DIRECTORY = "/var/lib/gpuctl/index"
 #: The gate is looked at so often.
 LOOK_SECONDS = 0.1
 #: A proxy that asked within this time is watching, and will notice that we leave.
@@ -37,7 +39,7 @@ def serve(service: str, create_service: CreateService, env: Mapping[str, str]) -
             place.write_document(service)
         except PlaceError as wrong:
             raise SettingsError([str(wrong)]) from None
-        return create_service(_service_environment(env, place))
+        return create_service(service_environment(service, env, place))
 
     async def run(made: HostedService) -> int:
         return await BehindProxy(made, Place.read(env)).run()
@@ -45,10 +47,12 @@ def serve(service: str, create_service: CreateService, env: Mapping[str, str]) -
     main(create, run)
 
 
-def _service_environment(env: Mapping[str, str], place: Place) -> dict[str, str]:
-    """What the service reads: inside its own network it listens on every address unless told otherwise."""
+def service_environment(service: str, env: Mapping[str, str], place: Place) -> dict[str, str]:
+    """What a service reads: inside its own network it listens on every address unless told otherwise."""
     rest = {name: value for name, value in env.items() if name not in VARIABLES}
-    return {"GPUCTL_HOST": "0.0.0.0", **rest, "GPUCTL_INSTANCE_FILE": str(place.document)}  # noqa: S104
+    # The others would say that they know no such setting.
+    own = {"GPUCTL_INDEX_DIR": INDEX_DIRECTORY} if service == "index" else {}
+    return {"GPUCTL_HOST": "0.0.0.0", **own, **rest, "GPUCTL_INSTANCE_FILE": str(place.document)}  # noqa: S104
 
 
 class BehindProxy:
