@@ -1,0 +1,83 @@
+import * as pulumi from "@pulumi/pulumi";
+import { adoptedPrivateAddress, type PreparedHost } from "../lib/inventory.js";
+import type { HostValues } from "../lib/host-values.js";
+import { remoteProgram } from "../lib/remote-program.js";
+import type { AdoptedNode } from "../lib/stack-schema.js";
+import { vswitchUnit } from "../lib/vswitch.js";
+import { hostScript, remoteScript } from "../scripts.js";
+import { prepareHost } from "./host-preparation.js";
+import { runOnHost, runWhenDeleted, type Reach } from "./remote-command.js";
+
+export interface AdoptedHostArgs {
+  name: string;
+  node: AdoptedNode;
+  values: HostValues;
+  privateKey: pulumi.Output<string> | undefined;
+  /** The private network, for a host that joins it over a vSwitch. */
+  vswitch: { subnet: string; range: string; ready: pulumi.Resource | undefined } | null;
+}
+
+/**
+ * A box that exists: looked at, prepared, verified. Its host key is required, and deleting it takes away what was made there and
+ * never the box.
+ */
+export class AdoptedHost extends pulumi.ComponentResource {
+  readonly prepared: pulumi.Output<PreparedHost>;
+  readonly reach: Reach;
+  /** Whoever needs the prepared host waits for this. */
+  readonly ready: pulumi.Resource;
+
+  constructor(name: string, args: AdoptedHostArgs, options: pulumi.ComponentResourceOptions) {
+    super("gpuctl:AdoptedHost", name, {}, options);
+    const { node, values } = args;
+    this.reach = { host: node.host, port: node.port, user: node.user, hostKey: node.hostKey, privateKey: args.privateKey };
+    const vlan = this.joinVswitch(name, args);
+    // First of all, so that its deletion comes last of all.
+    const removal = runWhenDeleted(
+      `${name}-removal`,
+      { reach: this.reach, program: removalProgram() },
+      { parent: this, dependsOn: vlan },
+    );
+    const preflight = runOnHost(
+      `${name}-preflight`,
+      {
+        reach: this.reach,
+        program: remoteProgram(remoteScript("preflight"), {
+          GPUCTL_GPUS: String(node.gpu?.count ?? 0),
+          GPUCTL_PORTS: values.servicePorts.join(" "),
+        }),
+        triggers: [node.host],
+      },
+      { parent: this, dependsOn: [removal] },
+    );
+    const request = { reach: this.reach, values, allowReboot: node.reboot === "allow", triggers: [node.host] };
+    const verified = prepareHost(name, request, { parent: this, dependsOn: [preflight] });
+    const address = { name: args.name, host: node.host, hostKey: node.hostKey, privateAddress: adoptedPrivateAddress(node) };
+    this.ready = verified;
+    this.prepared = verified.stdout.apply(() => address);
+    this.registerOutputs({ prepared: this.prepared });
+  }
+
+  private joinVswitch(name: string, { node, vswitch }: AdoptedHostArgs): pulumi.Resource[] {
+    const vlan = node.robot?.vlan;
+    if (vlan == null || vswitch === null) return [];
+    const options = { parent: this, dependsOn: vswitch.ready === undefined ? [] : [vswitch.ready] };
+    const removal = runWhenDeleted(
+      `${name}-vswitch-removal`,
+      { reach: this.reach, program: remoteProgram(remoteScript("vswitch-down"), {}) },
+      options,
+    );
+    const unit = vswitchUnit({ ...vlan, subnet: vswitch.subnet, range: vswitch.range });
+    const file = { path: "/etc/systemd/system/gpuctl-vswitch.service", mode: "0644" as const, content: unit };
+    const program = remoteProgram(remoteScript("vswitch-up"), { GPUCTL_INTERFACE: vlan.interface }, [file]);
+    return [
+      runOnHost(`${name}-vswitch`, { reach: this.reach, program, triggers: [node.host] }, { ...options, dependsOn: [removal] }),
+    ];
+  }
+}
+
+/** The script comes along: the one on the host may be gone, or older than `--remove`. */
+function removalProgram(): string {
+  const script = { path: "/run/gpuctl-removal/prepare-host.sh", mode: "0755" as const, content: hostScript().text };
+  return remoteProgram(remoteScript("remove-host"), {}, [script]);
+}

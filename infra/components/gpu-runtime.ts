@@ -1,0 +1,83 @@
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import { devicePlugin, exporter, operator, type Chart } from "../lib/charts.js";
+import { labels, resourceName, type StackId } from "../lib/names.js";
+import type { ClusterConfig } from "../lib/stack-schema.js";
+
+export interface GpuRuntimeArgs {
+  id: StackId;
+  cluster: ClusterConfig;
+  kubernetes: k8s.Provider;
+}
+
+/** Longest time a chart may take to become ready, seconds: its images have several hundred megabytes. */
+const chartTimeout = 900;
+
+/**
+ * What makes cards into something that pods can ask for: device plugin with time-slicing, feature discovery, metrics, the RuntimeClass,
+ * a priority for GPU pods and the namespace of the services. NVIDIA's GPU Operator instead, where the stack says so.
+ */
+export class GpuRuntime extends pulumi.ComponentResource {
+  constructor(name: string, { id, cluster, kubernetes }: GpuRuntimeArgs, options: pulumi.ComponentResourceOptions) {
+    super("gpuctl:GpuRuntime", name, {}, options);
+    const { runtime } = cluster;
+    const child = { parent: this, provider: kubernetes };
+    const system = new k8s.core.v1.Namespace(
+      `${name}-system`,
+      {
+        metadata: {
+          name: resourceName(id, "gpu-system"),
+          // The plugin and the exporter talk to the driver of the host.
+          labels: { ...labels(id), "pod-security.kubernetes.io/enforce": "privileged" },
+        },
+      },
+      child,
+    );
+    new k8s.core.v1.Namespace(`${name}-services`, { metadata: { name: cluster.namespace, labels: labels(id) } }, child);
+    new k8s.scheduling.v1.PriorityClass(
+      `${name}-priority`,
+      {
+        metadata: { name: resourceName(id, "gpu"), labels: labels(id) },
+        value: 100_000,
+        preemptionPolicy: "Never",
+        description: "GPU services of gpuctl: before ordinary pods in the queue, without ending any",
+      },
+      child,
+    );
+    const needs = [system, ...this.runtimeClass(name, id, cluster, child)];
+    for (const [part, chart] of chartsOf(cluster)) {
+      new k8s.helm.v3.Release(`${name}-${part}`, release(chart, system), { ...child, dependsOn: needs });
+    }
+    this.registerOutputs({ runtimeClass: runtime.runtimeClass });
+  }
+
+  private runtimeClass(name: string, id: StackId, { kind, runtime }: ClusterConfig, child: pulumi.CustomResourceOptions) {
+    // k3s and the operator bring it themselves, and a second one of the same name is an error.
+    const wanted = runtime.createRuntimeClass ?? (kind === "existing" && runtime.kind === "device-plugin");
+    if (!wanted) return [];
+    const metadata = { name: runtime.runtimeClass, labels: labels(id) };
+    return [new k8s.node.v1.RuntimeClass(`${name}-class`, { metadata, handler: "nvidia" }, child)];
+  }
+}
+
+function chartsOf({ runtime }: ClusterConfig): [string, Chart][] {
+  if (runtime.kind === "operator") return [["operator", operator(runtime)]];
+  return [
+    ["device-plugin", devicePlugin(runtime)],
+    ...(runtime.exporter ? [["exporter", exporter(runtime)] as [string, Chart]] : []),
+  ];
+}
+
+function release({ chart, repository, version, values }: Chart, system: k8s.core.v1.Namespace): k8s.helm.v3.ReleaseArgs {
+  return {
+    // Fixed, so that `helm list` says what it is.
+    name: chart,
+    chart,
+    version,
+    repositoryOpts: { repo: repository },
+    namespace: system.metadata.name,
+    values,
+    atomic: true,
+    timeout: chartTimeout,
+  };
+}

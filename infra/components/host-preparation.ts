@@ -1,0 +1,44 @@
+import type * as command from "@pulumi/command";
+import type * as pulumi from "@pulumi/pulumi";
+import { hostDirectory } from "../lib/cloud-init.js";
+import { hostValuesFile, type HostValues } from "../lib/host-values.js";
+import { remoteProgram, sha256, type RemoteFile } from "../lib/remote-program.js";
+import { hostScript, remoteScript } from "../scripts.js";
+import { runOnHost, type Reach } from "./remote-command.js";
+
+export interface PreparationArgs {
+  reach: Reach;
+  values: HostValues;
+  allowReboot: boolean;
+  /** Preparing again when one of these changes, beyond the script and the revision. */
+  triggers: pulumi.Input<string>[];
+}
+
+/** The preparation script and its values, as files of a host. */
+function preparationFiles(values: HostValues): RemoteFile[] {
+  return [
+    { path: `${hostDirectory}/prepare-host.sh`, mode: "0755", content: hostScript().text },
+    { path: `${hostDirectory}/values`, mode: "0600", content: hostValuesFile(values) },
+  ];
+}
+
+/**
+ * Delivers the preparation script by SSH, runs it, and waits until the host says that it is prepared, also across a restart.
+ * @returns what is there once the host is
+ */
+export function prepareHost(
+  name: string,
+  { reach, values, allowReboot, triggers }: PreparationArgs,
+  options: pulumi.CustomResourceOptions,
+): command.remote.Command {
+  const script = hostScript();
+  const program = remoteProgram(
+    remoteScript("prepare"),
+    { GPUCTL_ALLOW_REBOOT: allowReboot ? "yes" : "no" },
+    preparationFiles(values),
+  );
+  const again = [script.sha256, values.revision, sha256(program), ...triggers];
+  const prepared = runOnHost(`${name}-prepare`, { reach, program, triggers: again }, options);
+  const check = remoteProgram(remoteScript("verify"), { GPUCTL_SCRIPT: script.sha256 });
+  return runOnHost(`${name}-verify`, { reach, program: check, triggers: again }, { ...options, dependsOn: [prepared] });
+}

@@ -1,0 +1,35 @@
+/** The Pulumi program: reads the stack's configuration, refuses what cannot work, makes the rest. */
+import * as pulumi from "@pulumi/pulumi";
+import { checkStack, StackInvalid } from "./lib/stack-config.js";
+import { rawConfig } from "./lib/raw-config.js";
+import { makeStack } from "./stack.js";
+
+const own = new pulumi.Config("gpuctl");
+const provider = new pulumi.Config("hcloud");
+const secrets = {
+  privateKey: own.getSecret("sshPrivateKey"),
+  k3sToken: own.getSecret("k3sToken"),
+  kubeconfig: own.getSecret("kubeconfig"),
+};
+
+function check() {
+  try {
+    const given = { k3sToken: secrets.k3sToken !== undefined, hcloudToken: hasToken() };
+    return checkStack(rawConfig(pulumi.runtime.allConfig(), "gpuctl", Object.keys(secrets)), given);
+  } catch (error) {
+    // Without a stack trace: it is the configuration that has to change, not the program.
+    if (error instanceof StackInvalid) throw new pulumi.RunError(error.message);
+    throw error;
+  }
+}
+
+function hasToken(): boolean {
+  return provider.get("token") !== undefined || (process.env["HCLOUD_TOKEN"] ?? "") !== "";
+}
+
+/** What `gpuctl deploy` goes on from; the whole document, without secrets. */
+export const inventory = makeStack(pulumi.getStack(), check(), secrets, {
+  token: provider.getSecret("token"),
+  endpoint: provider.get("endpoint"),
+  pollInterval: provider.get("pollInterval"),
+});

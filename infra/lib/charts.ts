@@ -1,0 +1,75 @@
+import type { GpuRuntimeConfig } from "./stack-schema.js";
+import { timeSlicing } from "./time-slicing.js";
+
+/** One Helm release of the GPU runtime. */
+export interface Chart {
+  chart: string;
+  repository: string;
+  version: string;
+  values: Record<string, unknown>;
+}
+
+/**
+ * Versions that were current in autumn 2026, by the projects' own releases: NVIDIA/k8s-device-plugin 0.20.1,
+ * NVIDIA/dcgm-exporter 4.6.0-4.8.3, NVIDIA/gpu-operator v26.7.0.
+ */
+const newest = { devicePlugin: "0.20.1", exporter: "4.8.3", operator: "v26.7.0" } as const;
+
+/** Taint of GPU nodes: only pods that say so, or ask for a GPU in clusters that add it for them, run there. */
+export const gpuTaint = { key: "nvidia.com/gpu", value: "present", effect: "NoSchedule" } as const;
+/** Label of GPU nodes; feature discovery sets it too, once it runs. */
+export const gpuNodeLabels = { "nvidia.com/gpu.present": "true" } as const;
+
+const tolerations = [{ key: gpuTaint.key, operator: "Exists", effect: gpuTaint.effect }];
+
+/** Device plugin with feature discovery, on hosts that have driver and toolkit. */
+export function devicePlugin({ replicasPerGpu, runtimeClass, devicePluginVersion }: GpuRuntimeConfig): Chart {
+  return {
+    chart: "nvidia-device-plugin",
+    repository: "https://nvidia.github.io/k8s-device-plugin",
+    version: devicePluginVersion ?? newest.devicePlugin,
+    values: {
+      runtimeClassName: runtimeClass,
+      gfd: { enabled: true },
+      config: { map: { default: timeSlicing(replicasPerGpu) }, default: "default" },
+      nodeSelector: gpuNodeLabels,
+      tolerations,
+    },
+  };
+}
+
+/**
+ * Metrics of the cards. Without the profiling fields (`DCGM_FI_PROF_*`): a T4 has them only while nobody else profiles.
+ * Under time-slicing the value is the card's, not the pod's.
+ */
+export function exporter({ runtimeClass, exporterVersion }: GpuRuntimeConfig): Chart {
+  return {
+    chart: "dcgm-exporter",
+    repository: "https://nvidia.github.io/dcgm-exporter/helm-charts",
+    version: exporterVersion ?? newest.exporter,
+    values: {
+      arguments: ["-f", "/etc/dcgm-exporter/default-counters.csv"],
+      runtimeClassName: runtimeClass,
+      serviceMonitor: { enabled: false },
+      nodeSelector: gpuNodeLabels,
+      tolerations,
+    },
+  };
+}
+
+/** NVIDIA's GPU Operator where hosts bring driver and toolkit: it may touch neither. Brings its own exporter and discovery. */
+export function operator({ replicasPerGpu, operatorVersion, exporter: withExporter }: GpuRuntimeConfig): Chart {
+  return {
+    chart: "gpu-operator",
+    repository: "https://helm.ngc.nvidia.com/nvidia",
+    version: operatorVersion ?? newest.operator,
+    values: {
+      driver: { enabled: false, upgradePolicy: { autoUpgrade: false } },
+      toolkit: { enabled: false },
+      dcgmExporter: { enabled: withExporter },
+      devicePlugin: {
+        config: { create: true, name: "gpuctl-time-slicing", default: "default", data: { default: timeSlicing(replicasPerGpu) } },
+      },
+    },
+  };
+}

@@ -1,0 +1,51 @@
+import { gzipSync } from "node:zlib";
+import { stringify } from "yaml";
+import type { OneTimeKey } from "./one-time-key.js";
+import type { Script } from "./remote-program.js";
+
+/** Hetzner's limit for user data, bytes. */
+export const largestUserData = 32_768;
+/** Where the preparation script and its values lie on a host, whoever brought them. */
+export const hostDirectory = "/var/lib/gpuctl/host";
+
+export interface CloudInitRequest {
+  script: Script;
+  /** Of `hostValuesFile`. */
+  values: string;
+  /** The host's identity until the first connection; the only secret in here, worthless after that. */
+  firstKey: OneTimeKey;
+  /** Public keys of operators, for root. */
+  operators: readonly string[];
+}
+
+/**
+ * User data of a new server: the preparation script unchanged, its values, and the key that the first connection checks.
+ * Every local process of the host can read it from the metadata service for ever.
+ * @throws RangeError when it is larger than the provider takes
+ */
+export function cloudInit({ script, values, firstKey, operators }: CloudInitRequest): string {
+  const document = {
+    ssh_pwauth: false,
+    disable_root: false,
+    ssh_authorized_keys: [...operators],
+    // Given keys are the only ones that cloud-init puts in place: the others are made on the host, by its own chance.
+    ssh_deletekeys: true,
+    ssh_keys: { ecdsa_private: firstKey.privateKey, ecdsa_public: firstKey.publicKey },
+    package_update: false,
+    write_files: [
+      {
+        path: `${hostDirectory}/prepare-host.sh`,
+        permissions: "0755",
+        encoding: "gz+b64",
+        content: gzipSync(script.text, { level: 9 }).toString("base64"),
+      },
+      { path: `${hostDirectory}/values`, permissions: "0644", content: values },
+    ],
+    runcmd: [["bash", `${hostDirectory}/prepare-host.sh`, `${hostDirectory}/values`]],
+  };
+  const text = `#cloud-config\n${stringify(document, { lineWidth: 0 })}`;
+  const size = Buffer.byteLength(text);
+  if (size > largestUserData)
+    throw new RangeError(`the user data has ${size} bytes, and Hetzner takes ${largestUserData}: shorten prepare-host.sh`);
+  return text;
+}

@@ -1,0 +1,186 @@
+import { problemsFromIssues } from "../../cli/src/domain/config/issues.js";
+import type { SourceDocument } from "../../cli/src/domain/config/source.js";
+import { planAddresses, type AddressPlan } from "./address-plan.js";
+import { isOpen, parseNetwork } from "./cidr.js";
+import { opensSsh } from "./firewall.js";
+import { asksForGpu, gpuRefusal } from "./gpu-refusal.js";
+import { stackSchema, type HcloudNode, type StackConfig } from "./stack-schema.js";
+
+/** One thing that is wrong: the configuration key (`gpuctl:nodes.gpu-1.hostKey`) and what is wrong with it. */
+export interface StackProblem {
+  key: string;
+  message: string;
+}
+
+/** What the program is told besides the configuration: which secrets are there, never their values. */
+export interface GivenSecrets {
+  /** Whether `gpuctl:k3sToken` is set. */
+  k3sToken: boolean;
+  /** Whether `hcloud:token` or HCLOUD_TOKEN is set. */
+  hcloudToken: boolean;
+}
+
+/** A stack whose configuration is right as far as that can be known without asking anybody. */
+export interface CheckedStack {
+  config: StackConfig;
+  /** Null for a stack without a private network. */
+  plan: AddressPlan | null;
+}
+
+/** Everything that is wrong with a stack's configuration, at once. */
+export class StackInvalid extends Error {
+  readonly problems: readonly StackProblem[];
+
+  constructor(problems: readonly StackProblem[]) {
+    super(
+      [
+        `The configuration of this stack has ${problems.length === 1 ? "a problem" : `${problems.length} problems`}:`,
+        ...problems.map(({ key, message }) => `- ${key}: ${message}`),
+        "Next: edit Pulumi.<stack>.yaml, then `pulumi preview` (docs/guides/infrastructure.md has an example of each kind)",
+      ].join("\n"),
+    );
+    this.name = "StackInvalid";
+    this.problems = problems;
+  }
+}
+
+/**
+ * Reads what stands below `gpuctl:`.
+ * @param raw plain data by key, without the prefix and without secrets
+ * @throws StackInvalid with every problem
+ */
+export function checkStack(raw: Readonly<Record<string, unknown>>, secrets: GivenSecrets): CheckedStack {
+  const document: SourceDocument = { file: "", text: "", value: raw, problems: [], locate: () => null };
+  const parsed = stackSchema.safeParse(raw);
+  if (!parsed.success) {
+    const problems = problemsFromIssues(parsed.error.issues, stackSchema, document).map(({ path, message, hint }) => ({
+      key: `gpuctl:${path ?? ""}`,
+      message: hint === null ? message : `${message}; ${hint}`,
+    }));
+    throw new StackInvalid([...problems, ...gpuProblemsOf(raw)]);
+  }
+  const config = parsed.data;
+  const { plan, problems } = addressesOf(config);
+  const all = [
+    ...problems,
+    ...accessProblems(config),
+    ...gpuProblems(config),
+    ...clusterProblems(config, secrets),
+    ...tokenProblems(config, secrets),
+  ];
+  if (all.length > 0) throw new StackInvalid(all);
+  return { config, plan };
+}
+
+const problem = (path: string, message: string): StackProblem => ({ key: `gpuctl:${path}`, message });
+
+export function hcloudNodes(config: StackConfig): [string, HcloudNode][] {
+  return Object.entries(config.nodes).filter((entry): entry is [string, HcloudNode] => entry[1].kind === "hcloud");
+}
+
+function addressesOf(config: StackConfig): { plan: AddressPlan | null; problems: StackProblem[] } {
+  const { network } = config;
+  if (network === null) {
+    const alone = hcloudNodes(config).map(([name]) =>
+      problem("network", `missing: ${name} is a cloud server, and services are published on a private network only`),
+    );
+    return { plan: null, problems: [...alone.slice(0, 1), ...vlanProblems(config, null)] };
+  }
+  const hosts = hcloudNodes(config).map(([name, { number }]) => ({ name, number }));
+  const request = { range: network.range, cloud: network.cloud, vswitch: network.vswitch?.range ?? null, hosts };
+  const { plan, problems } = planAddresses(request);
+  const zone =
+    network.vswitch !== null && network.zone !== "eu-central"
+      ? [problem("network.zone", "a vSwitch can be coupled in eu-central only")]
+      : [];
+  return {
+    plan,
+    problems: [...problems.map(({ path, message }) => problem(path, message)), ...zone, ...vlanProblems(config, plan)],
+  };
+}
+
+function vlanProblems(config: StackConfig, plan: AddressPlan | null): StackProblem[] {
+  return Object.entries(config.nodes).flatMap(([name, node]) => {
+    const vlan = node.kind === "adopted" ? node.robot?.vlan : null;
+    if (vlan == null) return [];
+    const path = `nodes.${name}.robot.vlan.address`;
+    const subnet = plan?.vswitch == null ? null : parseNetwork(plan.vswitch);
+    if (subnet === null) return [problem(path, "there is no vSwitch in this stack; set network.vswitch")];
+    const address = parseNetwork(vlan.address);
+    const inside =
+      address !== null &&
+      address.first > subnet.first + 1n &&
+      address.first < subnet.first + (1n << BigInt(32 - subnet.prefix)) - 1n;
+    return inside ? [] : [problem(path, `expected an address of ${plan?.vswitch ?? ""} other than its first two and its last`)];
+  });
+}
+
+function tokenProblems({ network }: StackConfig, { hcloudToken }: GivenSecrets): StackProblem[] {
+  if (network === null || hcloudToken) return [];
+  const message = "missing: pulumi config set --secret hcloud:token, with an API token of the project that may read and write";
+  return [{ key: "hcloud:token", message }];
+}
+
+function accessProblems({ operators, app }: StackConfig): StackProblem[] {
+  const unreadable = (path: string, networks: readonly string[]) =>
+    networks.flatMap((network, index) =>
+      parseNetwork(network) === null
+        ? [problem(`${path}[${index}]`, `${network} is no network (no bit may be set beyond the prefix: 10.0.0.0/8)`)]
+        : [],
+    );
+  const open = operators.addresses.flatMap((network, index) =>
+    opensSsh(network, operators.anywhere)
+      ? [
+          problem(
+            `operators.addresses[${index}]`,
+            `${network} opens SSH to the internet. If you mean it, say it a second time: operators.anywhere: ${network}`,
+          ),
+        ]
+      : [],
+  );
+  const services = app.flatMap((network, index) => {
+    const parsed = parseNetwork(network);
+    return parsed !== null && isOpen(parsed)
+      ? [
+          problem(
+            `app[${index}]`,
+            `${network} opens the services to the internet; put an ingress with TLS and keys before them instead`,
+          ),
+        ]
+      : [];
+  });
+  return [...unreadable("operators.addresses", operators.addresses), ...unreadable("app", app), ...open, ...services];
+}
+
+function gpuProblems(config: StackConfig): StackProblem[] {
+  const asking = hcloudNodes(config).filter(([, node]) => asksForGpu(node));
+  const first = asking[0];
+  if (first === undefined) return [];
+  const names = asking.map(([name]) => name).join(", ");
+  return [problem(`nodes.${first[0]}`, `${asking.length > 1 ? `(and ${names}) ` : ""}${gpuRefusal(config.prices)}`)];
+}
+
+/** The refusal also when other things are wrong: whoever asks for a GPU should not mend ten keys first to hear that there is none. */
+function gpuProblemsOf(raw: Readonly<Record<string, unknown>>): StackProblem[] {
+  const alone = stackSchema.pick({ nodes: true, prices: true }).safeParse({ nodes: raw["nodes"], prices: raw["prices"] });
+  return alone.success ? gpuProblems({ ...alone.data } as StackConfig) : [];
+}
+
+function clusterProblems(config: StackConfig, secrets: GivenSecrets): StackProblem[] {
+  const { cluster } = config;
+  if (Object.keys(config.nodes).length === 0 && cluster === null)
+    return [problem("nodes", "this stack has neither nodes nor a cluster: there is nothing to make")];
+  if (cluster?.kind !== "k3s") return [];
+  const strangers = cluster.agents.flatMap((agent, index) =>
+    Object.hasOwn(config.nodes, agent) ? [] : [problem(`cluster.agents[${index}]`, `there is no node ${agent} in this stack`)],
+  );
+  const token = secrets.k3sToken
+    ? []
+    : [
+        problem(
+          "k3sToken",
+          "missing: pulumi config set --secret gpuctl:k3sToken, with /var/lib/rancher/k3s/server/node-token of the server",
+        ),
+      ];
+  return [...strangers, ...token];
+}

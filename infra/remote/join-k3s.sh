@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+# Makes this host an agent of a k3s cluster; its files were just delivered. GPUCTL_K3S_URL and GPUCTL_K3S_SHA256 are the binary,
+# GPUCTL_K3S_FILES a hash over configuration and token. k3s looks for the NVIDIA runtime only when it starts, so it comes after the toolkit.
+
+main() {
+  local binary=/usr/local/bin/k3s made=/var/lib/gpuctl/host/k3s-agent fresh
+  if [[ ! -e $made && -e $binary ]]; then
+    echo "k3s was installed here by somebody else ($binary): remove it first, as with k3s-agent-uninstall.sh" >&2
+    return 1
+  fi
+  mkdir -p /var/lib/gpuctl/host && touch "$made" || return 1
+  if [[ $(sha256sum 2>/dev/null <"$binary" | cut -c1-64) != "$GPUCTL_K3S_SHA256" ]]; then
+    fresh=$(mktemp "$binary.XXXXXX") || return 1
+    curl -fsSL --retry 4 --connect-timeout 15 --max-time 600 -o "$fresh" "$GPUCTL_K3S_URL" &&
+      [[ $(sha256sum <"$fresh" | cut -c1-64) == "$GPUCTL_K3S_SHA256" ]] && chmod 0755 "$fresh" && mv "$fresh" "$binary" || {
+      rm -f "$fresh"
+      echo "$GPUCTL_K3S_URL could not be fetched, or is not the file with SHA-256 $GPUCTL_K3S_SHA256" >&2
+      return 1
+    }
+    : >"$made"
+  fi
+  systemctl daemon-reload && systemctl enable --quiet k3s-agent.service || return 1
+  if [[ $(cat "$made") != "$GPUCTL_K3S_FILES" ]] || ! systemctl is-active --quiet k3s-agent.service; then
+    timeout 300 systemctl restart k3s-agent.service || {
+      echo 'the k3s agent did not start; the last lines of its log:' >&2
+      journalctl -u k3s-agent -n 20 --no-pager >&2
+      return 1
+    }
+    printf '%s\n' "$GPUCTL_K3S_FILES" >"$made"
+  fi
+  echo 'joined'
+}

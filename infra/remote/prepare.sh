@@ -1,0 +1,33 @@
+# shellcheck shell=bash
+# Runs the preparation script that was just delivered, and ends when the host is prepared or restarts. GPUCTL_ALLOW_REBOOT: yes or no.
+
+main() {
+  local directory=/var/lib/gpuctl/host status
+  # What the provider's own first boot does comes first; its failures are its own, ours are found below.
+  if command -v cloud-init >/dev/null; then timeout 900 cloud-init status --wait >/dev/null 2>&1; fi
+  bash "$directory/prepare-host.sh" "$directory/values" >&2
+  status=$?
+  case $status in
+    0) echo 'prepared' ;;
+    4)
+      if [[ $GPUCTL_ALLOW_REBOOT != yes ]]; then
+        echo 'the host has to be restarted, and this stack does not allow it: restart it, then `pulumi up`; or set reboot: allow' >&2
+        return 1
+      fi
+      restart
+      ;;
+    *)
+      echo "the host is not prepared ($status); the last lines of its log:" >&2
+      tail -n 20 /var/log/gpuctl/prepare.jsonl >&2
+      return 1
+      ;;
+  esac
+}
+
+# No new connection is taken from here on, so that the next one can only be made after the restart; this one goes on.
+restart() {
+  systemd-run --quiet --on-active=300 --unit=gpuctl-ssh-again systemctl start ssh.socket ssh.service >&2
+  systemctl stop ssh.socket ssh.service sshd.socket sshd.service >&2 2>/dev/null
+  systemd-run --quiet --on-active=3 --unit=gpuctl-restart systemctl reboot >&2 || return 1
+  echo 'restarting'
+}
