@@ -6,6 +6,8 @@ import { makeStack } from "./stack.js";
 
 const own = new pulumi.Config("gpuctl");
 const provider = new pulumi.Config("hcloud");
+/** Keys that the checked configuration does not have. */
+const secretKeys = ["sshPrivateKey", "k3sToken", "kubeconfig"];
 const secrets = {
   privateKey: own.getSecret("sshPrivateKey"),
   k3sToken: own.getSecret("k3sToken"),
@@ -15,7 +17,7 @@ const secrets = {
 function check() {
   try {
     const given = { k3sToken: secrets.k3sToken !== undefined, hcloudToken: hasToken() };
-    return checkStack(rawConfig(pulumi.runtime.allConfig(), "gpuctl", Object.keys(secrets)), given);
+    return checkStack(rawConfig(pulumi.runtime.allConfig(), "gpuctl", secretKeys), given);
   } catch (error) {
     // Without a stack trace: it is the configuration that has to change, not the program.
     if (error instanceof StackInvalid) throw new pulumi.RunError(error.message);
