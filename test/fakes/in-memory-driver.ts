@@ -1,4 +1,4 @@
-import { Failed, TargetUnreachable } from "../../cli/src/domain/errors.js";
+import { Failed, PreflightRefused, TargetUnreachable } from "../../cli/src/domain/errors.js";
 import type { InstanceId } from "../../cli/src/domain/names.js";
 import type { ServiceSpec } from "../../cli/src/domain/release.js";
 import type { DeviceMemory } from "../../cli/src/domain/strategy.js";
@@ -38,9 +38,12 @@ export class InMemoryDriver implements TargetDriver {
   }
 
   stage(spec: ServiceSpec, part: "code" | "models"): Promise<string> {
+    const model = spec.model?.name ?? "";
     if (part === "code") this.machine.wheels.add(spec.code.wheel);
-    else if (this.machine.editedModels.has(spec.model?.name ?? ""))
-      return Promise.reject(new Failed(`a file of the model ${spec.model?.name ?? ""} is not what was fetched`));
+    else if (this.machine.editedModels.has(model))
+      return Promise.reject(new Failed(`a file of the model ${model} is not what was fetched`));
+    else if (this.machine.missingModels.has(model))
+      return Promise.reject(new PreflightRefused(`there is no model ${model}`, { nextSteps: ["gpuctl models fetch"] }));
     return Promise.resolve(part === "code" ? `wheel ${spec.code.wheel}` : `model ${spec.model?.id ?? "none"}`);
   }
 

@@ -1,9 +1,10 @@
-import { PreflightRefused, UsageError } from "../domain/errors.js";
+import { Failed, PreflightRefused, UsageError } from "../domain/errors.js";
 import { inOrder } from "../domain/fingerprint.js";
 import { findRelease, previousGood } from "../domain/history.js";
 import type { HostRow } from "../domain/host-table.js";
 import { serviceNames, type ReleaseId, type ServiceName } from "../domain/names.js";
 import { incompatible, rollbackSpecs, slowestOf, type Readiness } from "../domain/rollback.js";
+import type { PlannedRelease } from "../domain/plan.js";
 import type { GateResult, ReleaseRecord } from "../domain/release.js";
 import { ms, type Milliseconds } from "../domain/units.js";
 import type { Context } from "../ports.js";
@@ -14,7 +15,7 @@ import { mend } from "./lifecycle/mend.js";
 import { requireEveryNode, surveying } from "./lifecycle/nodes.js";
 import { readinessOf } from "./lifecycle/observe.js";
 import { rollOut } from "./lifecycle/rollout.js";
-import { phase, step, withLease, type Session } from "./lifecycle/session.js";
+import { phase, reasonOf, step, withLease, type Session } from "./lifecycle/session.js";
 import { stageEverything } from "./lifecycle/staging.js";
 import { survey, type Decide, type Survey, type Wish } from "./lifecycle/survey.js";
 
@@ -62,7 +63,7 @@ export async function dryRunRollback(ctx: Context, { service, to }: Omit<Rollbac
     () => survey(ctx, decide),
     ({ wish }) => `back to ${wish.rollbackTo.id}`,
   );
-  await refuseCold(ctx, seen, only);
+  await wayTo(ctx, seen, only);
   return dryRun(ctx, seen, await secretsOf(ctx, seen.wish.rollbackTo, only), []);
 }
 
@@ -80,10 +81,10 @@ export async function rollback(ctx: Context, request: RollbackRequest): Promise<
   );
   requireEveryNode(ctx, shown.facts.observation);
   try {
-    const path = await refuseCold(ctx, shown, only);
-    if (shown.plan.release !== null && path !== "warm") await stageEverything(ctx, shown.plan.release);
+    const way = await wayTo(ctx, shown, only);
+    if (shown.plan.release !== null && way.path !== "warm") await fetchMissing(ctx, shown, shown.plan.release, way);
     const { movedAt, ...result } = await withLease(ctx, "rollback", request.lockWait, (session) =>
-      rollBackUnderLease(session, decide, only),
+      rollBackUnderLease(session, decide, only, way.path),
     );
     const since = (moment: number): number => Math.round(moment - began);
     return { ...result, movedAfterMs: since(movedAt), elapsedMs: since(ctx.clock.monotonic()) };
@@ -96,13 +97,17 @@ async function rollBackUnderLease(
   session: Session,
   decide: Decide<Return>,
   only: ServiceName | null,
+  shown: Readiness,
 ): Promise<Omit<RollbackResult, "elapsedMs" | "movedAfterMs"> & { movedAt: number }> {
   const { ctx } = session;
   const { survey: now } = await mend(session, decide);
   const { current, wish } = now;
   const { release } = now.plan;
   if (release === null || current === null) throw nothingDiffers(wish.rollbackTo);
-  const path = await refuseCold(ctx, now, only);
+  const way = await wayTo(ctx, now, only);
+  if (way.missing.length > 0) throw stillCold(wish.rollbackTo, way.missing, []);
+  // What was fetched meanwhile was cold all the same.
+  const path = slowestOf([shown, way.path]);
   step(ctx, `returning to ${wish.rollbackTo.id} on the ${path} path`);
   const soakFor = path === "warm" ? ms(Math.min(warmSoak, ctx.config.timings.soak)) : ctx.config.timings.soak;
   const secrets = await secretsOf(ctx, wish.rollbackTo, only);
@@ -162,33 +167,50 @@ function nothingDiffers(target: ReleaseRecord): UsageError {
   });
 }
 
-/** How fast this rollback is; a cold one is refused before anything is touched, with what to fetch. */
-async function refuseCold(ctx: Context, seen: Survey & { wish: Return }, only: ServiceName | null): Promise<Readiness> {
+/** How fast a rollback is, and what has to be fetched for it first. */
+interface Way {
+  path: Readiness;
+  missing: readonly string[];
+}
+
+async function wayTo(ctx: Context, seen: Survey & { wish: Return }, only: ServiceName | null): Promise<Way> {
   const target = seen.wish.rollbackTo;
   if (seen.plan.release === null) throw nothingDiffers(target);
   const readiness: Readiness[] = [];
   const missing: string[] = [];
-  const nextSteps = new Set<string>();
   for (const [service, earlier] of inOrder(target.services)) {
     if (only !== null && service !== only) continue;
     const one = await readinessOf(ctx, earlier, seen.current?.services[service], seen.facts);
     readiness.push(one);
     if (one !== "cold") continue;
-    const { model, code, python } = earlier.spec;
-    if (model !== null && (await ctx.models.find(model)) === null) {
-      missing.push(`${service}: model ${model.id}@${model.revision}`);
-      nextSteps.add("gpuctl models fetch");
-    } else {
-      missing.push(
-        `${service}: code ${code.version} (${code.wheel.slice(0, 8)}) or the Python environment ${python.lock.slice(0, 8)}`,
-      );
-      nextSteps.add(`gpuctl deploy, with gpuctl ${code.version} and the project file of then`);
-    }
+    const { model, code } = earlier.spec;
+    const here = model === null || (await ctx.models.find(model)) !== null;
+    missing.push(here ? `${service}: code ${code.version}` : `${service}: model ${model.id}@${model.revision}`);
   }
-  if (missing.length === 0) return slowestOf(readiness);
-  throw new PreflightRefused(`${target.id} is cold: files of it are missing on this machine`, {
-    because: missing.join("; "),
-    nextSteps: [...nextSteps, "gpuctl releases"],
+  return { path: slowestOf(readiness), missing };
+}
+
+/** Phases 2 to 5. Nothing has been touched when something cannot be had. */
+async function fetchMissing(ctx: Context, { wish }: { wish: Return }, release: PlannedRelease, { missing }: Way): Promise<void> {
+  if (missing.length > 0) step(ctx, `${wish.rollbackTo.id} is cold, so what is missing is fetched first: ${missing.join("; ")}`);
+  try {
+    await stageEverything(ctx, release);
+  } catch (thrown) {
+    if (missing.length === 0 || !(thrown instanceof Failed || thrown instanceof PreflightRefused)) throw thrown;
+    throw stillCold(wish.rollbackTo, [...missing, reasonOf(thrown)], thrown.nextSteps, thrown);
+  }
+}
+
+function stillCold(
+  target: ReleaseRecord,
+  because: readonly string[],
+  nextSteps: readonly string[],
+  cause?: unknown,
+): PreflightRefused {
+  return new PreflightRefused(`${target.id} is cold: files of it are missing and could not be fetched`, {
+    because: because.join("; "),
+    nextSteps: [...new Set([...nextSteps, "gpuctl releases"])],
+    cause,
   });
 }
 

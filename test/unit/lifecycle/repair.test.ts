@@ -143,7 +143,7 @@ describe("what differs from the release", () => {
     const [id = ""] = environment.machine.serving();
     const instance = environment.machine.instances.get(id);
     environment.machine.kill(id);
-    environment.machine.missingModels.add("small");
+    environment.driver.start = () => Promise.reject(new Failed("there is no room for it"));
     const failure = await failureOf(runRepair(environment));
     expect(failure).toBeInstanceOf(Failed);
     expect(failure.message).toMatch(/^embedder of r1-\w+ could not be brought back/);

@@ -159,6 +159,18 @@ describe("a rollback", () => {
     expectExactlyOneServes(environment);
   });
 
+  test("to a release whose code is gone fetches it first, where it can be had", async () => {
+    const environment = await twice((changed) => {
+      changed.code.wheel = "wheel-two";
+    });
+    await coolDown(environment);
+    environment.machine.wheels.delete("wheel-one");
+    const { path } = await runRollback(environment);
+    expect(path).toBe("cold");
+    expectExactlyOneServes(environment);
+    expect(specOf(environment).code.wheel).toBe("wheel-one");
+  });
+
   test.each([
     ["without any release", new Environment(), undefined, /nothing to roll back/],
     ["to a release that does not exist", null, "r9", /there is no release r9/],
