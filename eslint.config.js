@@ -62,6 +62,14 @@ export default defineConfig(
   layer(["cli/src/commands/**/*.ts", "cli/src/base-command.ts"], [noAdapters]),
   layer(["cli/src/ports.ts", "cli/src/ports/**/*.ts"], [noAdapters, noWiring, noCommands, noApp]),
   layer(["cli/src/adapters/**/*.ts"], [noWiring, noCommands]),
+  layer(
+    ["infra/lib/**/*.ts", "infra/policy/checks.ts"],
+    [
+      [["@pulumi/**"], "what decides knows nothing of Pulumi: it is tested without it"],
+      [["node:*", "!node:crypto", "!node:zlib"], "pure functions: files are read in scripts.ts"],
+      [["**/components/**", "**/stack.js", "**/scripts.js"], "components call the library, never the other way round"],
+    ],
+  ),
   {
     files: ["cli/src/domain/**/*.ts"],
     rules: {

@@ -135,7 +135,7 @@ function makeCluster(site: Site, cluster: ClusterConfig, hosts: { name: string; 
     gpu: node.kind === "adopted" && node.gpu !== null,
   }));
   const pool = new GpuNodePool("pool", { cluster, agents, token: k3sToken, kubernetes }, {});
-  new GpuRuntime("gpu", { id: site.id, cluster, kubernetes }, { dependsOn: pool.members });
+  new GpuRuntime("gpu", { id: site.id, cluster, kubernetes, nodes: pool.members }, {});
 }
 
 /** Services answer the app and the other hosts of the stack, one of which may be the ingress. */

@@ -8,6 +8,8 @@ export interface GpuRuntimeArgs {
   id: StackId;
   cluster: ClusterConfig;
   kubernetes: k8s.Provider;
+  /** Nodes that it runs on: they leave after it is gone. */
+  nodes: pulumi.Resource[];
 }
 
 /** Longest time a chart may take to become ready, seconds: its images have several hundred megabytes. */
@@ -18,10 +20,10 @@ const chartTimeout = 900;
  * a priority for GPU pods and the namespace of the services. NVIDIA's GPU Operator instead, where the stack says so.
  */
 export class GpuRuntime extends pulumi.ComponentResource {
-  constructor(name: string, { id, cluster, kubernetes }: GpuRuntimeArgs, options: pulumi.ComponentResourceOptions) {
+  constructor(name: string, { id, cluster, kubernetes, nodes }: GpuRuntimeArgs, options: pulumi.ComponentResourceOptions) {
     super("gpuctl:GpuRuntime", name, {}, options);
     const { runtime } = cluster;
-    const child = { parent: this, provider: kubernetes };
+    const child = { parent: this, provider: kubernetes, dependsOn: nodes };
     const system = new k8s.core.v1.Namespace(
       `${name}-system`,
       {
@@ -46,7 +48,7 @@ export class GpuRuntime extends pulumi.ComponentResource {
     );
     const needs = [system, ...this.runtimeClass(name, id, cluster, child)];
     for (const [part, chart] of chartsOf(cluster)) {
-      new k8s.helm.v3.Release(`${name}-${part}`, release(chart, system), { ...child, dependsOn: needs });
+      new k8s.helm.v3.Release(`${name}-${part}`, release(chart, system), { ...child, dependsOn: [...nodes, ...needs] });
     }
     this.registerOutputs({ runtimeClass: runtime.runtimeClass });
   }

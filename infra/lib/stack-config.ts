@@ -121,7 +121,16 @@ function tokenProblems({ network }: StackConfig, { hcloudToken }: GivenSecrets):
   return [{ key: "hcloud:token", message }];
 }
 
-function accessProblems({ operators, app }: StackConfig): StackProblem[] {
+function accessProblems({ operators, app, nodes }: StackConfig): StackProblem[] {
+  const hosts = Object.keys(nodes).length > 0;
+  const missing = [
+    ...(hosts && operators.addresses.length === 0
+      ? [problem("operators.addresses", "missing: the networks that SSH is allowed from, such as your own address with /32")]
+      : []),
+    ...(hosts && operators.keys.length === 0
+      ? [problem("operators.keys", "missing: the public keys of those who may log in, as in ~/.ssh/id_ed25519.pub")]
+      : []),
+  ];
   const unreadable = (path: string, networks: readonly string[]) =>
     networks.flatMap((network, index) =>
       parseNetwork(network) === null
@@ -149,7 +158,7 @@ function accessProblems({ operators, app }: StackConfig): StackProblem[] {
         ]
       : [];
   });
-  return [...unreadable("operators.addresses", operators.addresses), ...unreadable("app", app), ...open, ...services];
+  return [...missing, ...unreadable("operators.addresses", operators.addresses), ...unreadable("app", app), ...open, ...services];
 }
 
 function gpuProblems(config: StackConfig): StackProblem[] {

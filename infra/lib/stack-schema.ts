@@ -140,14 +140,17 @@ const price = z.strictObject({
 /** Everything below `gpuctl:` in `Pulumi.<stack>.yaml`, but the secrets. */
 export const stackSchema = z.strictObject({
   project: shortName,
-  operators: z.strictObject({
-    /** Networks that SSH is allowed from. */
-    addresses: z.array(cidr).min(1, { error: "expected at least one network that SSH is allowed from" }),
-    /** Public keys of the people who may log in. */
-    keys: z.array(publicKey).min(1, { error: "expected at least one public key of an operator" }),
-    /** A second time, the network that opens SSH to the internet; without it such a network is refused. */
-    anywhere: cidr.nullable().default(null),
-  }),
+  /** Needed where there are hosts. */
+  operators: z
+    .strictObject({
+      /** Networks that SSH is allowed from. */
+      addresses: z.array(cidr).default([]),
+      /** Public keys of the people who may log in. */
+      keys: z.array(publicKey).default([]),
+      /** A second time, the network that opens SSH to the internet; without it such a network is refused. */
+      anywhere: cidr.nullable().default(null),
+    })
+    .prefault({}),
   /** Networks of the app, the only ones that reach the services. */
   app: z.array(cidr).default([]),
   servicePorts: z.array(port).min(1).default([8001, 8002, 8003]),
