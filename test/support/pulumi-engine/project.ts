@@ -29,17 +29,16 @@ interface EngineEvent {
 export class PulumiProject {
   /** The copy: what a person would have checked out. */
   readonly folder: string;
-  /** Environment of every command. */
-  readonly env: Readonly<Record<string, string>>;
+  /** Environment of every command; where the provider doubles are is added by who starts them. */
+  readonly env: Record<string, string>;
   #logs = 0;
 
-  private constructor(folder: string, env: Readonly<Record<string, string>>) {
+  private constructor(folder: string, env: Record<string, string>) {
     this.folder = folder;
     this.env = env;
   }
 
-  /** Copies the program; `env` is added to every command, such as where the provider doubles are. */
-  static async create(env: Readonly<Record<string, string>>): Promise<PulumiProject> {
+  static async create(): Promise<PulumiProject> {
     const engine = await engineFolder();
     const folder = mkdtempSync(join(tmpdir(), "gpuctl-pulumi-"));
     for (const part of parts) cpSync(join(repository, part), join(folder, part), { recursive: true });
@@ -52,8 +51,9 @@ export class PulumiProject {
       PULUMI_BACKEND_URL: `file://${join(folder, "state")}`,
       PULUMI_CONFIG_PASSPHRASE: "of the tests",
       PULUMI_SKIP_UPDATE_CHECK: "1",
+      // Shows --event-log, which writes what the engine does as JSON lines.
+      PULUMI_DEBUG_COMMANDS: "true",
       PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
-      ...env,
     });
   }
 
@@ -81,6 +81,11 @@ export class PulumiProject {
   /** What the backend keeps of a stack, as text. */
   state(project: string, stack: string): string {
     return readFileSync(join(this.folder, "state/.pulumi/stacks", project, `${stack}.json`), "utf8");
+  }
+
+  /** A file of the copy, as text. */
+  read(file: string): string {
+    return readFileSync(join(this.folder, file), "utf8");
   }
 
   /** Edits a file of the copy. Throws when the text is not there once. */

@@ -1,13 +1,13 @@
 /**
- * @pulumi/command as a double. Local commands run for real, in the folder and with the environment of the test process; remote ones are
- * handed to the test with their connection. Of the provider's source it keeps: `triggers` replace and anything else updates; an update
- * without `update` runs `create` again; the last output is in the environment; when an input is secret, all that is computed is;
- * there is no reading; a command that fails leaves no resource.
+ * @pulumi/command as a double. Local commands run for real; remote ones are handed to the test with their connection. Of the provider's
+ * source it keeps: `triggers` replace and anything else updates; an update without `update` runs `create` again; the last output is in
+ * the environment; what is printed is a secret only where the program says so; a preview of a change knows no output; there is no
+ * reading; a command that fails leaves no resource.
  */
 import { randomBytes } from "node:crypto";
 import { run } from "../../bed/shell.js";
 import type { Made, ProviderDouble, ResourceKind } from "./provider.js";
-import { holdsSecret, type Properties } from "./values.js";
+import type { Properties } from "./values.js";
 
 /** A command that was to run on another host. */
 export interface RemoteCommand {
@@ -26,7 +26,7 @@ export interface RemoteAnswer {
 }
 
 /** What answers for all remote hosts. */
-export type RemoteHosts = (command: RemoteCommand) => RemoteAnswer | Promise<RemoteAnswer>;
+type AnswerRemote = (command: RemoteCommand) => RemoteAnswer | Promise<RemoteAnswer>;
 
 type Runner = (
   step: RemoteCommand["step"],
@@ -48,17 +48,19 @@ function environmentOf(inputs: Properties, last: Properties): Record<string, str
   };
 }
 
-const locally: Runner = async (_step, command, inputs, last) => {
-  const [file = "/bin/sh", ...first] = (inputs["interpreter"] ?? ["/bin/sh", "-c"]) as string[];
-  const folder = textOf(inputs, "dir");
-  const args = folder === "" ? [...first, command] : ["-c", 'cd "$0" && exec "$@"', folder, file, ...first, command];
-  const env = { ...(process.env as Record<string, string>), ...environmentOf(inputs, last) };
-  const { code, stdout, stderr } = await run(folder === "" ? file : "/bin/sh", args, { env, input: textOf(inputs, "stdin") });
-  return { code: code ?? 1, stdout, stderr };
-};
+const locally =
+  (environment: Readonly<Record<string, string>>): Runner =>
+  async (_step, command, inputs, last) => {
+    const [file = "/bin/sh", ...first] = (inputs["interpreter"] ?? ["/bin/sh", "-c"]) as string[];
+    const folder = textOf(inputs, "dir");
+    const args = folder === "" ? [...first, command] : ["-c", 'cd "$0" && exec "$@"', folder, file, ...first, command];
+    const env = { ...environment, ...environmentOf(inputs, last) };
+    const { code, stdout, stderr } = await run(folder === "" ? file : "/bin/sh", args, { env, input: textOf(inputs, "stdin") });
+    return { code: code ?? 1, stdout, stderr };
+  };
 
 const remotely =
-  (hosts: RemoteHosts): Runner =>
+  (hosts: AnswerRemote): Runner =>
   async (step, command, inputs, last) => {
     const connection = inputs["connection"] as Properties;
     const environment = environmentOf(inputs, last);
@@ -80,6 +82,7 @@ function commandKind(runner: Runner): ResourceKind {
   };
   return {
     replacedBy: ["triggers"],
+    unknownWhenChanged: true,
     create: async (inputs): Promise<Made> => ({
       id: `command${randomBytes(4).toString("hex")}`,
       outputs: await outputsOf("create", inputs, {}),
@@ -88,14 +91,17 @@ function commandKind(runner: Runner): ResourceKind {
     async delete(_id, outputs) {
       await outputsOf("delete", outputs, outputs);
     },
-    secretOutputs: (inputs) => (holdsSecret(inputs) || "connection" in inputs ? ["stdout", "stderr"] : []),
   };
 }
 
-/** `hosts` answers for every remote command. */
-export function commandDouble(version: string, hosts: RemoteHosts): ProviderDouble {
+/** `hosts` answers for every remote command; `environment` is what local ones have, as the provider gets it from `pulumi`. */
+export function commandDouble(
+  version: string,
+  hosts: AnswerRemote,
+  environment: Readonly<Record<string, string>>,
+): ProviderDouble {
   const kinds: Record<string, ResourceKind> = {
-    "command:local:Command": commandKind(locally),
+    "command:local:Command": commandKind(locally(environment)),
     "command:remote:Command": commandKind(remotely(hosts)),
   };
   return { name: "command", version, kind: (type) => kinds[type] };

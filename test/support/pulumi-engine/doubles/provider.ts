@@ -7,6 +7,8 @@ export interface ResourceKind {
   replacedBy?: readonly string[] | ((before: Properties, after: Properties) => readonly string[]);
   /** Whether a replacement deletes the old one first. */
   deletesFirst?: (inputs: Properties) => boolean;
+  /** Whether a preview of a change knows none of the outputs that are no inputs. */
+  unknownWhenChanged?: boolean;
   /** Throws what the provider would refuse. */
   check?: (inputs: Properties) => void;
   create: (inputs: Properties, configuration: Properties) => Promise<Made>;
@@ -15,8 +17,6 @@ export interface ResourceKind {
   /** Undefined when it is gone. Without it the state is taken as it is. */
   read?: (id: string, outputs: Properties, configuration: Properties) => Promise<Properties | undefined>;
   delete?: (id: string, outputs: Properties, configuration: Properties) => Promise<void>;
-  /** Outputs that are secret although no input of their name is. */
-  secretOutputs?: (inputs: Properties) => readonly string[];
 }
 
 export interface Made {

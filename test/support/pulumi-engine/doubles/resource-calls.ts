@@ -4,16 +4,10 @@ import proto from "@pulumi/pulumi/proto/provider_pb.js";
 import { changedKeys, compare } from "./comparing.js";
 import { CarriesResource } from "./failing.js";
 import { Unfinished, type Call, type Made, type ProviderDouble, type ResourceKind } from "./provider.js";
-import { fromStruct, plainProperties, secret, toStruct, type Properties } from "./values.js";
+import { fromStruct, plainProperties, toStruct, type Properties } from "./values.js";
 
 const typeOf = (urn: string): string => urn.split("::")[2]?.split("$").pop() ?? "";
 const nameOf = (urn: string): string => urn.split("::").slice(3).join("::");
-
-/** Computed outputs with the mark of a secret where they are one; the inputs bring their own. */
-function marked(kind: ResourceKind, inputs: Properties, outputs: Properties): Properties {
-  const hidden = kind.secretOutputs?.(inputs) ?? [];
-  return Object.fromEntries(Object.entries(outputs).map(([key, value]) => [key, hidden.includes(key) ? secret(value) : value]));
-}
 
 export class ResourceCalls {
   readonly #double: ProviderDouble;
@@ -44,7 +38,7 @@ export class ResourceCalls {
     const kind = this.#kind(request.getUrn());
     const inputs = fromStruct(request.getProperties());
     const bare = plainProperties(inputs);
-    const propertiesOf = ({ outputs = {} }: Made) => ({ ...inputs, ...marked(kind, inputs, outputs) });
+    const propertiesOf = ({ outputs = {} }: Made) => ({ ...inputs, ...outputs });
     try {
       const made = await kind.create(bare, configuration);
       this.#log("create", request.getUrn(), made.id, bare);
@@ -62,14 +56,15 @@ export class ResourceCalls {
     const former = { inputs: fromStruct(request.getOldInputs()), outputs: fromStruct(request.getOlds()) };
     const computed = Object.fromEntries(Object.entries(former.outputs).filter(([key]) => !(key in former.inputs)));
     const response = new proto.UpdateResponse();
-    if (request.getPreview()) return response.setProperties(toStruct({ ...computed, ...inputs }));
+    if (request.getPreview())
+      return response.setProperties(toStruct(kind.unknownWhenChanged === true ? inputs : { ...computed, ...inputs }));
     const type = typeOf(request.getUrn());
     if (kind.update === undefined)
       throw new Error(`the double cannot change ${changedKeys(former.inputs, inputs).join(", ")} of ${type}`);
     const old = { inputs: plainProperties(former.inputs), outputs: plainProperties(former.outputs) };
     const outputs = await kind.update(request.getId(), plainProperties(inputs), old, configuration);
     this.#log("update", request.getUrn(), request.getId(), plainProperties(inputs));
-    return response.setProperties(toStruct({ ...computed, ...inputs, ...marked(kind, inputs, outputs) }));
+    return response.setProperties(toStruct({ ...computed, ...inputs, ...outputs }));
   }
 
   async read(request: proto.ReadRequest, configuration: Properties): Promise<proto.ReadResponse> {
@@ -79,8 +74,10 @@ export class ResourceCalls {
     this.#log("read", request.getUrn(), request.getId());
     // An answer without an id says that it is gone.
     if (found === undefined) return new proto.ReadResponse();
-    const properties = { ...known, ...marked(kind, known, found) };
-    return new proto.ReadResponse().setId(request.getId()).setProperties(toStruct(properties)).setInputs(request.getInputs());
+    return new proto.ReadResponse()
+      .setId(request.getId())
+      .setProperties(toStruct({ ...known, ...found }))
+      .setInputs(request.getInputs());
   }
 
   async delete(request: proto.DeleteRequest, configuration: Properties): Promise<empty.Empty> {

@@ -8,9 +8,7 @@ const secretMark = "1b47061264138c4ac30d75fd1eb44270";
 const outputMark = "d0e6a833031e9bbcd3f4e8bde6ca49a4";
 
 /** What stands for a value that a preview cannot know. */
-export const unknownValue = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
-
-export const secret = (value: unknown): Properties => ({ [signature]: secretMark, value });
+const unknownValue = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
 
 const isObject = (value: unknown): value is Properties => typeof value === "object" && value !== null && !Array.isArray(value);
 
@@ -25,14 +23,6 @@ export function plain(value: unknown): unknown {
 }
 
 export const plainProperties = (properties: Properties): Properties => plain(properties) as Properties;
-
-/** Whether anything in it is marked as a secret. */
-export function holdsSecret(value: unknown): boolean {
-  if (Array.isArray(value)) return value.some(holdsSecret);
-  if (!isObject(value)) return false;
-  if (value[signature] === secretMark || (value[signature] === outputMark && value["secret"] === true)) return true;
-  return Object.values(value).some(holdsSecret);
-}
 
 /** For the wire. `Struct` refuses undefined, which JSON drops. */
 export const toStruct = (properties: Properties): struct.Struct =>
