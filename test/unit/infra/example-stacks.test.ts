@@ -1,0 +1,357 @@
+import { describe, expect, it } from "vitest";
+import { inventorySchema } from "../../../cli/src/domain/inventory.js";
+import { gpuPodsWithoutLimits, openSsh, tokensInUserData, unprotected } from "../../../infra/policy/checks.js";
+import { hostScript } from "../../../infra/scripts.js";
+import {
+  exampleConfig,
+  exampleStacks,
+  hostKeyOfServer,
+  privateKey,
+  runStack,
+  type ExampleStack,
+  type Registered,
+} from "../../support/infra/stack-under-mocks.js";
+
+const graphs: Record<ExampleStack, string[]> = {
+  "hetzner-cpu": [
+    "Command staging-1-first-contact",
+    "Command staging-1-first-key",
+    "Command staging-1-forget-first-key",
+    "Command staging-1-mount",
+    "Command staging-1-prepare",
+    "Command staging-1-verify",
+    "Firewall firewall",
+    "HcloudHost staging-1",
+    "ModelVolume staging-1-models",
+    "Network network",
+    "NetworkSubnet network-cloud",
+    "PrimaryIp staging-1-ip",
+    "PrivateNetwork network",
+    "Server staging-1",
+    "ServerNetwork staging-1-network",
+    "ServiceFirewall firewall",
+    "SshKey operator-1",
+    "Volume staging-1-models",
+    "VolumeAttachment staging-1-models-attachment",
+    "hcloud hcloud",
+  ],
+  "adopted-t4": [
+    "AdoptedHost gpu-1",
+    "Command gpu-1-preflight",
+    "Command gpu-1-prepare",
+    "Command gpu-1-removal",
+    "Command gpu-1-verify",
+  ],
+  "robot-gex": [
+    "AdoptedHost gex-1",
+    "Command app-1-first-contact",
+    "Command app-1-first-key",
+    "Command app-1-forget-first-key",
+    "Command app-1-prepare",
+    "Command app-1-verify",
+    "Command gex-1-preflight",
+    "Command gex-1-prepare",
+    "Command gex-1-removal",
+    "Command gex-1-verify",
+    "Command gex-1-vswitch",
+    "Command gex-1-vswitch-removal",
+    "Firewall firewall",
+    "HcloudHost app-1",
+    "Network network",
+    "NetworkSubnet network-cloud",
+    "NetworkSubnet network-vswitch",
+    "PrimaryIp app-1-ip",
+    "PrivateNetwork network",
+    "Server app-1",
+    "ServerNetwork app-1-network",
+    "ServiceFirewall firewall",
+    "SshKey operator-1",
+    "hcloud hcloud",
+  ],
+  "k3s-gpu-pool": [
+    "AdoptedHost gpu-1",
+    "AdoptedHost gpu-2",
+    "Command gpu-1-preflight",
+    "Command gpu-1-prepare",
+    "Command gpu-1-removal",
+    "Command gpu-1-verify",
+    "Command gpu-2-preflight",
+    "Command gpu-2-prepare",
+    "Command gpu-2-removal",
+    "Command gpu-2-verify",
+    "Command pool-gpu-1",
+    "Command pool-gpu-1-node",
+    "Command pool-gpu-1-removal",
+    "Command pool-gpu-2",
+    "Command pool-gpu-2-node",
+    "Command pool-gpu-2-removal",
+    "GpuNodePool pool",
+    "GpuRuntime gpu",
+    "Namespace gpu-services",
+    "Namespace gpu-system",
+    "PriorityClass gpu-priority",
+    "Release gpu-device-plugin",
+    "Release gpu-exporter",
+    "kubernetes cluster",
+  ],
+  "existing-cluster": [
+    "Command pool-gpu-pool-a1-taint",
+    "Command pool-gpu-pool-a2-taint",
+    "GpuNodePool pool",
+    "GpuRuntime gpu",
+    "Namespace gpu-services",
+    "Namespace gpu-system",
+    "NodePatch pool-gpu-pool-a1-labels",
+    "NodePatch pool-gpu-pool-a2-labels",
+    "PriorityClass gpu-priority",
+    "Release gpu-device-plugin",
+    "Release gpu-exporter",
+    "RuntimeClass gpu-class",
+    "kubernetes cluster",
+  ],
+};
+
+describe.each(exampleStacks)("the example %s", (stack) => {
+  it("makes exactly these resources, and an inventory that the command line accepts and that holds no secret", async () => {
+    const { resources, inventory } = await runStack(stack, exampleConfig(stack));
+    expect(resources.map(({ type, name }) => `${type.split(":").at(-1) ?? ""} ${name}`).sort()).toEqual(graphs[stack]);
+    expect(inventorySchema.parse(inventory)).toEqual(inventory);
+    expect(JSON.stringify(inventory)).not.toMatch(/PRIVATE KEY|K10secret|tttt/);
+  });
+
+  it("connects to no host whose key it does not check, hands values over on stdin, and mixes no creation with a deletion", async () => {
+    const { resources } = await runStack(stack, exampleConfig(stack));
+    for (const command of remote(resources)) {
+      const connection = command.inputs["connection"] as Record<string, unknown>;
+      expect(connection["hostKey"], command.name).toMatch(/^(?:ssh-ed25519|ecdsa-sha2-nistp256) AAAA/);
+      expect(command.secret, command.name).toContain("connection");
+      expect(command.inputs, command.name).not.toHaveProperty("environment");
+      expect(command.inputs["addPreviousOutputInEnv"], command.name).toBe(false);
+      expect(command.inputs["stdin"], command.name).toMatch(/^gpuctl_program\(\) \{\n/);
+      expect(Number("create" in command.inputs) + Number("delete" in command.inputs), command.name).toBe(1);
+    }
+  });
+
+  it("passes its own policies", async () => {
+    const { resources } = await runStack(stack, exampleConfig(stack));
+    for (const { type, inputs, protect } of resources) {
+      const planned = { type, props: inputs, protect };
+      const found = [openSsh(planned, []), tokensInUserData(planned), unprotected(planned), gpuPodsWithoutLimits(planned)];
+      expect(found.flat(), type).toEqual([]);
+    }
+  });
+
+  it("keeps every secret encrypted, in whatever input it stands", async () => {
+    const { resources } = await runStack(stack, exampleConfig(stack));
+    for (const { name, inputs, secret } of resources) {
+      const open = Object.entries(inputs).filter(([key]) => !secret.includes(key));
+      expect(JSON.stringify(open), name).not.toMatch(/PRIVATE KEY-----|K10secret|t{64}/);
+    }
+  });
+});
+
+describe("a cloud server", () => {
+  it("is never replaced because of its user data, its keys or its image, and waits for its subnet", async () => {
+    const { resources } = await runStack("hetzner-cpu", exampleConfig("hetzner-cpu"));
+    const server = one(resources, "staging-1", "Server");
+    expect(server.ignoreChanges).toEqual(["userData", "sshKeys", "image"]);
+    expect(server.deleteBeforeReplace).toBe(true);
+    expect(server.dependsOn).toContain("network-cloud");
+    expect(server.inputs).toMatchObject({
+      serverType: "cx43",
+      location: "fsn1",
+      image: "ubuntu-24.04",
+      name: "shop-hetzner-cpu-staging-1-5a2c35d2",
+    });
+    expect(server.inputs).not.toHaveProperty("networks");
+    expect(server.inputs).not.toHaveProperty("datacenter");
+    expect(server.secret).toContain("userData");
+  });
+
+  it("joins the network as a resource of its own, which goes before the subnet does", async () => {
+    const { resources } = await runStack("hetzner-cpu", exampleConfig("hetzner-cpu"));
+    const joined = one(resources, "staging-1-network", "ServerNetwork");
+    expect(joined.dependsOn).toEqual(expect.arrayContaining(["network-cloud", "staging-1"]));
+    expect(joined.deleteBeforeReplace).toBe(true);
+    expect(joined.inputs["ip"]).toMatch(/^10\.20\.1\.\d+$/);
+  });
+
+  it("is met by the key of its user data once, and by the key that it made itself ever after", async () => {
+    const { resources, inventory } = await runStack("hetzner-cpu", exampleConfig("hetzner-cpu"));
+    const contact = one(resources, "staging-1-first-contact", "Command");
+    expect(keyOf(contact)).toBe("ecdsa-sha2-nistp256 AAAAE2VjZHNh");
+    expect(contact.ignoreChanges).toEqual(["connection", "create", "update", "stdin"]);
+    for (const name of ["forget-first-key", "mount", "prepare", "verify"])
+      expect(keyOf(one(resources, `staging-1-${name}`, "Command")), name).toBe(hostKeyOfServer);
+    expect(one(resources, "staging-1-prepare", "Command").dependsOn).toContain("staging-1-forget-first-key");
+    expect(inventory.nodes["staging-1"]?.hostKeys).toEqual([hostKeyOfServer]);
+  });
+
+  it("has its one-time key made without showing it, and never made again", async () => {
+    const { resources } = await runStack("hetzner-cpu", exampleConfig("hetzner-cpu"));
+    const key = one(resources, "staging-1-first-key", "Command");
+    expect(key.inputs["logging"]).toBe("none");
+    expect(key.secretOutputs).toContain("stdout");
+    expect(key.ignoreChanges).toContain("create");
+  });
+
+  it("keeps address and volume, protected against this program and against everybody else, until the stack says otherwise", async () => {
+    const guarded = (resources: Registered[]) =>
+      [one(resources, "staging-1-ip", "PrimaryIp"), one(resources, "staging-1-models", "Volume")].map(({ protect, inputs }) => [
+        protect,
+        inputs["deleteProtection"],
+      ]);
+    const config = exampleConfig("hetzner-cpu");
+    expect(guarded((await runStack("hetzner-cpu", config)).resources)).toEqual([
+      [true, true],
+      [true, true],
+    ]);
+    const lifted = await runStack("hetzner-cpu", { ...config, "gpuctl:protect": "false" });
+    expect(guarded(lifted.resources)).toEqual([
+      [false, false],
+      [false, false],
+    ]);
+  });
+
+  it("and all that belongs to it carries the labels by which strays are found", async () => {
+    const { resources } = await runStack("hetzner-cpu", exampleConfig("hetzner-cpu"));
+    const labelled = resources.filter(({ type }) => /^hcloud:.*(?:Server|Network|Firewall|Volume|PrimaryIp|SshKey)$/.test(type));
+    const own = labelled.filter(({ type }) => !/serverNetwork/.test(type));
+    expect(own).toHaveLength(6);
+    for (const { name, inputs, provider } of own) {
+      const labels = { "managed-by": "gpuctl", "gpuctl-project": "shop", "gpuctl-stack": "hetzner-cpu" };
+      expect(inputs["labels"], name).toMatchObject(labels);
+      expect(provider, name).toBe("hcloud");
+    }
+  });
+
+  it("is spoken for by a provider whose token, address and pace come from the stack", async () => {
+    const settings = { "hcloud:endpoint": "http://127.0.0.1:8080/v1", "hcloud:pollInterval": "10ms" };
+    const { resources } = await runStack("hetzner-cpu", { ...exampleConfig("hetzner-cpu"), ...settings });
+    const { inputs, secret } = one(resources, "hcloud", "hcloud");
+    expect(inputs).toMatchObject({ endpoint: "http://127.0.0.1:8080/v1", pollInterval: "10ms", token: "t".repeat(64) });
+    expect(secret).toEqual(["token"]);
+  });
+});
+
+describe("an adopted box", () => {
+  it("is looked at, prepared, verified in this order, and cleaned last of all when it is given back", async () => {
+    const { resources } = await runStack("adopted-t4", exampleConfig("adopted-t4"));
+    expect(one(resources, "gpu-1-preflight", "Command").dependsOn).toEqual(["gpu-1-removal"]);
+    expect(one(resources, "gpu-1-prepare", "Command").dependsOn).toEqual(["gpu-1-preflight"]);
+    expect(one(resources, "gpu-1-verify", "Command").dependsOn).toEqual(["gpu-1-prepare"]);
+    expect(one(resources, "gpu-1-removal", "Command").inputs["stdin"]).toContain("prepare-host.sh --remove");
+  });
+
+  it("is prepared again when the script changes, and gets the script unchanged", async () => {
+    const { resources } = await runStack("adopted-t4", exampleConfig("adopted-t4"));
+    const { text, sha256 } = hostScript();
+    const { inputs } = one(resources, "gpu-1-prepare", "Command");
+    expect(inputs["triggers"]).toContain(sha256);
+    expect(inputs["stdin"]).toContain(`\n${text}`);
+    expect(inputs["stdin"]).toContain("\nGPUCTL_GPU=require\n");
+  });
+
+  it("is entered with the key of the stack where there is one, and through sudo where the user is not root", async () => {
+    const secrets = { "gpuctl:sshPrivateKey": privateKey, "gpuctl:k3sToken": "K10secret" };
+    const { resources } = await runStack("k3s-gpu-pool", exampleConfig("k3s-gpu-pool"), secrets);
+    const { inputs } = one(resources, "gpu-2-prepare", "Command");
+    expect(inputs["create"]).toBe("sudo -n bash -s");
+    expect(inputs["connection"]).toMatchObject({ user: "ubuntu", privateKey });
+    expect(one(resources, "gpu-1-prepare", "Command").inputs["create"]).toBe("bash -s");
+  });
+
+  it("of Robot gets the VLAN of the vSwitch before anything else, with frames that it can carry", async () => {
+    const { resources, inventory } = await runStack("robot-gex", exampleConfig("robot-gex"));
+    const subnet = one(resources, "network-vswitch", "NetworkSubnet");
+    expect(subnet.inputs).toMatchObject({
+      type: "vswitch",
+      vswitchId: 60123,
+      ipRange: "10.20.2.0/24",
+      networkZone: "eu-central",
+    });
+    expect(one(resources, "network", "Network").inputs["exposeRoutesToVswitch"]).toBe(true);
+    const link = one(resources, "gex-1-vswitch", "Command");
+    expect(link.inputs["stdin"]).toContain("mtu 1400 up");
+    expect(link.dependsOn).toEqual(["gex-1-vswitch-removal"]);
+    expect(one(resources, "gex-1-vswitch-removal", "Command").dependsOn).toEqual(["network-vswitch"]);
+    expect(one(resources, "gex-1-removal", "Command").dependsOn).toEqual(["gex-1-vswitch"]);
+    expect(inventory.nodes["gex-1"]?.privateAddress).toBe("10.20.2.10");
+    // Each host lets the other in: one of them may be the ingress.
+    expect(one(resources, "app-1-prepare", "Command").inputs["stdin"]).toContain(
+      "\nGPUCTL_APP_ADDRESSES=10.20.1.0/24,10.20.2.10\n",
+    );
+  });
+});
+
+describe("a cluster", () => {
+  it("of k3s gets agents that are prepared before they join, with the token on stdin only", async () => {
+    const { resources, inventory } = await runStack("k3s-gpu-pool", exampleConfig("k3s-gpu-pool"));
+    const joined = one(resources, "pool-gpu-1", "Command");
+    expect(joined.secret).toContain("stdin");
+    expect(joined.inputs["stdin"]).toContain("K10secret");
+    expect(joined.inputs["stdin"]).toContain("nvidia.com/gpu=present:NoSchedule");
+    expect(one(resources, "pool-gpu-1-removal", "Command").dependsOn).toEqual(["gpu-1-verify", "pool-gpu-1-node"]);
+    expect(one(resources, "pool-gpu-1-node", "Command").inputs["delete"]).toBe(
+      "'kubectl' '--context' 'shop' 'delete' 'node' 'gpu-1' '--ignore-not-found'",
+    );
+    expect(inventory.cluster).toMatchObject({
+      context: "shop",
+      namespace: "retrieval",
+      replicasPerGpu: 3,
+      runtimeClass: "nvidia",
+    });
+  });
+
+  it("shares its cards by turns, refuses pods that ask for two of them, and loses the plugin before the nodes", async () => {
+    const { resources } = await runStack("k3s-gpu-pool", exampleConfig("k3s-gpu-pool"));
+    const plugin = one(resources, "gpu-device-plugin", "Release");
+    const values = plugin.inputs["values"] as { config: { map: { default: string } } };
+    expect(values.config.map.default).toContain("failRequestsGreaterThanOne: true");
+    expect(values.config.map.default).toContain("replicas: 3");
+    expect(plugin.dependsOn).toEqual(expect.arrayContaining(["gpu-system", "pool-gpu-1", "pool-gpu-2"]));
+    expect(plugin.provider).toBe("cluster");
+  });
+
+  it("that exists gets label and taint on its GPU nodes and a RuntimeClass, which k3s brings itself", async () => {
+    const { resources } = await runStack("existing-cluster", exampleConfig("existing-cluster"));
+    expect(one(resources, "pool-gpu-pool-a1-labels", "NodePatch").inputs["metadata"]).toMatchObject({
+      name: "gpu-pool-a1",
+      labels: { "nvidia.com/gpu.present": "true" },
+    });
+    expect(one(resources, "pool-gpu-pool-a1-taint", "Command").inputs["create"]).toContain("'nvidia.com/gpu=present:NoSchedule'");
+    expect(one(resources, "gpu-class", "RuntimeClass").inputs).toMatchObject({ handler: "nvidia", metadata: { name: "nvidia" } });
+  });
+
+  it("can have NVIDIA's operator instead, which may touch neither driver nor toolkit", async () => {
+    const config = exampleConfig("existing-cluster");
+    const cluster = { ...(config["gpuctl:cluster"] as object), runtime: { kind: "operator", replicasPerGpu: 2 } };
+    const { resources } = await runStack("existing-cluster", { ...config, "gpuctl:cluster": cluster });
+    expect(resources.filter(({ type }) => type.endsWith(":Release")).map(({ name }) => name)).toEqual(["gpu-operator"]);
+    expect(one(resources, "gpu-operator", "Release").inputs["values"]).toMatchObject({
+      driver: { enabled: false, upgradePolicy: { autoUpgrade: false } },
+      toolkit: { enabled: false },
+    });
+    expect(resources.filter(({ type }) => type.endsWith(":RuntimeClass"))).toEqual([]);
+  });
+});
+
+describe("a configuration that cannot work", () => {
+  it("ends the program with every problem at once, and with nothing made", async () => {
+    const config = exampleConfig("adopted-t4");
+    const nodes = { "gpu-1": { kind: "adopted", host: "203.0.113.20" }, "gpu-2": { kind: "hcloud", serverType: "cx33" } };
+    const wrong = { ...config, "gpuctl:nodes": nodes, "gpuctl:operater": "x" };
+    await expect(runStack("adopted-t4", wrong)).rejects.toThrow(
+      /3 problems.*gpuctl:nodes\.gpu-1\.hostKey.*gpuctl:nodes\.gpu-2\.location.*gpuctl:operater.*did you mean "operators"/s,
+    );
+  });
+});
+
+const remote = (resources: Registered[]) => resources.filter(({ type }) => type === "command:remote:Command");
+const keyOf = ({ inputs }: Registered) => (inputs["connection"] as { hostKey: string }).hostKey;
+
+function one(resources: Registered[], name: string, type: string): Registered {
+  const found = resources.filter((resource) => resource.name === name && resource.type.split(":").at(-1) === type);
+  expect(found, `${type} ${name}`).toHaveLength(1);
+  return found[0]!;
+}

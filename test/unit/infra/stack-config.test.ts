@@ -1,0 +1,145 @@
+import { describe, expect, it } from "vitest";
+import { checkStack, StackInvalid, type StackProblem } from "../../../infra/lib/stack-config.js";
+import { exampleConfig, exampleStacks, type ExampleStack } from "../../support/infra/stack-under-mocks.js";
+
+const secrets = { k3sToken: true, hcloudToken: true };
+
+describe("the configuration of a stack", () => {
+  it.each(exampleStacks)("of the example %s is right", (stack) => {
+    expect(problemsOf(raw(stack))).toEqual([]);
+  });
+
+  it("names the key of each problem, says what would be right, and all of them at once", () => {
+    const problems = problemsOf({
+      project: "Shop",
+      operators: { addresses: ["10.0.0.0/33"], keys: ["not a key"] },
+      nodes: { "gpu-1": { kind: "adopted", host: "203.0.113.20", hostKey: "ssh-rsa AAAA", port: 0 } },
+      servicePorts: [],
+    });
+    expect(problems.map(({ key }) => key).sort()).toEqual([
+      "gpuctl:nodes.gpu-1.hostKey",
+      "gpuctl:nodes.gpu-1.port",
+      "gpuctl:operators.keys[0]",
+      "gpuctl:project",
+      "gpuctl:servicePorts",
+    ]);
+    expect(messageOf(problems, "gpuctl:nodes.gpu-1.hostKey")).toContain("ssh-keyscan -t ed25519");
+  });
+
+  it("guesses what a mistyped key or kind was meant to be", () => {
+    const base = raw("adopted-t4");
+    expect(messageOf(problemsOf({ ...base, opertors: {} }), "gpuctl:opertors")).toContain('did you mean "operators"');
+    const problems = problemsOf({ ...base, nodes: { a: { kind: "adoptd", host: "203.0.113.20" } } });
+    expect(problems.map(({ key }) => key)).toContain("gpuctl:nodes.a.kind");
+  });
+
+  it("opens SSH to the internet only when that is said twice", () => {
+    const open = (addresses: string[], anywhere: string | null) =>
+      problemsOf({ ...raw("adopted-t4"), operators: { ...operators(), addresses, anywhere } });
+    expect(messageOf(open(["0.0.0.0/0"], null), "gpuctl:operators.addresses[0]")).toContain("operators.anywhere: 0.0.0.0/0");
+    expect(open(["0.0.0.0/0"], "0.0.0.0/0")).toEqual([]);
+    expect(open(["::/0"], "0.0.0.0/0")).toHaveLength(1);
+    // The internet in two halves is the internet.
+    expect(open(["0.0.0.0/1", "128.0.0.0/1"], null)).toHaveLength(2);
+  });
+
+  it("never opens the services to the internet", () => {
+    const problems = problemsOf({ ...raw("adopted-t4"), app: ["0.0.0.0/0"] });
+    expect(messageOf(problems, "gpuctl:app[0]")).toContain("ingress");
+  });
+
+  it("refuses networks with bits beyond their prefix", () => {
+    const problems = problemsOf({ ...raw("adopted-t4"), app: ["10.0.0.1/8"] });
+    expect(messageOf(problems, "gpuctl:app[0]")).toContain("10.0.0.1/8 is no network");
+  });
+
+  it("wants operators where there are hosts, a token where there is a cloud, and something to make", () => {
+    const { operators: _, ...without } = raw("adopted-t4");
+    expect(problemsOf(without).map(({ key }) => key)).toEqual(["gpuctl:operators.addresses", "gpuctl:operators.keys"]);
+    expect(problemsOf(raw("hetzner-cpu"), { ...secrets, hcloudToken: false }).map(({ key }) => key)).toEqual(["hcloud:token"]);
+    expect(problemsOf(raw("k3s-gpu-pool"), { ...secrets, k3sToken: false }).map(({ key }) => key)).toEqual(["gpuctl:k3sToken"]);
+    expect(problemsOf({ project: "shop" }).map(({ key }) => key)).toEqual(["gpuctl:nodes"]);
+  });
+
+  it("knows that agents are nodes of the stack, and that two hosts cannot have one address", () => {
+    const cluster = raw("k3s-gpu-pool")["cluster"] as object;
+    const stranger = problemsOf({ ...raw("k3s-gpu-pool"), cluster: { ...cluster, agents: ["gpu-1", "gpu-9"] } });
+    expect(messageOf(stranger, "gpuctl:cluster.agents[1]")).toContain("no node gpu-9");
+    const server = { kind: "hcloud", serverType: "cx33", location: "fsn1", number: 20 };
+    const twice = problemsOf({ ...raw("hetzner-cpu"), nodes: { a: server, b: server } });
+    expect(messageOf(twice, "gpuctl:nodes.b.number")).toContain("b and a would both be host 20");
+  });
+
+  it("wants a network for cloud servers, and an address on the vSwitch that is one", () => {
+    const { network: _, ...alone } = raw("hetzner-cpu");
+    expect(messageOf(problemsOf(alone), "gpuctl:network")).toContain("staging-1");
+    const nodes = structuredClone(raw("robot-gex")["nodes"]) as { "gex-1": { robot: { vlan: { address: string } } } };
+    nodes["gex-1"].robot.vlan.address = "10.20.2.1";
+    expect(problemsOf({ ...raw("robot-gex"), nodes }).map(({ key }) => key)).toEqual(["gpuctl:nodes.gex-1.robot.vlan.address"]);
+    const network = { ...(raw("robot-gex")["network"] as object), zone: "us-east" };
+    expect(problemsOf({ ...raw("robot-gex"), network }).map(({ key }) => key)).toEqual(["gpuctl:network.zone"]);
+  });
+});
+
+describe("asking Hetzner Cloud for a GPU", () => {
+  const asking = (more: Record<string, unknown>, prices: unknown[] = []) => {
+    const node = { kind: "hcloud", serverType: "ccx33", location: "fsn1", ...more };
+    return messageOf(problemsOf({ ...raw("hetzner-cpu"), nodes: { "gpu-1": node }, prices }), "gpuctl:nodes.gpu-1");
+  };
+
+  it("is answered: there is none, and three ways to get one, at prices that the program does not know", () => {
+    const message = asking({ gpu: { count: 1, product: "Tesla T4" } });
+    expect(message).toMatch(/no server type with a GPU/);
+    expect(message.match(/price unknown/g)).toHaveLength(3);
+    expect(message).toMatch(/1\. .*GEX.*\n.*2\. .*SSH.*\n.*3\. .*Kubernetes/);
+  });
+
+  it.each(["gex44", "gpu-1x", "ccx33-t4", "a100"])("is recognised by the type %s as well", (serverType) => {
+    expect(asking({ serverType })).toContain("no server type with a GPU");
+  });
+
+  it("shows the prices of the stack's own list, with source and date", () => {
+    const price = {
+      way: "robot",
+      what: "GEX45",
+      amount: 212.3,
+      currency: "EUR",
+      per: "month",
+      source: "hetzner.com",
+      date: "2026-10-08",
+    };
+    const message = asking({ gpu: {} }, [price]);
+    expect(message).toContain("GEX45 212.30 EUR a month (hetzner.com, read on 2026-10-08)");
+    expect(message.match(/price unknown/g)).toHaveLength(2);
+  });
+
+  it("is answered also when other keys are wrong", () => {
+    const node = { kind: "hcloud", serverType: "cx33", location: "fsn1", gpu: true };
+    const problems = problemsOf({ ...raw("hetzner-cpu"), servicePorts: [0], nodes: { "gpu-1": node } });
+    expect(problems.map(({ key }) => key)).toEqual(["gpuctl:servicePorts[0]", "gpuctl:nodes.gpu-1"]);
+  });
+
+  it.each(["cx33", "cpx51", "cax41", "ccx63"])("is not what %s does", (serverType) => {
+    const node = { kind: "hcloud", serverType, location: "fsn1" };
+    expect(problemsOf({ ...raw("hetzner-cpu"), nodes: { a: node } })).toEqual([]);
+  });
+});
+
+function raw(stack: ExampleStack): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(exampleConfig(stack)).map(([key, value]) => [key.replace("gpuctl:", ""), value]));
+}
+
+const operators = () => raw("adopted-t4")["operators"] as { addresses: string[]; keys: string[] };
+
+function problemsOf(config: Record<string, unknown>, given = secrets): readonly StackProblem[] {
+  try {
+    checkStack(config, given);
+    return [];
+  } catch (error) {
+    if (error instanceof StackInvalid) return error.problems;
+    throw error;
+  }
+}
+
+const messageOf = (problems: readonly StackProblem[], key: string): string =>
+  problems.find((problem) => problem.key === key)?.message ?? `no problem at ${key}: ${JSON.stringify(problems)}`;
