@@ -1,5 +1,5 @@
 /**
- * Every remote host at once, for the double of @pulumi/command: it knows the scripts of `infra/remote` by their first comment, checks
+ * Every remote host at once, for the double of @pulumi/command: it knows the scripts of `infra/remote` by their text, checks
  * that what arrives is a program that bash can read, and answers as a host would on which all goes well. Nothing runs: what the
  * scripts do is tested on hosts of their own.
  */
@@ -24,19 +24,19 @@ export interface Visit {
 
 const folder = join(repository, "infra/remote");
 
-/** The comment that each script begins with, by its name. */
-const firstComments = new Map(
-  readdirSync(folder).map((file) => {
-    const [, comment = ""] = readFileSync(join(folder, file), "utf8").split("\n");
-    return [basename(file, ".sh"), comment];
-  }),
+/** The scripts by name, in the pieces that a program has of them: some name a file's hash, which is put in for `__SCRIPT__`. */
+const scripts = new Map(
+  readdirSync(folder).map((file) => [
+    basename(file, ".sh"),
+    readFileSync(join(folder, file), "utf8").trimEnd().split("__SCRIPT__"),
+  ]),
 );
 
-const scriptOf = (program: string): string => {
-  const found = [...firstComments].find(([, comment]) => comment !== "" && program.includes(comment))?.[0];
+function scriptOf(program: string): string {
+  const [found] = [...scripts].find(([, pieces]) => pieces.every((piece) => program.includes(piece))) ?? [];
   if (found === undefined) throw new Error(`no script of infra/remote: ${program.slice(0, 200)}`);
   return found;
-};
+}
 
 /** The key that a host made itself: different for each, the same at every visit. */
 export function hostKeyOf(host: string): string {

@@ -1,0 +1,86 @@
+/** The example stack `existing-cluster`, and configurations that are refused, under the real engine. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { inventorySchema } from "../../cli/src/domain/inventory.js";
+import { ExampleStack } from "../support/pulumi-engine/example.js";
+
+const nodes = ["gpu-pool-a1", "gpu-pool-a2"];
+
+describe("a stack in a cluster that somebody has", () => {
+  let stack: ExampleStack;
+
+  beforeAll(async () => {
+    stack = await ExampleStack.start("existing-cluster");
+    for (const node of nodes) stack.clusters.set(`production kubernetes:core/v1:Node /${node}`, {});
+  }, 1_800_000);
+  afterAll(() => stack.stop());
+
+  test("up marks the nodes and adds what lets pods ask for cards", async () => {
+    await stack.project.must("up");
+    const made = [...stack.clusters.keys()].filter((key) => !key.includes(":Node "));
+    expect(made.map((key) => key.split(" ")[1]).sort()).toEqual([
+      "kubernetes:core/v1:Namespace",
+      "kubernetes:core/v1:Namespace",
+      "kubernetes:core/v1:NodePatch",
+      "kubernetes:core/v1:NodePatch",
+      "kubernetes:helm.sh/v3:Release",
+      "kubernetes:helm.sh/v3:Release",
+      "kubernetes:node.k8s.io/v1:RuntimeClass",
+      "kubernetes:scheduling.k8s.io/v1:PriorityClass",
+    ]);
+    expect(stack.kubectl()).toHaveLength(2);
+    expect(stack.kubectl().every((line) => line.startsWith("--context production taint node gpu-pool-a"))).toBe(true);
+  });
+
+  test("the inventory is the cluster and no node", async () => {
+    const inventory = inventorySchema.parse(await stack.inventory());
+    expect(inventory.nodes).toEqual({});
+    expect(inventory.cluster).toMatchObject({ context: "production", namespace: "retrieval", runtimeClass: "nvidia" });
+  });
+
+  test("a second up changes nothing", async () => {
+    await stack.project.must("up", ["--expect-no-changes"]);
+    stack.done();
+  });
+
+  test("the GPU Operator in place of the plugin takes its chart away and brings its own", async () => {
+    await stack.set("cluster.runtime.kind", "operator");
+    await stack.project.must("up");
+    const done = stack.done();
+    expect(done).toContain("create gpu-operator");
+    expect(done).toEqual(expect.arrayContaining(["delete gpu-device-plugin", "delete gpu-exporter"]));
+  });
+
+  test("a release that somebody took away comes back after a refresh", async () => {
+    const [release] = [...stack.clusters.keys()].filter((key) => key.includes("Release"));
+    stack.clusters.delete(release!);
+    await stack.project.must("refresh");
+    await stack.project.must("up");
+    expect([...stack.clusters.keys()]).toContain(release);
+    stack.done();
+  });
+
+  test("a configuration with several mistakes is refused with all of them, before anything is asked or made", async () => {
+    await stack.set("operators.addresses[0]", "0.0.0.0/0");
+    await stack.set("operators.keys[0]", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJq1 operator");
+    await stack.set("app[0]", "0.0.0.0/0");
+    await stack.set("nodes.gpu-1.kind", "hcloud");
+    await stack.set("nodes.gpu-1.serverType", "cx33");
+    await stack.set("nodes.gpu-1.location", "fsn1");
+    await stack.set("nodes.gpu-1.gpu.count", "1");
+    const { code, stdout, stderr } = await stack.project.operate("up");
+    const said = stdout + stderr;
+    expect(code).not.toBe(0);
+    expect(said).toContain("gpuctl:operators.addresses[0]: 0.0.0.0/0 opens SSH to the internet");
+    expect(said).toContain("gpuctl:app[0]: 0.0.0.0/0 opens the services to the internet");
+    expect(said).toContain("gpuctl:network: missing");
+    expect(said).toContain("gpuctl:nodes.gpu-1: ");
+    expect(said).not.toMatch(/^\s+at /m);
+    expect(stack.done()).toEqual([]);
+  });
+
+  test("destroy takes away what the stack made; nodes and their cluster stay", async () => {
+    await stack.project.must("destroy");
+    expect([...stack.clusters.keys()]).toEqual(nodes.map((node) => `production kubernetes:core/v1:Node /${node}`));
+    expect(stack.kubectl().filter((line) => line.endsWith(":NoSchedule-"))).toHaveLength(2);
+  });
+});

@@ -1,0 +1,86 @@
+/** What befalls an `up` before its end, under the real engine: an API that fails after it made a server, a kill, a second `up`. */
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ExampleStack } from "../support/pulumi-engine/example.js";
+import { until } from "../support/until.js";
+
+describe("an up that does not reach its end", () => {
+  let stack: ExampleStack;
+
+  beforeAll(async () => {
+    stack = await ExampleStack.start("hetzner-cpu");
+  }, 1_800_000);
+  afterAll(() => stack.stop());
+
+  /** An `up` that stands still in the script of this name until it is let go. */
+  async function upThatWaitsIn(script: string): Promise<{ up: ChildProcess; letGo: () => void }> {
+    let letGo = (): void => undefined;
+    stack.hosts.waiting.set(script, new Promise((resolve) => (letGo = resolve)));
+    const up = spawn("pulumi", ["--cwd", stack.project.folder, "up", "--yes", "--skip-preview", "--non-interactive"], {
+      env: stack.project.env,
+      stdio: "ignore",
+    });
+    await until(() => stack.hosts.visits.some((visit) => visit.script === script), `a visit of ${script}`, 60_000);
+    return { up, letGo };
+  }
+
+  test("a server that was made although its creation failed is kept in the state, and finished by the next up", async () => {
+    stack.hcloud.world.failingActions.push({
+      command: "create_server",
+      code: "action_failed",
+      message: "the disk could not be prepared",
+    });
+    const { code, stdout, stderr } = await stack.project.operate("up");
+    expect(code).not.toBe(0);
+    expect(stdout + stderr).toContain("the disk could not be prepared");
+    const servers = stack.hcloud.world.list("servers").map(({ id }) => id);
+    expect(servers).toHaveLength(1);
+    expect(stack.state()).toContain('"initErrors"');
+    await stack.project.must("up");
+    expect(stack.hcloud.world.list("servers").map(({ id }) => id)).toEqual(servers);
+    expect(stack.state()).not.toContain('"initErrors"');
+    stack.hosts.since();
+    stack.done();
+  });
+
+  test("a second up while one runs is refused by its lock and disturbs nothing", async () => {
+    await stack.set("revision", "2");
+    const { up, letGo } = await upThatWaitsIn("prepare");
+    const second = await stack.project.operate("up");
+    expect(second.code).not.toBe(0);
+    expect(second.stdout + second.stderr).toMatch(/the stack is currently locked by 1 lock/);
+    letGo();
+    expect(await once(up, "exit")).toEqual([0, null]);
+    expect(stack.hosts.since().map((visit) => visit.split(" ")[0])).toEqual(["prepare", "verify"]);
+    await stack.project.must("up", ["--expect-no-changes"]);
+  });
+
+  test("an up that was killed leaves a lock; after pulumi cancel the next one does what was left", async () => {
+    await stack.set("revision", "3");
+    const { up, letGo } = await upThatWaitsIn("prepare");
+    up.kill("SIGKILL");
+    await once(up, "exit");
+    letGo();
+    const locked = await stack.project.operate("up");
+    expect(locked.code).not.toBe(0);
+    expect(locked.stdout + locked.stderr).toMatch(/locked by 1 lock[^]*pulumi cancel/);
+    await stack.must("cancel", "--yes", stack.name);
+    stack.hosts.since();
+    const { code, stdout, stderr } = await stack.project.operate("up");
+    expect({ code, said: stdout + stderr }).toMatchObject({ code: 0 });
+    expect(stack.hosts.since().map((visit) => visit.split(" ")[0])).toEqual(["prepare", "verify"]);
+    await stack.project.must("up", ["--expect-no-changes"]);
+    expect(stack.hcloud.world.list("servers")).toHaveLength(1);
+    // What the engine cannot know it asks about at every up, until somebody has looked.
+    expect(interrupted(stack.state())).toBe(1);
+    await stack.must("refresh", "--yes", "--clear-pending-creates");
+    expect(interrupted(stack.state())).toBe(0);
+  });
+});
+
+/** How many operations a state says were interrupted. */
+const interrupted = (state: string): number => {
+  const { checkpoint } = JSON.parse(state) as { checkpoint: { latest: { pending_operations?: unknown[] } } };
+  return checkpoint.latest.pending_operations?.length ?? 0;
+};
