@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import * as pulumi from "@pulumi/pulumi";
+import type * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
 import { vi } from "vitest";
 import type { Inventory } from "../../../cli/src/domain/inventory.js";
@@ -92,7 +92,7 @@ export async function runStack(
   sdk.runtime.setAllConfig({ ...(Object.fromEntries(plain) as Record<string, string>), ...secrets }, Object.keys(secrets));
   const program = (await import("../../../infra/index.js")) as { inventory: pulumi.Output<Inventory> };
   const inventory = await new Promise<Inventory>((resolve) => program.inventory.apply(resolve));
-  await sdk.runtime.waitForRPCs();
+  await sdk.runtime.disconnect();
   return { resources, inventory };
 }
 
