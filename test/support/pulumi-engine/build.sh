@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# build.sh CACHE: the `pulumi` command and the language host of its Node programs, built from their Go modules once.
-# Prints the folder that holds both.
+# build.sh CACHE: the `pulumi` command with the hosts of its Node programs and policy packs, built from their Go modules once.
+# Prints the folder whose `bin` holds them.
 #
 # What is built is the engine as released, with two differences (engine.patch):
 #   - no state or keys in the clouds of AWS, Azure, Google and HashiCorp, and no logs from there: half of what would be compiled.
@@ -85,6 +85,8 @@ patch --quiet --directory "$work" --strip 1 <"$here/engine.patch" >&2
 mkdir "$work/bin"
 compile pkg ./cmd/pulumi pulumi -X "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=$engine"
 compile language ./nodejs/cmd/pulumi-language-nodejs pulumi-language-nodejs
+# Runs policy packs; a script, the same in every release.
+install -m 0755 "$work/language/nodejs/dist/pulumi-analyzer-policy" "$work/bin/"
 rm -rf "$work"/{pkg,sdk,language,toolchain}
 touch "$work/complete"
 chmod 0755 "$work"
