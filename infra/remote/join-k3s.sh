@@ -11,12 +11,11 @@ main() {
   mkdir -p /var/lib/gpuctl/host && touch "$made" || return 1
   if [[ $(sha256sum 2>/dev/null <"$binary" | cut -c1-64) != "$GPUCTL_K3S_SHA256" ]]; then
     fresh=$(mktemp "$binary.XXXXXX") || return 1
-    curl -fsSL --retry 4 --connect-timeout 15 --max-time 600 -o "$fresh" "$GPUCTL_K3S_URL" &&
-      [[ $(sha256sum <"$fresh" | cut -c1-64) == "$GPUCTL_K3S_SHA256" ]] && chmod 0755 "$fresh" && mv "$fresh" "$binary" || {
+    if ! fetch "$fresh" || ! chmod 0755 "$fresh" || ! mv "$fresh" "$binary"; then
       rm -f "$fresh"
       echo "$GPUCTL_K3S_URL could not be fetched, or is not the file with SHA-256 $GPUCTL_K3S_SHA256" >&2
       return 1
-    }
+    fi
     : >"$made"
   fi
   systemctl daemon-reload && systemctl enable --quiet k3s-agent.service || return 1
@@ -29,4 +28,9 @@ main() {
     printf '%s\n' "$GPUCTL_K3S_FILES" >"$made"
   fi
   echo 'joined'
+}
+
+fetch() { # fetch FILE
+  curl -fsSL --retry 4 --connect-timeout 15 --max-time 600 -o "$1" "$GPUCTL_K3S_URL" &&
+    [[ $(sha256sum <"$1" | cut -c1-64) == "$GPUCTL_K3S_SHA256" ]]
 }

@@ -7,9 +7,9 @@ main() {
     [[ -b $GPUCTL_DEVICE ]] && break
     sleep 1
   done
-  mkdir -p /srv/gpuctl && systemctl daemon-reload && systemctl enable --quiet srv-gpuctl.mount && systemctl restart srv-gpuctl.mount || {
+  if ! { mkdir -p /srv/gpuctl && systemctl daemon-reload && systemctl enable --quiet --now srv-gpuctl.mount; }; then
     systemctl status --no-pager srv-gpuctl.mount >&2
     return 1
-  }
+  fi
   echo 'mounted at /srv/gpuctl'
 }

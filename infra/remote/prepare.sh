@@ -11,7 +11,7 @@ main() {
     0) echo 'prepared' ;;
     4)
       if [[ $GPUCTL_ALLOW_REBOOT != yes ]]; then
-        echo 'the host has to be restarted, and this stack does not allow it: restart it, then `pulumi up`; or set reboot: allow' >&2
+        echo 'the host has to be restarted, and this stack does not allow it. Next: restart it, then pulumi up; or reboot: allow' >&2
         return 1
       fi
       restart

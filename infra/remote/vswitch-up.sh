@@ -6,8 +6,8 @@ main() {
     echo "there is no network interface $GPUCTL_INTERFACE: ip -br link" >&2
     return 1
   }
-  systemctl daemon-reload && systemctl enable --quiet gpuctl-vswitch.service && systemctl restart gpuctl-vswitch.service || {
+  if ! { systemctl daemon-reload && systemctl enable --quiet gpuctl-vswitch.service && systemctl restart gpuctl-vswitch.service; }; then
     systemctl status --no-pager gpuctl-vswitch.service >&2
     return 1
-  }
+  fi
 }

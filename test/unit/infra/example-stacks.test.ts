@@ -216,7 +216,7 @@ describe("a cloud server", () => {
   it("and all that belongs to it carries the labels by which strays are found", async () => {
     const { resources } = await runStack("hetzner-cpu", exampleConfig("hetzner-cpu"));
     const labelled = resources.filter(({ type }) => /^hcloud:.*(?:Server|Network|Firewall|Volume|PrimaryIp|SshKey)$/.test(type));
-    const own = labelled.filter(({ type }) => !type.includes('serverNetwork'));
+    const own = labelled.filter(({ type }) => !type.includes("serverNetwork"));
     expect(own).toHaveLength(6);
     for (const { name, inputs, provider } of own) {
       const labels = { "managed-by": "gpuctl", "gpuctl-project": "shop", "gpuctl-stack": "hetzner-cpu" };
