@@ -115,6 +115,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
       env: this.io.env,
       cwd: this.io.cwd,
       flags: this.configFlags(),
+      inventories: async () => (await import("./wiring/infra.js")).createInventories(this.toolsRequest()),
     };
   }
 

@@ -51,6 +51,8 @@ export interface ExecuteOptions {
    * `onLine` alone, without an end (`docker logs -f`), and in pieces of 1 MiB where a line does not end.
    */
   output?: "kept" | "lines";
+  /** Time between SIGTERM and SIGKILL for one that has to be stopped: 2 s, or what it needs to leave things whole. */
+  grace?: Milliseconds;
 }
 
 export interface Executor {
@@ -185,7 +187,7 @@ export interface InstanceHealth {
 }
 
 export interface HttpRequest {
-  method: "GET" | "POST";
+  method: "GET" | "POST" | "DELETE";
   path: string;
   /** Sent as JSON. */
   body?: unknown;

@@ -38,10 +38,15 @@ export async function loadEnvironment(request: LoadRequest): Promise<Environment
   return (await loadWithOrigins(request)).config;
 }
 
+/** What gpuctl.yaml says, whichever environment is meant. Throws ConfigInvalid with every problem. */
+export async function loadProjectFile(request: LoadRequest): Promise<Omit<Referring, "environment">> {
+  const read = await readProject(request);
+  return { path: read.path, document: read.document, file: accepted(read) };
+}
+
 /** What gpuctl.yaml says, and which of its environments is meant, before any inventory is read. Throws as `loadEnvironment` does. */
 export async function loadProject(request: LoadRequest): Promise<Referring & { own: WrittenEnvironment }> {
-  const { path, document, ...project } = await readProject(request);
-  const file = accepted({ path, document, ...project });
+  const { path, document, file } = await loadProjectFile(request);
   const environment = chooseEnvironment(file, request);
   const own = file.environments[environment];
   if (own === undefined) throw noSuchEnvironment(environment, file);

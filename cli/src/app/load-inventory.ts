@@ -62,7 +62,7 @@ async function fromFile(
       nextSteps: [`${again} --stack STACK`],
     });
   const inventory = accepted(read.document, [`${again} --stack STACK   # writes it again`]);
-  const recorded = await (await request.inventories?.())?.recorded(stackPlace(from), inventory.project, inventory.stack);
+  const recorded = await (await request.inventories?.())?.recorded(stackPlace(from), inventory.stack);
   if (recorded !== undefined && canonicalJson(recorded) !== canonicalJson(inventory))
     throw new ConfigInvalid(`the inventory ${source.path} is not what the stack ${inventory.stack} has now`, {
       because: "the stack was changed after it was exported",

@@ -3,7 +3,7 @@ import { Failed, TargetUnreachable } from "../../domain/errors.js";
 import type { Command, CommandResult, ExecuteOptions, Executor } from "../../ports.js";
 import { LineSplitter } from "./line-splitter.js";
 
-/** Time between SIGTERM and SIGKILL. */
+/** Time between SIGTERM and SIGKILL where nothing else is asked for. */
 const killAfterMs = 2000;
 /** How long output may still arrive after the process ended: a daemon it left behind can hold the pipe open for ever. */
 const lingerMs = 300;
@@ -109,7 +109,7 @@ class RunningCommand {
     this.#signalGroup("SIGTERM");
     this.#killTimer = setTimeout(() => {
       this.#signalGroup("SIGKILL");
-    }, killAfterMs);
+    }, this.#options.grace ?? killAfterMs);
   }
 
   /** The group is only signalled while its leader lives: afterwards its number may belong to somebody else. */

@@ -14,19 +14,10 @@ export default class ConfigView extends BaseCommand<typeof ConfigView> {
   #table: ((view: View, origin: boolean) => string) | undefined;
 
   async execute(): Promise<View> {
-    const [{ viewConfig, configTable }, { configFiles }] = await Promise.all([
-      import("../../app/config-view.js"),
-      import("../../wiring.js"),
-    ]);
+    const { viewConfig, configTable } = await import("../../app/config-view.js");
     this.#table = configTable;
     await this.warnOfVariables();
-    return viewConfig({
-      files: await configFiles(this.io.cwd),
-      configPath: this.flags.config,
-      environment: this.flags.environment,
-      env: this.io.env,
-      cwd: this.io.cwd,
-    });
+    return viewConfig(await this.configRequest());
   }
 
   override render(view: View): string {

@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import { checkPriceFile, priceFileSchema, type PriceFile } from "../cost/price-file.js";
 import { inventorySchema, type Inventory } from "../inventory.js";
 import { crossChecks } from "./cross-checks.js";
 import { inOrder } from "./diagnostics.js";
@@ -20,6 +21,10 @@ export const validateUser = (document: SourceDocument): Validated<UserFile> => v
 /** An inventory: the output of a stack, or the file it was exported to. */
 export const validateInventory = (document: SourceDocument): Validated<Inventory> =>
   validate(document, inventorySchema, () => [], "gpuctl infra export writes it");
+
+/** prices.yaml. */
+export const validatePrices = (document: SourceDocument): Validated<PriceFile> =>
+  validate(document, priceFileSchema, checkPriceFile, "docs/guides/cost.md has an example");
 
 function validate<Schema extends z.ZodType>(
   document: SourceDocument,

@@ -1,0 +1,78 @@
+import { PreflightRefused, UsageError } from "../domain/errors.js";
+import type { Summary } from "../domain/infra/events.js";
+import type { Change, Preview } from "../domain/infra/preview.js";
+import { called } from "../domain/infra/resource.js";
+import type { Pulumi, PulumiOutcome } from "../ports/infra.js";
+import { lossLine } from "./infra-preview.js";
+import { typed, valueOf, type InfraTools } from "./infra-stack.js";
+import { tell } from "./infra-up.js";
+
+export interface InfraDestroy {
+  stack: string;
+  deleted: readonly Change[];
+  seconds: number;
+  /** What is still there, as it is protected. */
+  kept: readonly string[];
+}
+
+export interface DestroyRequest {
+  stack: string;
+  /** The stack's name. */
+  confirm: string | undefined;
+  /** Leaves protected things, and what they need, where they are. */
+  keepProtected: boolean;
+}
+
+/**
+ * Deletes what a stack has made. Without the stack's name as confirmation it only lists what would be lost. With something protected
+ * it refuses before anything is deleted: Pulumi itself would notice on the way, when the servers are gone.
+ */
+export async function infraDestroy(tools: InfraTools, request: DestroyRequest): Promise<InfraDestroy> {
+  const { pulumi, progress } = tools;
+  const { stack, confirm, keepProtected } = request;
+  const again = `${typed("destroy", stack)} --confirm ${stack}`;
+  const state = await valueOf(pulumi, await pulumi.state(stack), stack, again);
+  const guarded = state.resources.filter((resource) => resource.protected).map(called);
+  if (guarded.length > 0 && !keepProtected) throw protectedError(guarded, stack, (await pulumi.project()).directory);
+  progress.emit({ kind: "step", text: `looking what the stack ${stack} would lose` });
+  const preview = await valueOf(pulumi, await previewOf(pulumi, request), stack, again);
+  const deleted = preview.changes.filter(({ op }) => op === "delete");
+  if (deleted.length === 0) return { stack, deleted, seconds: 0, kept: guarded };
+  if (confirm !== stack) throw unconfirmed(deleted, request);
+  const outcome: PulumiOutcome<Summary> = await pulumi.destroy(stack, keepProtected, (told) => tell(progress, told));
+  const { seconds } = await valueOf(pulumi, outcome, stack, again);
+  return { stack, deleted, seconds, kept: guarded };
+}
+
+const previewOf = (pulumi: Pulumi, { stack, keepProtected }: DestroyRequest): Promise<PulumiOutcome<Preview>> =>
+  pulumi.previewDestroy(stack, keepProtected);
+
+function unconfirmed(deleted: readonly Change[], { stack, confirm, keepProtected }: DestroyRequest): UsageError {
+  const flag = keepProtected ? " --keep-protected" : "";
+  const servers = deleted.filter(({ type }) => type === "hcloud:index/server:Server").length;
+  return new UsageError(
+    `gpuctl infra destroy would delete ${deleted.length === 1 ? "one thing" : `${deleted.length} things`} for good`,
+    {
+      because: `what is on them is lost, and addresses go back to the provider${confirm === undefined ? "" : `; --confirm named ${confirm}`}`,
+      lines: deleted.map(lossLine),
+      nextSteps: [
+        `gpuctl infra destroy --stack ${stack} --confirm ${stack}${flag}`,
+        ...(servers > 0 ? ["a server that is only switched off is still billed: only deleting it ends the cost"] : []),
+      ],
+      data: { deleted },
+    },
+  );
+}
+
+function protectedError(names: readonly string[], stack: string, directory: string): PreflightRefused {
+  return new PreflightRefused(`${names.join(", ")} ${names.length === 1 ? "is" : "are"} protected`, {
+    because:
+      "the program marks what holds data and what has an address, so that no change deletes it by accident; nothing was deleted",
+    nextSteps: [
+      `gpuctl infra destroy --stack ${stack} --confirm ${stack} --keep-protected   # everything else; what is kept is still billed`,
+      `or give up the protection: cd ${directory} && pulumi config set gpuctl:protect false --stack ${stack}`,
+      `then gpuctl infra up --stack ${stack}, and ${typed("destroy", stack)} --confirm ${stack}`,
+    ],
+    data: { protected: names },
+  });
+}

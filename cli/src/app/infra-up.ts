@@ -1,0 +1,56 @@
+import { UsageError } from "../domain/errors.js";
+import type { Summary, Told } from "../domain/infra/events.js";
+import { losses, type Change } from "../domain/infra/preview.js";
+import { holdsData } from "../domain/infra/resource.js";
+import type { Progress } from "../ports.js";
+import { infraPreview, lossLine, requirePlaceable } from "./infra-preview.js";
+import { typed, valueOf, type InfraTools } from "./infra-stack.js";
+
+export interface InfraUp {
+  stack: string;
+  state: string;
+  changes: Summary["changes"];
+  seconds: number;
+}
+
+/**
+ * Makes what the stack's configuration says. Refuses what the provider cannot place, before anything is made. Deleting or replacing
+ * a server, a volume or an address needs the stack's name as confirmation.
+ */
+export async function infraUp(tools: InfraTools, stack: string, confirm: string | undefined): Promise<InfraUp> {
+  const { pulumi, progress } = tools;
+  const { changes, unavailable, state } = await infraPreview(tools, stack);
+  requirePlaceable(unavailable, stack);
+  requireConfirmed(changes, stack, confirm);
+  if (changes.length === 0) return { stack, state, changes: {}, seconds: 0 };
+  const outcome = await pulumi.up(stack, (told) => tell(progress, told));
+  const summary = await valueOf(pulumi, outcome, stack, typed("up", stack));
+  return { stack, state, ...summary };
+}
+
+function requireConfirmed(changes: readonly Change[], stack: string, confirm: string | undefined): void {
+  const lost = losses(changes).filter(({ type }) => holdsData(type));
+  if (lost.length === 0 || confirm === stack) return;
+  const wrong = confirm === undefined ? "" : `; --confirm named ${confirm}`;
+  throw new UsageError(
+    `gpuctl infra up would delete or replace ${lost.length === 1 ? "something" : `${lost.length} things`} that may hold data`,
+    {
+      because: `what is on them is lost${wrong}`,
+      lines: lost.map(lossLine),
+      nextSteps: [
+        `gpuctl infra up --stack ${stack} --confirm ${stack}`,
+        "or take back what changed in the stack's configuration",
+      ],
+      data: { lost },
+    },
+  );
+}
+
+/** Progress of an update in our own lines. */
+export function tell(progress: Progress, told: Told): void {
+  if (told.kind === "step") progress.emit(told);
+  if (told.kind !== "diagnostic") return;
+  const { about, severity, message } = told.diagnostic;
+  const text = about === null ? message : `${about.name}: ${message}`;
+  progress.emit({ kind: severity === "warning" ? "warning" : "step", text });
+}

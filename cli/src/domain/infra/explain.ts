@@ -1,0 +1,52 @@
+import { engineTroubles } from "./engine-troubles.js";
+import type { Diagnostic } from "./preview.js";
+import { providerTroubles } from "./provider-troubles.js";
+import { called } from "./resource.js";
+import { failed, inFolder, type Doing, type Explanation } from "./trouble.js";
+
+const crash = /^Running program '[^']*' failed with an unhandled exception:\n?([\s\S]*)$/;
+
+/** Explains a failure by everything that was said: errors of the preview or the update, and stderr. */
+export function explain(errors: readonly Diagnostic[], stderr: string, doing: Doing): Explanation {
+  const said = [...errors.map(({ message }) => message), stderr].join("\n");
+  for (const { pattern, words } of engineTroubles) {
+    const match = pattern.exec(said);
+    if (match !== null) return words(match, doing, "");
+  }
+  for (const { about, message } of errors) {
+    for (const { pattern, words } of providerTroubles) {
+      const match = pattern.exec(message);
+      if (match !== null) return words(match, doing, about === null ? "a resource" : called(about));
+    }
+  }
+  const own = errors.filter(({ about, message }) => about === null && !/^(?:update|preview|destroy) failed$/.test(message));
+  const [program] = own;
+  if (program !== undefined) return ofProgram(program.message, doing);
+  const [first] = errors;
+  const because = first === undefined ? lastLine(stderr) : first.message;
+  const message = first?.about == null ? "Pulumi failed" : `${called(first.about)} could not be changed`;
+  return failed(message, because, [doing.again, inFolder(doing, `pulumi stack --stack ${doing.stack}   # what is there`)]);
+}
+
+/** What the program itself said: refusals of the configuration as they are written, a crash without its stack trace. */
+function ofProgram(message: string, doing: Doing): Explanation {
+  const inside = crash.exec(message)?.[1];
+  const text = (inside ?? message)
+    .split("\n")
+    .filter((line) => !/^\s+at |^Next: /.test(line))
+    .join("\n")
+    .trim()
+    .replace(/^(?:Error|RunError): /, "");
+  return {
+    kind: "config",
+    message: `the program of the infrastructure refuses\n\n${text}\n`,
+    because: inside === undefined ? "see above" : "it ended with an error",
+    nextSteps: [`correct the configuration of the stack: ${doing.directory}, Pulumi.${doing.stack}.yaml`, doing.again],
+  };
+}
+
+const lastLine = (text: string): string =>
+  text
+    .split("\n")
+    .map((line) => line.trim().replace(/^error: /, ""))
+    .findLast((line) => line !== "") ?? "it said nothing";

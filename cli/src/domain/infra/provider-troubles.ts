@@ -1,0 +1,62 @@
+import { failed, refused, type Rule } from "./trouble.js";
+
+/** Troubles of the provider, by the code in its message (hcloud-go prints `message (code, correlation id)`). */
+export const providerTroubles: readonly Rule[] = [
+  {
+    pattern: /\(resource_unavailable\b|error during placement/,
+    words: (_, { again }, about) =>
+      failed(`${about} cannot be had in this location now`, "the provider has no capacity left for this server type there", [
+        "take another location or another server type in the stack's configuration; gpuctl infra preview shows which are available",
+        again,
+      ]),
+  },
+  {
+    pattern: /\((?:resource_limit_exceeded|limit_reached)\b|limit exceeded/,
+    words: (_, { again }, about) =>
+      failed(
+        `the limit of the project is reached at ${about}`,
+        "every Hetzner Cloud project may have so many servers, addresses and volumes",
+        ["gpuctl infra gc   # what was left behind counts too", "ask for a higher limit: console.hetzner.cloud, Limits", again],
+      ),
+  },
+  {
+    pattern: /\(rate_limit_exceeded\b|rate limit|too many requests/i,
+    words: (_, { again }) =>
+      failed("the provider takes no more requests for now", "a project may send 3600 requests an hour, one more every second", [
+        "wait some minutes; nothing is lost",
+        again,
+      ]),
+  },
+  {
+    pattern: /\((?:unauthorized|forbidden|token_readonly)\b|unable to authenticate/,
+    words: (match, { again }) =>
+      refused(
+        "the provider refuses the token",
+        match[0].includes("readonly") ? "it may only read" : "it is wrong, was deleted, or is for another project",
+        [
+          "make one with Read & Write: console.hetzner.cloud, Security, API tokens",
+          "export HCLOUD_TOKEN=...   # or infra: { token: { file: PATH } } in gpuctl.yaml",
+          again,
+        ],
+      ),
+  },
+  {
+    pattern: /\((?:locked|conflict)\b/,
+    words: (_, { again }, about) =>
+      failed(`${about} is busy`, "another action on it is still running at the provider", ["wait a minute", again]),
+  },
+  {
+    pattern: /\(uniqueness_error\b/,
+    words: (_, { again }, about) =>
+      failed(
+        `the name or the key of ${about} is taken`,
+        "something else in the project has it, perhaps left by a change that was cut off",
+        ["gpuctl infra gc   # lists what no stack knows", again],
+      ),
+  },
+  {
+    pattern: /\((?:unavailable|maintenance|server_error|service_error)\b|\b50[234]\b/,
+    words: (_, { again }) =>
+      failed("the provider has trouble of its own", "it answered with a server error", ["https://status.hetzner.com", again]),
+  },
+];
