@@ -1,0 +1,21 @@
+import { logText, readLogLine, type HostLogLine } from "../domain/host/log-line.js";
+import type { Progress } from "../ports.js";
+
+/** Takes the log of the script as it comes, and tells what of it people want to know. */
+export function followLog(progress: Progress): { onLine: (line: string) => void; lines: readonly HostLogLine[] } {
+  const lines: HostLogLine[] = [];
+  const onLine = (text: string): void => {
+    const line = readLogLine(text);
+    if (line === null) return;
+    lines.push(line);
+    const said = logText(line);
+    if (said !== null) progress.emit({ kind: "step", text: said });
+  };
+  return { onLine, lines };
+}
+
+/** Steps that changed something. */
+export function changedSteps(lines: readonly HostLogLine[]): string[] {
+  const ended = lines.filter(({ event, result }) => event === "end" && result === "done");
+  return [...new Set(ended.map(({ step }) => step))].filter((step) => step !== "reboot");
+}

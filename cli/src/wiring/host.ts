@@ -1,0 +1,66 @@
+/** What `gpuctl host` works with: the hosts of an environment, and the script that prepares them. */
+import type { EnvironmentConfig } from "../domain/config/resolved.js";
+import { UsageError } from "../domain/errors.js";
+import { ms } from "../domain/units.js";
+import type { Clock, Progress } from "../ports.js";
+import type { HostKeys, HostPreparer, TextFiles } from "../ports/host-preparer.js";
+import { createTools, type ToolsRequest } from "../wiring.js";
+import { createHosts, hostPlace } from "./hosts.js";
+
+/** Ended by `close`. */
+export interface HostTools {
+  config: EnvironmentConfig;
+  preparer: HostPreparer;
+  files: TextFiles;
+  clock: Clock;
+  progress: Progress;
+  signal: AbortSignal;
+  close: () => Promise<void>;
+}
+
+export async function createHostTools(config: EnvironmentConfig, request: ToolsRequest, cwd: string): Promise<HostTools> {
+  const settings = config.targetSettings;
+  if (settings?.target !== "compose") throw noHosts(config);
+  const [{ ScriptOnHost }, { DiskTextFiles }, hosts, { clock }] = await Promise.all([
+    import("../adapters/host-prepare/script-on-host.js"),
+    import("../adapters/host-prepare/text-files.js"),
+    createHosts(config, settings, request),
+    createTools(request),
+  ]);
+  const sudo = (node: string): boolean => hostPlace(config, settings, node, hosts).sudo;
+  return {
+    config,
+    preparer: new ScriptOnHost({ hosts, packageRoot: request.packageRoot, sudo }),
+    files: new DiskTextFiles(cwd),
+    clock,
+    progress: request.progress,
+    signal: request.signal,
+    close: () => hosts.close(),
+  };
+}
+
+/** What `host add` works with: the keys of a host that is in no environment yet. */
+export async function createAddTools(
+  config: EnvironmentConfig,
+  request: ToolsRequest,
+): Promise<{ keys: HostKeys; files: TextFiles; signal: AbortSignal }> {
+  const settings = config.targetSettings;
+  if (settings?.target !== "compose") throw noHosts(config);
+  const [{ ScannedHostKeys }, { DiskTextFiles }, { usualConfigFiles }, { executor }] = await Promise.all([
+    import("../adapters/host-prepare/shown-keys.js"),
+    import("../adapters/host-prepare/text-files.js"),
+    import("../adapters/ssh/host-settings.js"),
+    createTools(request),
+  ]);
+  const { client = "node-ssh", knownHosts = null, connectTimeout = ms(10_000), acceptNew = false } = settings.ssh ?? {};
+  const around = { env: request.env, executor, projectFile: config.projectFile, configFiles: usualConfigFiles };
+  const keys = new ScannedHostKeys({ client, knownHosts, connectTimeout, acceptNew }, around);
+  return { keys, files: new DiskTextFiles("/"), signal: request.signal };
+}
+
+function noHosts({ environment, target }: EnvironmentConfig): UsageError {
+  return new UsageError(`environment ${environment} has no hosts`, {
+    because: `its target is ${target}; hosts are those of the target compose`,
+    nextSteps: ["gpuctl host … -e ENVIRONMENT, with one that has hosts", "gpuctl init --target compose"],
+  });
+}
