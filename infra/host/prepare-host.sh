@@ -949,7 +949,7 @@ step_module() {
     reboot_because='driver, modules and kernel were upgraded'
   elif [[ -n $loaded && -n $disk && $loaded != "$disk" ]]; then
     reboot_because="the kernel has driver $loaded loaded, and $disk is installed"
-  elif [[ -z $loaded ]] && grep -qs '^nouveau ' /proc/modules; then
+  elif [[ -z $loaded && -d /sys/module/nouveau ]]; then
     reboot_because='the kernel uses nouveau for the GPU'
   elif [[ -z $loaded ]]; then
     if said=$(modprobe nvidia 2>&1); then outcome='done'; elif [[ -z $disk ]]; then
