@@ -27,7 +27,7 @@ export const engineTroubles: readonly Rule[] = [
           ),
   },
   {
-    pattern: /resource plugin ([\w-]+) is expected to have version >=\s*v?([\w.+-]+), but has v?([\w.+-]+)/,
+    pattern: /resource plugin ([\w-]+) is expected to have version >=\s*v?([\w.+-]+), but has v?([\w+-]+(?:\.[\w+-]+)*)/,
     words: ([, name = "", wanted = "", has = ""], doing) =>
       refused(
         `Pulumi's plugin ${name} is version ${has}`,

@@ -24,6 +24,7 @@ const digest = z.object({
     )
     .nullish(),
   diagnostics: z.array(z.object({ urn: z.string().optional(), message: z.string(), severity: z.string() })).nullish(),
+  changeSummary: z.record(z.string(), z.number()).nullish(),
 });
 
 /** One word for what happens to a resource; steps of a replacement are one `replace`. */
@@ -77,21 +78,19 @@ export function parsePreview(text: string): Preview | null {
   const parsed = digest.safeParse(jsonOrNull(text));
   if (!parsed.success) return null;
   const changes = new Map<string, Change>();
-  let same = 0;
+  // What stays as it is has no step of its own, but for the stack itself.
+  let same = parsed.data.changeSummary?.["same"] ?? 0;
   for (const step of parsed.data.steps ?? []) {
     const about = resourceOf(step.urn);
-    if (isPlumbing(about.type)) continue;
     const op = operations[step.op];
-    if (op === undefined) {
-      same += step.op === "same" ? 1 : 0;
-      continue;
-    }
+    if (isPlumbing(about.type)) same -= step.op === "same" ? 1 : 0;
+    if (isPlumbing(about.type) || op === undefined) continue;
     const known = changes.get(step.urn);
     if (known?.op === "replace") continue;
     changes.set(step.urn, changeOf(step, about, op));
   }
   const diagnostics = (parsed.data.diagnostics ?? []).map(({ urn, message, severity }) => diagnosticOf(urn, message, severity));
-  return { changes: [...changes.values()], same, diagnostics };
+  return { changes: [...changes.values()], same: Math.max(0, same), diagnostics };
 }
 
 type Step = NonNullable<z.infer<typeof digest>["steps"]>[number];
