@@ -1,4 +1,4 @@
-import { isMap, parseDocument, type Document } from "yaml";
+import { isMap, isNode, parseDocument, stringify, type YAMLMap } from "yaml";
 
 /** A node as gpuctl.yaml writes it. */
 export interface WrittenNode {
@@ -12,8 +12,8 @@ export interface WrittenNode {
 export type CannotAdd = "no-environment" | "no-nodes" | "name-taken";
 
 /**
- * gpuctl.yaml with one node more; comments, order and everything else stay. The text must be valid YAML.
- * A node of the same name is an error, whatever it says.
+ * gpuctl.yaml with one node more, below the others and written as they are; every other byte stays. Where an environment has no
+ * nodes yet, the file is written anew, with its comments. The text must be valid YAML. A node of the same name is an error.
  */
 export function addNode(
   source: string,
@@ -28,14 +28,30 @@ export function addNode(
   if (nodes != null && !isMap(nodes)) return { cannot: "no-nodes" };
   if (document.hasIn([...place, "nodes", name])) return { cannot: "name-taken" };
   const written = Object.fromEntries(Object.entries(node).filter(([, value]) => value !== undefined));
-  document.setIn([...place, "nodes", name], document.createNode(written, { flow: nodesInOneLine(document, place) }));
+  const inserted = isMap(nodes) ? insertBelow(source, nodes, name, written) : null;
+  if (inserted !== null) return { text: inserted };
+  if (nodes == null || nodes.items.length === 0) document.setIn([...place, "nodes"], document.createNode({ [name]: written }));
+  else document.setIn([...place, "nodes", name], document.createNode(written, { flow: true }));
   // Long lines of others stay as they are.
-  return { text: document.toString({ lineWidth: 0, flowCollectionPadding: true }) };
+  return { text: document.toString({ lineWidth: 0 }) };
 }
 
-/** Whether the nodes that are there are written as `{ host: … }`; one that stands alone is too. */
-function nodesInOneLine(document: Document, place: readonly string[]): boolean {
-  const nodes = document.getIn([...place, "nodes"]);
-  if (!isMap(nodes)) return true;
-  return nodes.items.every(({ value }) => isMap(value) && value.flow === true);
+/** The text with the node on lines of its own after the last one; null where nodes do not stand on lines of their own. */
+function insertBelow(source: string, nodes: YAMLMap, name: string, written: object): string | null {
+  const last = nodes.items.at(-1);
+  if (nodes.flow === true || last === undefined || !isNode(last.key) || !isNode(last.value)) return null;
+  const start = last.key.range?.[0];
+  const end = last.value.range?.[1];
+  if (start === undefined || end === undefined) return null;
+  const indent = start - (source.lastIndexOf("\n", start - 1) + 1);
+  const behind = source.slice(0, end).trimEnd().length;
+  const newline = source.indexOf("\n", behind);
+  const oneLine = isMap(last.value) && last.value.flow === true;
+  const text = oneLine
+    ? `${name}: ${stringify(written, { collectionStyle: "flow", lineWidth: 0 })}`
+    : stringify({ [name]: written }, { lineWidth: 0 });
+  const lines = text.trimEnd().split("\n");
+  const added = lines.map((line) => `${" ".repeat(indent)}${line}\n`).join("");
+  if (newline === -1) return `${source}\n${added}`;
+  return `${source.slice(0, newline + 1)}${added}${source.slice(newline + 1)}`;
 }
