@@ -1,0 +1,171 @@
+/** The script that prepares hosts, when it is killed, held up, cut off or restarted: the next run goes on where it was. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { BareHost, values } from "../support/host-bed/bare-host.js";
+import { until } from "../support/until.js";
+
+let box: BareHost;
+
+beforeAll(async () => {
+  box = await BareHost.start();
+}, 900_000);
+
+afterAll(() => box.stop());
+
+const guarded = values({ GPUCTL_SERVICE_PORTS: "8001", GPUCTL_APP_ADDRESSES: "10.0.0.0/8" });
+
+/** Steps that make something that the next run has to recognise; all others are killed in the long tests. */
+const changing = ["docker-settings", "docker", "hold", "ufw", "units"];
+
+describe("killed with SIGKILL", () => {
+  test("after the work of a step, again and again, each run goes on and the last has nothing left to do", async () => {
+    await box.fresh();
+    for (const step of changing) {
+      box.killWhen(`\${step:-} == ${step} && $BASH_COMMAND == "log end \\"\\$outcome\\""*`);
+      const { code, changed, lines } = await box.prepare(guarded, ["-"], BareHost.killing);
+      expect({ step, ended: code !== 0 && code !== 1, last: lines.at(-1)?.step }).toEqual({ step, ended: true, last: step });
+      expect(changed, step).toEqual([]);
+    }
+    expect(await box.prepare(guarded)).toMatchObject({ code: 0, changed: [] });
+    expect(box.result().state).toBe("prepared");
+  });
+
+  test.each(["docker", "driver"])("in the middle of installing packages (%s), with apt and dpkg", async (step) => {
+    await box.fresh();
+    const session = box.prepare(guarded);
+    await until(
+      async () =>
+        (
+          await box.host.exec([
+            "pgrep",
+            "-f",
+            `dpkg .*(${step === "docker" ? "docker-ce" : "nvidia-utils"}|--configure|--unpack)`,
+          ])
+        ).code === 0,
+      "dpkg runs",
+      30_000,
+    );
+    await box.host.exec(["pkill", "-9", "-f", "prepare-host|apt-get|dpkg"]);
+    expect((await session).code).not.toBe(0);
+    const again = await box.prepare(guarded);
+    expect(again.code, again.stdout).toBe(0);
+    expect(await box.prepare(guarded)).toMatchObject({ code: 0, changed: [] });
+  });
+});
+
+test("apt's lock in other hands is waited for with its holder's name, and not for ever", async () => {
+  await box.fresh({ gpus: 0 });
+  const lock = `import fcntl, time; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); l = open('/var/lib/apt/lists/lock', 'w'); fcntl.lockf(l, fcntl.LOCK_EX); open('/run/locked', 'w'); time.sleep(60)`;
+  const holder = box.host.exec(["python3", "-c", lock]);
+  await until(() => existsSync(join(box.host.root, "run/locked")), "the lock is held", 10_000);
+  const given = await box.prepare(values({ GPUCTL_LOCK_SECONDS: "1" }));
+  expect(given).toMatchObject({ code: 1 });
+  expect(box.result().reason).toMatch(/held by process \d+ \(python3\)/);
+  const patient = box.prepare();
+  await until(() => box.read("var/log/gpuctl/prepare.jsonl").split("waiting for apt's lock").length > 2, "it waits", 20_000);
+  await box.host.exec(["pkill", "-f", "lists/lock"]);
+  await holder;
+  expect((await patient).code).toBe(0);
+});
+
+test("a repository that cannot be reached is said with its address, and the next run goes on", async () => {
+  await box.fresh();
+  await box.ssh("mv /srv/mirror/toolkit /srv/mirror/away");
+  expect((await box.prepare()).code).toBe(1);
+  expect(box.result()).toMatchObject({ state: "failed", step: "toolkit-repository" });
+  expect(box.result().reason).toContain("file:///srv/mirror/toolkit/gpgkey cannot be fetched");
+  await box.ssh("mv /srv/mirror/away /srv/mirror/toolkit; rm -rf /srv/mirror/toolkit/stable");
+  expect((await box.prepare()).code).toBe(1);
+  expect(box.result().reason).toMatch(/nvidia-container-toolkit/);
+});
+
+test("a connection that is lost does not stop the run: its result is found afterwards", async () => {
+  await box.fresh({ gpus: 0 });
+  const client = spawn("ssh", [...box.bed.sshArguments(box.host), "bash /root/prepare-host.sh -"], {
+    stdio: ["pipe", "pipe", "ignore"],
+  });
+  client.stdin.end(values());
+  await until(() => existsSync(join(box.host.root, "var/lib/gpuctl/host/values")), "it has begun", 20_000);
+  client.kill("SIGKILL");
+  await once(client, "exit");
+  await until(() => existsSync(join(box.host.root, "var/lib/gpuctl/host/result.json")), "there is a result", 30_000);
+  expect(box.result().state).toBe("prepared");
+});
+
+describe("a full disk", () => {
+  test("in the middle of it leaves files whole, and room lets the next run end well", async () => {
+    await box.fresh();
+    // What the script keeps and what apt brings are on one small disk; the check before sees another.
+    await box.ssh(
+      "mkdir -p /var/lib/gpuctl /etc/docker; mount -t tmpfs -o size=64k tmpfs /var/lib/gpuctl; mount -t tmpfs -o size=4k tmpfs /etc/docker",
+    );
+    await box.ssh('head -c 60000 /dev/zero >/var/lib/gpuctl/filler; printf \'{"labels":["a"]}\' >/etc/docker/daemon.json');
+    const full = await box.prepare();
+    expect(full.code).toBe(1);
+    expect(full.stdout).toMatch(/cannot be written/);
+    await box.ssh("rm /var/lib/gpuctl/filler; head -c 4096 /dev/zero >/etc/docker/filler");
+    const other = await box.prepare();
+    expect(other.code, other.stdout).toBe(1);
+    expect(other.stdout).toMatch(/daemon\.json cannot be written/);
+    expect(JSON.parse(box.read("etc/docker/daemon.json"))).toEqual({ labels: ["a"] });
+    await box.ssh("umount /etc/docker");
+    expect((await box.prepare()).code).toBe(0);
+  });
+});
+
+describe("a restart", () => {
+  test("is asked for when nouveau has the GPU, and what is left is done and verified after it", async () => {
+    await box.fresh();
+    await box.ssh("mkdir /sys/module/nouveau");
+    const { code } = await box.prepare(values({ GPUCTL_REBOOT: "yes" }));
+    expect(code).toBe(4);
+    expect(box.result()).toMatchObject({ state: "rebooting", reason: "the kernel uses nouveau for the GPU" });
+    await box.restartAsAsked();
+    await until(() => box.result().state === "prepared", "it is verified", 30_000);
+    expect(box.result().gpus).toHaveLength(1);
+  });
+
+  test("is only named where nobody allowed it, and the run after it verifies", async () => {
+    await box.fresh({ kernel: "6.8.0-88-generic" });
+    const { code } = await box.prepare();
+    expect(code).toBe(4);
+    expect(box.result()).toMatchObject({ state: "reboot-needed", nextStep: expect.stringContaining("reboot") as string });
+    expect(box.result().reason).toMatch(/for another kernel than 6\.8\.0-88-generic/);
+    await box.host.powerOff();
+    box.write("etc/stand-in/kernel", "6.8.0-90-generic\n");
+    await box.powerOn();
+    await until(() => box.result().state === "prepared", "it is verified", 30_000);
+    expect(box.result().kernel).toBe("6.8.0-90-generic");
+    expect(existsSync(join(box.host.root, "var/lib/gpuctl/host/resume"))).toBe(false);
+  });
+
+  test("that did not help is not tried for ever", async () => {
+    await box.fresh({ kernel: "6.8.0-88-generic" });
+    expect((await box.prepare(values({ GPUCTL_REBOOT: "yes" }))).code).toBe(4);
+    await box.restartAsAsked();
+    await until(() => box.result().state === "failed", "it says so", 30_000);
+    expect(box.result().reason).toMatch(/was restarted, and still/);
+    expect(existsSync(join(box.host.root, "var/reboot-asked"))).toBe(false);
+  });
+});
+
+test("--upgrade moves driver, modules and kernel as one set, through a restart, and holds them again", async () => {
+  await box.fresh();
+  await box.ssh("apt-get update -qq; apt-get install -qq linux-image-generic");
+  expect((await box.prepare()).code).toBe(0);
+  await box.newerArchive();
+  expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
+  const upgraded = await box.prepare(values({ GPUCTL_REBOOT: "yes" }), ["--upgrade", "-"]);
+  expect(upgraded.code, upgraded.stdout).toBe(4);
+  await box.host.powerOff();
+  box.write("etc/stand-in/kernel", "6.8.0-95-generic\n");
+  await box.powerOn();
+  await until(() => box.result().state === "prepared", "it is verified", 30_000);
+  expect(box.result()).toMatchObject({ driver: "580.105.08", kernel: "6.8.0-95-generic" });
+  const held = (await box.ssh("apt-mark showhold")).stdout;
+  expect(held).toContain("linux-image-generic");
+  expect(held).toContain("linux-modules-nvidia-580-server-open-6.8.0-95-generic");
+});

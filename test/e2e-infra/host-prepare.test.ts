@@ -1,0 +1,288 @@
+/** The script that prepares hosts: what it makes of a bare one, and what it refuses. */
+import { setTimeout as wait } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { run } from "../support/bed/shell.js";
+import { BareHost, script, values } from "../support/host-bed/bare-host.js";
+import { until } from "../support/until.js";
+
+let box: BareHost;
+
+beforeAll(async () => {
+  box = await BareHost.start();
+}, 900_000);
+
+afterAll(() => box.stop());
+
+test("shellcheck finds nothing in the script", async () => {
+  expect(await run("shellcheck", ["--shell=bash", script])).toMatchObject({ code: 0, stdout: "" });
+});
+
+const guarded = { GPUCTL_SERVICE_PORTS: "8001,8003", GPUCTL_APP_ADDRESSES: "10.0.0.0/8,fd00::/8" };
+
+describe("a bare Ubuntu 24.04 with a GPU, and a daemon.json with other people's settings", () => {
+  const theirs = { "log-opts": { "max-size": "10m" }, features: { buildkit: true }, labels: ["größe=klein"] };
+
+  beforeAll(async () => {
+    await box.fresh();
+    box.write("etc/docker/daemon.json", JSON.stringify(theirs));
+    box.write("etc/stand-in/docker-version", "27.5.1\n");
+  });
+
+  test("is prepared in one run, and a second changes nothing and takes seconds", async () => {
+    const first = await box.prepare(values(guarded));
+    expect(first, first.stdout).toMatchObject({ code: 0, stderr: "" });
+    expect(box.result()).toMatchObject({
+      state: "prepared",
+      reason: null,
+      driver: "580.95.05",
+      toolkit: "1.20.0-1",
+      docker: "27.5.1",
+      kernel: "6.8.0-90-generic",
+      gpus: [{ uuid: "GPU-5a1c3d0e-7b52-4f0a-9c1e-0d6a1f2b3c4d", name: "Tesla T4", memory: 15360 }],
+    });
+    const before = await traces();
+    const second = await box.prepare(values(guarded));
+    expect(second).toMatchObject({ code: 0, changed: [], stderr: "" });
+    expect(second.seconds).toBeLessThan(10);
+    expect(await traces()).toBe(before);
+  });
+
+  test("keeps what was in daemon.json and adds CDI", () => {
+    expect(JSON.parse(box.read("etc/docker/daemon.json"))).toEqual({ ...theirs, features: { buildkit: true, cdi: true } });
+  });
+
+  test("holds the driver set and keeps unattended upgrades from it", async () => {
+    const held = (await box.ssh("apt-mark showhold")).stdout.split("\n");
+    expect(held).toEqual(
+      expect.arrayContaining([
+        "linux-modules-nvidia-580-server-open-generic",
+        "linux-modules-nvidia-580-server-open-6.8.0-90-generic",
+        "nvidia-utils-580-server",
+        "nvidia-headless-no-dkms-580-server-open",
+        "nvidia-container-toolkit",
+      ]),
+    );
+    const { stdout } = await box.ssh("apt-config dump Unattended-Upgrade::Package-Blacklist");
+    for (const prefix of ["nvidia-", "libnvidia-", "linux-modules-", "linux-image-"]) expect(stdout).toContain(`"${prefix}"`);
+  });
+
+  test("lets only the app's networks at the service ports, those of Docker and those of others", async () => {
+    const published = (await box.ssh("iptables -S DOCKER-USER")).stdout;
+    expect(published).toMatch(
+      /-s 10\.0\.0\.0\/8 -p tcp .*--ctorigdstport 8001 .*-j RETURN\n-A DOCKER-USER -p tcp .*--ctorigdstport 8001 .*-j DROP/,
+    );
+    expect((await box.ssh("ip6tables -S DOCKER-USER")).stdout).toContain("-s fd00::/8");
+    const { stdout } = await box.ssh("ufw status");
+    expect(stdout).toMatch(/8003\/tcp +ALLOW +10\.0\.0\.0\/8/);
+    expect(stdout).toMatch(/8003\/tcp +DENY +Anywhere/);
+    expect(stdout).not.toMatch(/^22\/tcp/m);
+  });
+
+  test("has a user who may deploy: by key, with Docker, and root without a password", async () => {
+    expect((await box.ssh("id -nG ops; sudo -u ops sudo -n id -un; cat ~ops/.ssh/authorized_keys")).stdout).toMatch(
+      /^.*docker.*\nroot\n# gpuctl begin\nssh-ed25519 .* ops@desk\n# gpuctl end\n$/,
+    );
+  });
+
+  test("changes of the values reach rules and keys, and rules of others stay", async () => {
+    await box.ssh("iptables -A DOCKER-USER -s 192.0.2.7 -j DROP; echo 'ssh-rsa AAAA other@desk' >>~ops/.ssh/authorized_keys");
+    const { code } = await box.prepare(values({ GPUCTL_SERVICE_PORTS: "8002", GPUCTL_APP_ADDRESSES: "10.1.0.0/16" }));
+    expect(code).toBe(0);
+    const rules = (await box.ssh("iptables -S DOCKER-USER; ufw show added; cat ~ops/.ssh/authorized_keys")).stdout;
+    expect(rules).not.toContain("8001");
+    expect(rules).toContain("-s 10.1.0.0/16");
+    expect(rules).toContain("-A DOCKER-USER -s 192.0.2.7/32 -j DROP");
+    expect(rules).toContain("other@desk");
+  });
+
+  test("what a person changed is found without changing it, and mended by the next run", async () => {
+    await box.ssh("apt-mark unhold nvidia-utils-580-server; iptables -F DOCKER-USER; ufw --force disable");
+    const found = await box.prepare("", ["--check"]);
+    expect(found.code).toBe(1);
+    expect(found.stdout).toMatch(
+      /not in DOCKER-USER; ufw is not active; packages of the driver set are not held: nvidia-utils-580/,
+    );
+    expect((await box.ssh("apt-mark showhold")).stdout).not.toContain("nvidia-utils-580-server");
+    const mended = await box.prepare(values({ GPUCTL_SERVICE_PORTS: "8002", GPUCTL_APP_ADDRESSES: "10.1.0.0/16" }));
+    expect(mended).toMatchObject({ code: 0, changed: ["hold", "ufw", "published"] });
+    expect((await box.prepare("", ["--check"])).code).toBe(0);
+  });
+
+  test("--remove takes away what the script made and nothing else", async () => {
+    await box.ssh("iptables -A DOCKER-USER -s 192.0.2.7 -j DROP");
+    expect((await box.prepare("", ["--remove"])).code).toBe(0);
+    const left = await box.ssh(
+      "id ops; apt-mark showhold; iptables -S DOCKER-USER; ufw status; find / -xdev -name '*gpuctl*' -not -path '/proc/*'",
+    );
+    expect(left.stderr).toContain("no such user");
+    expect(left.stdout).not.toContain("nvidia");
+    expect(left.stdout).toContain("192.0.2.7");
+    expect(left.stdout).toContain("Status: inactive");
+    const kept = left.stdout.split("\n").filter((line) => line.startsWith("/"));
+    // The sources that bring Docker and the toolkit their fixes, and the environments' own data.
+    expect(kept.filter((path) => !/^\/etc\/apt\/|^\/var\/lib\/gpuctl$|^\/var\/lib\/apt\//.test(path))).toEqual([]);
+    expect((await box.ssh("docker version --format x && nvidia-smi -L")).code).toBe(0);
+  });
+
+  /** Everything that a run could change, but its own result and log. */
+  const traces = async (): Promise<string> =>
+    (
+      await box.ssh(
+        "find /etc /usr /home /root /var/lib/dpkg /var/lib/apt /lib/modules /var/lib/gpuctl -xdev -type f -not -name result.json -not -path '/etc/stand-in/*' -printf '%p %T@ %s\\n' | sort; iptables -S; ip6tables -S",
+      )
+    ).stdout;
+});
+
+describe("other systems and hosts", () => {
+  test.each(["ubuntu-22.04", "ubuntu-26.04", "debian-12", "debian-13"] as const)(
+    "%s without a GPU gets Docker only",
+    async (system) => {
+      await box.fresh({ system, gpus: 0 });
+      const { code, stdout } = await box.prepare();
+      expect(code, stdout).toBe(0);
+      expect(box.result()).toMatchObject({ state: "prepared", gpus: [], driver: null, toolkit: null });
+      expect(box.read("etc/docker/daemon.json")).not.toContain("features");
+    },
+  );
+
+  test("Debian 13 gets the driver from NVIDIA's repository, built on the host and pinned", async () => {
+    await box.fresh({ system: "debian-13" });
+    const { code, stdout } = await box.prepare();
+    expect(code, stdout).toBe(0);
+    expect(box.result()).toMatchObject({ state: "prepared", driver: "580.95.05" });
+    expect((await box.ssh("apt-mark showhold")).stdout).toContain("nvidia-kernel-open-dkms");
+    expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
+  });
+
+  test("a kernel without ready modules gets them built", async () => {
+    await box.fresh({ kernel: "6.5.0-1-custom" });
+    expect((await box.prepare()).code).toBe(0);
+    expect((await box.ssh("dpkg -l nvidia-dkms-580-server-open | grep ^hi")).code).toBe(0);
+  });
+});
+
+describe("a host that cannot be prepared is refused by its name, and nothing is changed", () => {
+  interface Refusal {
+    name: string;
+    options?: Parameters<BareHost["fresh"]>[0];
+    before?: string;
+    changes?: Readonly<Record<string, string | null>>;
+    reason: RegExp;
+    next: RegExp;
+  }
+  const refusals: readonly Refusal[] = [
+    { name: "Fedora", options: { system: "fedora-43" }, reason: /Fedora Linux 43 .* is not supported/, next: /install/ },
+    {
+      name: "Ubuntu 20.04",
+      options: { system: "ubuntu-20.04" },
+      reason: /Ubuntu 20\.04\.6 LTS is not supported/,
+      next: /install/,
+    },
+    {
+      name: "no GPU though one is required",
+      options: { gpus: 0 },
+      changes: { GPUCTL_GPU: "require" },
+      reason: /no NVIDIA GPU/,
+      next: /lspci/,
+    },
+    {
+      name: "Secure Boot with a driver to be built",
+      options: { system: "debian-13", secureBoot: true },
+      reason: /Secure Boot is on.*at the console only/,
+      next: /firmware/,
+    },
+    {
+      name: "held packages",
+      before: "apt-get update -qq; apt-mark hold nvidia-utils-580-server",
+      reason: /are held: .*nvidia-utils-580-server/,
+      next: /apt-mark unhold/,
+    },
+    {
+      name: "a daemon.json that is no JSON",
+      before: `printf '{\\n  "log-driver": "json-file",\\n}\\n' >/etc/docker/daemon.json`,
+      reason: /daemon\.json:[23]:\d+: \S/,
+      next: /nano/,
+    },
+    {
+      name: "Docker as a snap",
+      before: "mkdir -p /snap/bin; touch /snap/bin/docker",
+      reason: /snap/,
+      next: /snap remove docker/,
+    },
+    {
+      name: "Docker of the distribution",
+      before: "apt-get update -qq; apt-get install -qq docker.io",
+      reason: /docker\.io/,
+      next: /apt-get remove docker\.io/,
+    },
+    {
+      name: "another driver",
+      before: "mkdir -p /sys/module/nvidia; echo 535.183.01 >/sys/module/nvidia/version",
+      reason: /535\.183\.01.*580 or newer/,
+      next: /nvidia-uninstall/,
+    },
+    {
+      name: "rules that would lock out who prepares it",
+      changes: { GPUCTL_SSH_ADDRESSES: "203.0.113.0/24" },
+      reason: /you come from 198\.1[89]\..*locked out/,
+      next: /198\.1[89]\./,
+    },
+    {
+      name: "a source that contradicts the toolkit's",
+      before: "touch /etc/apt/sources.list.d/nvidia-docker.list",
+      reason: /contradicts/,
+      next: /rm /,
+    },
+    {
+      name: "a disk with no room",
+      before: `printf '#!/bin/sh\necho; echo x 1 1 100 1 /\n' >/usr/local/sbin/df; chmod +x /usr/local/sbin/df`,
+      reason: /100 MiB are free/,
+      next: /df -h/,
+    },
+  ];
+
+  test.each(refusals)("$name", async ({ options, before, changes = {}, reason, next }) => {
+    await box.fresh(options);
+    if (before !== undefined) await box.host.must(["bash", "-c", before]);
+    const files = await state();
+    const { code, stdout } = await box.prepare(values(changes));
+    expect(code, stdout).toBe(3);
+    expect(box.result()).toMatchObject({ state: "refused" });
+    expect(box.result().reason).toMatch(reason);
+    expect(box.result().nextStep).toMatch(next);
+    expect(await state()).toBe(files);
+  });
+
+  const state = async (): Promise<string> =>
+    (
+      await box.ssh(
+        "find /etc /usr /home -xdev -type f -printf '%p %T@\\n' | sort; cat /var/lib/dpkg/status | sha256sum; iptables -S; id ops",
+      )
+    ).stdout;
+});
+
+describe("values that are wrong are refused with 2", () => {
+  beforeAll(() => box.fresh({ gpus: 0 }));
+
+  test.each([
+    ["an unknown one", values({ GPUCTL_TOKEN: "x" }), /unknown value GPUCTL_TOKEN/],
+    ["a port that is none", values({ GPUCTL_SERVICE_PORTS: "8001,70000" }), /70000 is no port/],
+    ["a network that is none", values({ GPUCTL_APP_ADDRESSES: "10.0.0.0/33" }), /GPUCTL_APP_ADDRESSES/],
+    ["a repository without TLS", values({ GPUCTL_DOCKER_REPOSITORY: "http://mirror/linux" }), /https/],
+    ["a user with a shell in its name", values({ GPUCTL_DEPLOY_USER: "a;reboot" }), /user name/],
+    ["a key that is none", values({ GPUCTL_AUTHORIZED_KEY: "command=rm ssh-rsa" }), /public key/],
+    ["a list that was cut off on its way", `GPUCTL_VALUES=9\n${values()}`, /8 of 9 values arrived/],
+  ])("%s", async (_, input, said) => {
+    const { code, stdout } = await box.prepare(input);
+    expect(code).toBe(2);
+    expect(stdout).toMatch(said);
+  });
+
+  test("a path of ours that is asked for twice at once is prepared once, and both say so", async () => {
+    const [one, two] = await Promise.all([box.prepare(), wait(300).then(() => box.prepare())]);
+    expect([one.code, two.code]).toEqual([0, 0]);
+    expect([one, two].some(({ stdout }) => stdout.includes("another run prepares this host"))).toBe(true);
+    expect([one.changed.includes("docker"), two.changed.includes("docker")].filter(Boolean)).toHaveLength(1);
+    await until(async () => (await box.prepare()).changed.length === 0, "nothing is left to do", 20_000);
+  });
+});
