@@ -7,6 +7,10 @@ main() {
     [[ -b $GPUCTL_DEVICE ]] && break
     sleep 1
   done
+  [[ -b $GPUCTL_DEVICE ]] || {
+    echo "$GPUCTL_DEVICE did not appear: is the volume attached to this server?" >&2
+    return 1
+  }
   if ! { mkdir -p /srv/gpuctl && systemctl daemon-reload && systemctl enable --quiet --now srv-gpuctl.mount; }; then
     systemctl status --no-pager srv-gpuctl.mount >&2
     return 1

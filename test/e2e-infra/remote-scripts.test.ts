@@ -1,0 +1,250 @@
+/** The small scripts that the infrastructure runs on hosts, for real: files, keys and exit codes; systemd is a stand-in. */
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { readHostKey, readOneTimeKey, makeOneTimeKey } from "../../infra/lib/one-time-key.js";
+import { remoteProgram, sha256, type RemoteFile } from "../../infra/lib/remote-program.js";
+import { hostScript, remoteScript } from "../../infra/scripts.js";
+import { ScratchHost } from "../support/infra/scratch-host.js";
+import { execFileSync } from "node:child_process";
+
+let host: ScratchHost;
+beforeEach(() => {
+  host = new ScratchHost();
+  host.standIn("sleep", "exit 0");
+});
+afterEach(() => {
+  host.remove();
+});
+
+const directory = "/var/lib/gpuctl/host";
+const file = (path: string, content: string): RemoteFile => ({ path, mode: "0644", content });
+
+describe("meeting a new server", () => {
+  const ed25519 = "/etc/ssh/ssh_host_ed25519_key";
+  const ecdsa = "/etc/ssh/ssh_host_ecdsa_key";
+  const contact = () => host.run(remoteProgram(remoteScript("first-contact"), {}));
+
+  test("it makes its lasting key itself, once, and says its public half", () => {
+    host.run(`rm -f ${ed25519}*`);
+    const first = contact();
+    expect(first).toMatchObject({ code: 0, stderr: "" });
+    expect(host.read(`${ed25519}.pub`)).toContain(readHostKey(first.stdout));
+    expect(host.calls()).toContain("systemctl reload ssh.service");
+    expect(contact().stdout).toBe(first.stdout);
+    expect(host.calls()).toEqual([]);
+  });
+
+  test("it then replaces the key of its user data, and no other, also when that is asked for again", () => {
+    const { privateKey, publicKey } = readOneTimeKey(execFileSync("/bin/sh", ["-c", makeOneTimeKey]).toString());
+    const forget = () => host.run(remoteProgram(remoteScript("forget-first-key"), { GPUCTL_FIRST_KEY: publicKey }));
+    host.run(remoteProgram("main() { :; }", {}, [file(ecdsa, privateKey), file(`${ecdsa}.pub`, publicKey)]));
+    expect(forget().code).toBe(0);
+    const own = host.read(`${ecdsa}.pub`);
+    expect(own).not.toContain(publicKey);
+    expect(host.read(ecdsa)).not.toBe(privateKey);
+    expect(forget().code).toBe(0);
+    expect(host.read(`${ecdsa}.pub`)).toBe(own);
+  });
+});
+
+describe("preparing a host", () => {
+  const prepare = (script: string, allowReboot: "yes" | "no") =>
+    host.run(
+      remoteProgram(remoteScript("prepare"), { GPUCTL_ALLOW_REBOOT: allowReboot }, [
+        file(`${directory}/prepare-host.sh`, script),
+        file(`${directory}/values`, "GPUCTL_GPU=none\n"),
+      ]),
+    );
+
+  test("runs the script with its values, and shows what it says", () => {
+    const { code, stdout, stderr } = prepare('echo "got $1: $(cat "$1")"', "no");
+    expect({ code, stdout }).toEqual({ code: 0, stdout: "prepared\n" });
+    expect(stderr).toContain(`got ${directory}/values: GPUCTL_GPU=none`);
+  });
+
+  test("waits until the provider's own first boot is over, and does not mind how that ended", () => {
+    host.standIn("cloud-init", "exit 2");
+    expect(prepare("exit 0", "no").code).toBe(0);
+    expect(host.calls()).toEqual([]);
+    host.run("mkdir /run/cloud-init");
+    expect(prepare("exit 0", "no").code).toBe(0);
+    expect(host.calls()).toEqual(["cloud-init status --wait"]);
+  });
+
+  test("fails with the last lines of the log when the script does", () => {
+    const { code, stderr } = prepare(
+      'mkdir -p /var/log/gpuctl; echo "{\\"step\\":\\"docker\\"}" >/var/log/gpuctl/prepare.jsonl; exit 1',
+      "no",
+    );
+    expect(code).toBe(1);
+    expect(stderr).toContain("the host is not prepared (1)");
+    expect(stderr).toContain('{"step":"docker"}');
+  });
+
+  test("restarts the host only where the stack allows it, and takes no new connection before that", () => {
+    const refused = prepare("exit 4", "no");
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toContain("Next: restart it, then pulumi up");
+    expect(host.calls().filter((call) => call.includes("reboot"))).toEqual([]);
+    expect(prepare("exit 4", "yes")).toMatchObject({ code: 0, stdout: "restarting\n" });
+    const calls = host.calls().filter((call) => /ssh|reboot/.test(call));
+    expect(calls.map((call) => call.replace(/ --quiet| --unit=\S+/g, ""))).toEqual([
+      "systemd-run --on-active=300 systemctl start ssh.socket ssh.service",
+      "systemctl stop ssh.socket ssh.service sshd.socket sshd.service",
+      "systemd-run --on-active=3 systemctl reboot",
+    ]);
+  });
+
+  test("is over when the host says so for this very script, not for an earlier one", () => {
+    const result = (script: string, state: string) => `{"schemaVersion":1,"script":"${script}","state":"${state}"}\n`;
+    const verify = (content: string) =>
+      host.run(remoteProgram(remoteScript("verify"), { GPUCTL_SCRIPT: "ab" }, [file(`${directory}/result.json`, content)]));
+    expect(verify(result("ab", "prepared"))).toMatchObject({ code: 0, stdout: result("ab", "prepared") });
+    expect(verify(result("ab", "failed"))).toMatchObject({ code: 1, stdout: "" });
+    // An old result becomes the right one while it is waited for.
+    host.standIn("sleep", `echo '${result("ab", "prepared").trim()}' >${directory}/result.json`);
+    expect(verify(result("cd", "prepared")).code).toBe(0);
+    expect(verify(result("ab", "reboot-needed")).code).toBe(0);
+  });
+
+  test("is taken back by the script that comes along, of which nothing stays", () => {
+    const program = remoteProgram(remoteScript("remove-host"), {}, [
+      file("/run/gpuctl-removal/prepare-host.sh", '[[ $1 == --remove ]] && echo "removed" >&2'),
+    ]);
+    expect(host.run(program)).toMatchObject({ code: 0, stderr: "removed\n" });
+    expect(host.written()).toEqual([]);
+  });
+
+  test("with the real script ends with exit 2 for values that it does not know, and leaves the host as it was", () => {
+    const { code, stderr } = host.run(
+      remoteProgram(remoteScript("prepare"), { GPUCTL_ALLOW_REBOOT: "no" }, [
+        file(`${directory}/prepare-host.sh`, hostScript().text),
+        file(`${directory}/values`, "GPUCTL_WRONG=1\n"),
+      ]),
+    );
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/unknown value GPUCTL_WRONG/);
+    expect(stderr).toContain("the host is not prepared (2)");
+    expect(host.written().filter((path) => path.startsWith("/etc/"))).toEqual([]);
+  });
+});
+
+describe("looking at a box", () => {
+  const preflight = (gpus: string, ports = "") =>
+    host.run(remoteProgram(remoteScript("preflight"), { GPUCTL_GPUS: gpus, GPUCTL_PORTS: ports }));
+  const card = 'echo "01:00.0 0302: 10de:1eb8 (rev a1)"';
+
+  beforeEach(() => {
+    host.standIn("lspci", card);
+    host.standIn("df", 'printf "Filesystem blocks Used Available\\n/dev/vda 1 1 50000\\n"');
+    host.standIn("timedatectl", "echo yes");
+    host.standIn("ss", "true");
+  });
+
+  test("finds what it needs, and changes nothing", () => {
+    const { code, stdout } = preflight("1", "8001 8002");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/, kernel \S+, 1 NVIDIA GPUs, 50000 MiB free\n$/);
+    expect(host.written()).toEqual([]);
+  });
+
+  test("names everything that is wrong at once", () => {
+    host.standIn("df", 'printf "Filesystem blocks Used Available\\n/dev/vda 1 1 900\\n"');
+    host.standIn("timedatectl", "echo no");
+    host.standIn("ss", "echo LISTEN 0 128 0.0.0.0:8001");
+    const { code, stderr } = preflight("2", "8001");
+    expect(code).toBe(1);
+    expect(stderr.trim().split("\n")).toEqual([
+      expect.stringContaining("1 NVIDIA GPUs are on the PCI bus, and 2 are expected"),
+      expect.stringContaining("900 MiB are free"),
+      expect.stringContaining("not synchronised"),
+      expect.stringContaining("port 8001 is taken"),
+    ]);
+  });
+});
+
+describe("an agent of k3s", () => {
+  const binary = "#!/bin/sh\nexit 0\n";
+  const files = [
+    file("/etc/rancher/k3s/config.yaml", "server: x\n"),
+    file("/etc/rancher/k3s/gpuctl-token", "K10\n"),
+    file("/etc/systemd/system/k3s-agent.service", "[Unit]\n"),
+  ];
+  const join_ = (wanted = sha256(binary), changed = "1") =>
+    host.run(
+      remoteProgram(
+        remoteScript("join-k3s"),
+        { GPUCTL_K3S_URL: "https://127.0.0.1/k3s", GPUCTL_K3S_SHA256: wanted, GPUCTL_K3S_FILES: changed },
+        files,
+      ),
+    );
+
+  beforeEach(() => {
+    host.standIn("curl", `while [[ $1 != -o ]]; do shift; done; printf '%s' '${binary}' >"$2"`);
+    host.standIn("pkill", "true");
+    host.standIn("ip", "true");
+    host.standIn("journalctl", "echo refused by the server");
+    host.standIn("systemctl", "[[ $1 != is-active ]] || [[ -e /run/agent ]]; [[ $1 != restart ]] || touch /run/agent");
+  });
+
+  test("is installed as the file that was pinned, started once, and left alone while nothing changes", () => {
+    expect(join_()).toMatchObject({ code: 0, stdout: "joined\n" });
+    expect(host.read("/usr/local/bin/k3s")).toBe(binary);
+    expect(host.calls().filter((call) => /restart|curl/.test(call))).toHaveLength(2);
+    expect(join_().code).toBe(0);
+    expect(host.calls().filter((call) => /restart|curl/.test(call))).toEqual([]);
+    expect(join_(sha256(binary), "2").code).toBe(0);
+    expect(host.calls().filter((call) => /restart|curl/.test(call))).toEqual(["systemctl restart k3s-agent.service"]);
+  });
+
+  test("is refused when the file is another one, and leaves no half of it", () => {
+    const { code, stderr } = join_("0".repeat(64));
+    expect(code).toBe(1);
+    expect(stderr).toContain(`is not the file with SHA-256 ${"0".repeat(64)}`);
+    expect(host.written().filter((path) => path.startsWith("/usr/local"))).toEqual([]);
+  });
+
+  test("that somebody else installed stays as it is", () => {
+    host.run("printf x >/usr/local/bin/k3s");
+    expect(join_()).toMatchObject({ code: 1, stdout: "" });
+    expect(host.read("/usr/local/bin/k3s")).toBe("x");
+    expect(host.run(remoteProgram(remoteScript("leave-k3s"), {})).code).toBe(0);
+    expect(host.read("/usr/local/bin/k3s")).toBe("x");
+  });
+
+  test("that does not start says why", () => {
+    host.standIn("systemctl", "[[ $1 != restart && $1 != is-active ]]");
+    const { code, stderr } = join_();
+    expect(code).toBe(1);
+    expect(stderr).toContain("refused by the server");
+  });
+
+  test("leaves without a trace", () => {
+    join_();
+    host.run("mkdir -p /var/lib/rancher/k3s/agent && touch /var/lib/rancher/k3s/agent/x");
+    expect(host.run(remoteProgram(remoteScript("leave-k3s"), {})).code).toBe(0);
+    expect(host.written().filter((path) => /k3s|rancher/.test(path))).toEqual([]);
+    expect(host.calls()).toContain("systemctl disable --quiet --now k3s-agent.service");
+  });
+});
+
+describe("the vSwitch and the volume of a host", () => {
+  const unit = file("/etc/systemd/system/gpuctl-vswitch.service", "[Unit]\n");
+
+  test("are units that are started, and an interface that does not exist is named", () => {
+    const up = (name: string) => host.run(remoteProgram(remoteScript("vswitch-up"), { GPUCTL_INTERFACE: name }, [unit]));
+    expect(up("lo").code).toBe(0);
+    expect(host.calls()).toContain("systemctl restart gpuctl-vswitch.service");
+    expect(up("enp99s0")).toMatchObject({ code: 1, stderr: expect.stringContaining("no network interface enp99s0") as string });
+    expect(host.run(remoteProgram(remoteScript("vswitch-down"), {})).code).toBe(0);
+    expect(host.written().filter((path) => path.includes("vswitch"))).toEqual([]);
+  });
+
+  test("a volume is mounted once its disk is there", () => {
+    const mount = (device: string) => host.run(remoteProgram(remoteScript("mount-volume"), { GPUCTL_DEVICE: device }));
+    expect(mount("/run/disk")).toMatchObject({ code: 1, stderr: expect.stringContaining("/run/disk did not appear") as string });
+    expect(host.calls().filter((call) => call.startsWith("sleep"))).toHaveLength(60);
+    host.standIn("sleep", "mknod /run/disk b 7 0");
+    expect(mount("/run/disk")).toMatchObject({ code: 0, stdout: "mounted at /srv/gpuctl\n" });
+    expect(host.calls()).toContain("systemctl enable --quiet --now srv-gpuctl.mount");
+  });
+});
