@@ -3,6 +3,7 @@
  * stop first. Figures are printed and kept (GPUCTL_TEST_FIGURES); nothing is asserted about time.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
+import { Agent, request } from "node:http";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Bed } from "../support/bed/bed.js";
@@ -105,6 +106,55 @@ test(
   },
   minutes(20),
 );
+
+test(
+  "what a proxy that takes over another configuration cuts: connections whose request it has not read yet",
+  async () => {
+    const [host, reloads, clients] = [bed.host("box"), 40, 8];
+    const image = await pinned(bed, host, await caddyImage());
+    await host.must(["docker", "pull", "--quiet", image], { timeoutMs: minutes(5) });
+    const [inside, configured] = ["/etc/caddy/Caddyfile", "--adapter caddyfile --config /etc/caddy/Caddyfile"];
+    const started = `mkdir /tmp/caddy && printf ':8080 {\\n respond ok\\n}\\n' >/tmp/caddy/Caddyfile &&
+docker run --detach --name cut --publish "$1:8080:8080" --volume /tmp/caddy/Caddyfile:${inside}:ro "$2" caddy run ${configured}`;
+    await host.must(["sh", "-c", started, "caddy", host.address, image]);
+    const counts = { answered: 0, cut: 0 };
+    let over = false;
+    const asking = Array.from({ length: clients }, async () => {
+      while (!over) counts[(await asked(`http://${host.address}:8080/`)) ? "answered" : "cut"] += 1;
+    });
+    while (counts.answered === 0) await new Promise((resolve) => setTimeout(resolve, 50));
+    counts.cut = 0;
+    for (let n = 0; n < reloads; n += 1)
+      await host.must(["sh", "-c", `docker exec cut caddy reload --force ${configured}`], { timeoutMs: minutes(1) });
+    over = true;
+    await Promise.all(asking);
+    await host.must(["docker", "rm", "--force", "cut"]);
+    figures["cut by reloads"] = {
+      ...counts,
+      reloads,
+      clients,
+      with: "a connection for each request, nothing between two requests",
+    };
+    expect(counts.answered).toBeGreaterThan(reloads);
+  },
+  minutes(10),
+);
+
+/** Whether a request on a connection of its own was answered. */
+function asked(url: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const sent = request(url, { agent: new Agent({ keepAlive: false }), timeout: 5000 }, (answer) => {
+      answer.resume();
+      answer.on("close", () => {
+        resolve(answer.complete);
+      });
+    });
+    sent.on("error", () => {
+      resolve(false);
+    });
+    sent.end();
+  });
+}
 
 async function repeated<T>(work: () => Promise<T>): Promise<T[]> {
   const results: T[] = [];

@@ -59,9 +59,9 @@ export class Served {
     return (await this.ask().catch(() => null))?.status === 200;
   }
 
-  /** Keeps asking while something happens; whatever was not a 200, by what it was. */
+  /** Keeps asking 50 times a second while something happens; whatever was not a 200, by what it was. */
   async failuresDuring(work: () => Promise<void>): Promise<Record<string, number>> {
-    const client = new SteadyClient(() => this.ask(), 200);
+    const client = new SteadyClient(() => this.ask(), 20);
     try {
       await work();
     } finally {

