@@ -13,17 +13,45 @@ describe("an up that does not reach its end", () => {
   }, 1_800_000);
   afterAll(() => stack.stop());
 
+  const spawnUp = (): ChildProcess =>
+    spawn("pulumi", ["--cwd", stack.project.folder, "up", "--yes", "--skip-preview", "--non-interactive"], {
+      env: stack.project.env,
+      stdio: "ignore",
+    });
+
   /** An `up` that stands still in the script of this name until it is let go. */
   async function upThatWaitsIn(script: string): Promise<{ up: ChildProcess; letGo: () => void }> {
     let letGo = (): void => undefined;
     stack.hosts.waiting.set(script, new Promise((resolve) => (letGo = resolve)));
-    const up = spawn("pulumi", ["--cwd", stack.project.folder, "up", "--yes", "--skip-preview", "--non-interactive"], {
-      env: stack.project.env,
-      stdio: "ignore",
-    });
+    const up = spawnUp();
     await until(() => stack.hosts.visits.some((visit) => visit.script === script), `a visit of ${script}`, 60_000);
     return { up, letGo };
   }
+
+  test("a kill while things are made leaves them behind: the next up says which, and goes on once they are gone", async () => {
+    const { world } = stack.hcloud;
+    await stack.set("protect", "false");
+    world.options.actionMs = 2_000;
+    const up = spawnUp();
+    await until(() => world.list("servers").length === 1, "a server that is being made", 60_000);
+    up.kill("SIGKILL");
+    await once(up, "exit");
+    world.options.actionMs = 15;
+    await stack.must("cancel", "--yes", stack.name);
+    const { code, stdout, stderr } = await stack.project.operate("up");
+    expect(code).not.toBe(0);
+    expect(stdout + stderr).toMatch(/(?:server|volume) name is already used/);
+    expect(stdout + stderr).toMatch(/hcloud:index\/server:Server::staging-1, interrupted while creating/);
+    for (const kind of ["servers", "volumes"] as const)
+      for (const { id } of world.list(kind)) await stack.hcloudCall("DELETE", `/${kind}/${id}`);
+    await stack.must("refresh", "--yes", "--clear-pending-creates");
+    await stack.project.must("up");
+    expect(world.list("servers")).toHaveLength(1);
+    expect(interrupted(stack.state())).toBe(0);
+    await stack.project.must("destroy");
+    stack.hosts.since();
+    stack.done();
+  });
 
   test("a server that was made although its creation failed is kept in the state, and finished by the next up", async () => {
     stack.hcloud.world.failingActions.push({

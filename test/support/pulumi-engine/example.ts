@@ -43,22 +43,27 @@ export class ExampleStack {
 
   /** Makes the stack and gives it its secrets; `secrets` are `key=value` beside the operator's key and the provider's token. */
   static async start(name: string, secrets: readonly string[] = []): Promise<ExampleStack> {
+    const stack = await ExampleStack.prepare(name);
+    await stack.must("stack", "init", name);
+    const all = [`hcloud:token=${stack.hcloud.token}`, `gpuctl:sshPrivateKey=${operatorKey}`, ...secrets];
+    await stack.must("config", "set-all", ...all.flatMap((pair) => ["--secret", pair]));
+    return stack;
+  }
+
+  /** Everything around a stack that nobody has made yet; `environment` is what the provider finds in its own. */
+  static async prepare(name: string, environment: { token?: string } = {}): Promise<ExampleStack> {
     const [project, hcloud] = [await PulumiProject.create(), await startFakeHcloud({ actionMs: 15 })];
     const hosts = new RemoteHosts();
     const clusters: Clusters = new Map();
     // A type of the examples that the fake does not sell.
     hcloud.catalogue.serverTypes.push({ ...hcloud.catalogue.serverTypes[0]!, id: 143, name: "cx43" });
     const doubles = await startDoubles([
-      hcloudDouble(versionOf(project.folder, "hcloud"), { endpoint: hcloud.endpoint }),
+      hcloudDouble(versionOf(project.folder, "hcloud"), { endpoint: hcloud.endpoint, ...environment }),
       commandDouble(versionOf(project.folder, "command"), hosts.answer, localEnvironment(project.folder)),
       kubernetesDouble(versionOf(project.folder, "kubernetes"), clusters),
     ]);
     Object.assign(project.env, doubles.env);
-    const stack = new ExampleStack(name, project, { hcloud, hosts, clusters, doubles });
-    await stack.must("stack", "init", name);
-    const all = [`hcloud:token=${hcloud.token}`, `gpuctl:sshPrivateKey=${operatorKey}`, ...secrets];
-    await stack.must("config", "set-all", ...all.flatMap((pair) => ["--secret", pair]));
-    return stack;
+    return new ExampleStack(name, project, { hcloud, hosts, clusters, doubles });
   }
 
   /** Runs another command than an operation. Throws with what it said. */
