@@ -1,9 +1,11 @@
 import { expect, test } from "vitest";
 import { parseYaml } from "../../cli/src/adapters/config/yaml-source.js";
+import { validateConfig } from "../../cli/src/app/config-validate.js";
 import { viewConfig } from "../../cli/src/app/config-view.js";
 import { loadEnvironment, type LoadRequest } from "../../cli/src/app/load-config.js";
 import { ConfigInvalid } from "../../cli/src/domain/errors.js";
 import type { Inventory } from "../../cli/src/domain/inventory.js";
+import { nodeNeeds } from "../../cli/src/domain/preflight/needs-of.js";
 import type { StackInventories } from "../../cli/src/ports/infra.js";
 import { MemoryConfigFiles } from "../fakes/memory-config-files.js";
 
@@ -86,6 +88,14 @@ test("nodes, addresses, keys and the app's networks come from the stack, and not
   });
 });
 
+test("GPUs that the inventory promises are asked of the node before a deploy", async () => {
+  const config = await loadEnvironment(
+    request(project("inventory: stack prod\nnodes: { spare: { host: 192.0.2.9 } }"), { stack: inventory() }),
+  );
+  const promised = (node: string): unknown => nodeNeeds(config, node, { imageBytes: null, modelBytes: null }).promised;
+  expect([promised("gpu-1"), promised("spare")]).toEqual([{ gpus: 1, by: "stack prod" }, undefined]);
+});
+
 test("what gpuctl.yaml says of a node wins, but never over its keys; a node of its own is kept", async () => {
   const yaml = project(`inventory: file inventory.json
 bind: 0.0.0.0
@@ -145,6 +155,15 @@ test("everything wrong in an inventory is shown with its line and column", async
   expect(message).toContain('unknown key "token"');
   expect((await refusal(project("inventory: file inventory.json"), { text: "{" })).message).toContain("/p/inventory.json:");
   expect((await refusal(project("inventory: file inventory.json"), { text: "" })).message).toContain("the file is empty");
+});
+
+test("config validate looks into inventories that lie in files, and misses none that was not exported yet", async () => {
+  const yaml = project("inventory: file inventory.json");
+  expect((await validateConfig(request(yaml, { file: inventory() }))).files).toEqual(["/p/gpuctl.yaml", "/p/inventory.json"]);
+  expect((await validateConfig(request(yaml))).files).toEqual(["/p/gpuctl.yaml"]);
+  await expect(validateConfig(request(yaml, { file: inventory({ allow: ["everybody"] }) }))).rejects.toThrow(
+    /\/p\/inventory\.json:\d+:\d+: error: expected a network/,
+  );
 });
 
 test("nodes that nobody made are named at their place in gpuctl.yaml", async () => {

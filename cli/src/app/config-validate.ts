@@ -3,6 +3,7 @@ import { overrideLayer, unknownVariables, variableOverrides } from "../domain/co
 import { ConfigInvalid } from "../domain/errors.js";
 import type { TargetKind } from "../domain/names.js";
 import { readProject, readUser, type LoadRequest, type ReadConfig } from "./load-config.js";
+import { inventoryFiles } from "./load-inventory.js";
 
 export interface ValidationReport {
   files: readonly string[];
@@ -18,7 +19,8 @@ export interface ValidationReport {
 export async function validateConfig(request: LoadRequest): Promise<ValidationReport> {
   const project = await readProject(request);
   const user = await readUser(request);
-  const read: readonly ReadConfig<unknown>[] = user === null ? [project] : [project, user];
+  const inventories = project.value === null ? [] : await inventoryFiles(request, project.path, project.value);
+  const read: readonly ReadConfig<unknown>[] = [project, ...(user === null ? [] : [user]), ...inventories];
   const overrides = overrideLayer(variableOverrides(request.env));
   const wrongVariables = "wrong" in overrides ? overrides.wrong : [];
   const oddVariables = unknownVariables(request.env).map(

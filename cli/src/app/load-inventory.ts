@@ -5,7 +5,7 @@ import { renderProblems, toDiagnostics } from "../domain/config/diagnostics.js";
 import type { ProjectFile } from "../domain/config/schema.js";
 import type { InventorySource } from "../domain/config/schema-targets.js";
 import { lineAndColumn, type Problem, type SourceDocument } from "../domain/config/source.js";
-import { validateInventory } from "../domain/config/validate.js";
+import { validateInventory, type Validated } from "../domain/config/validate.js";
 import { ConfigInvalid } from "../domain/errors.js";
 import type { Inventory } from "../domain/inventory.js";
 import type { ConfigFiles } from "../ports.js";
@@ -46,6 +46,22 @@ export async function readInventory(request: InventoryRequest, from: Referring):
   const problems = inventoryProblems(from.document, from.environment, known);
   if (problems.length > 0) throw unfit(from.document, problems, ["gpuctl config validate"]);
   return known;
+}
+
+/** Inventories in files that environments refer to, read and judged; those that are not there yet are left out. */
+export async function inventoryFiles(
+  request: InventoryRequest,
+  projectFile: string,
+  file: ProjectFile,
+): Promise<(Validated<Inventory> & { path: string; document: SourceDocument })[]> {
+  const sources = Object.values(file.environments).map(inventoryOf);
+  const paths = new Set(sources.flatMap((source) => (source?.kind === "file" ? [source.path] : [])));
+  const read = await Promise.all(
+    [...paths].map((path) => request.files.read(request.files.absolute(path, dirname(projectFile)))),
+  );
+  return read.flatMap((one) =>
+    one === null ? [] : [{ path: one.realPath, document: one.document, ...validateInventory(one.document) }],
+  );
 }
 
 async function fromFile(

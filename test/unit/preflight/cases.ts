@@ -146,6 +146,7 @@ export const cases: Readonly<Record<string, Case>> = {
   driver: ["ok", "t4-ubuntu", {}],
   "driver-pending": ["warning", "t4-ubuntu", { "module-disk": [0, "580.105.08\n"] }],
   "gpu-not-found": ["blocker", "t4-ubuntu", {}, want({ services: [cuda({ gpu: "GPU-00000000-0000-0000-0000-000000000000" })] })],
+  "gpus-missing": ["blocker", "t4-ubuntu", {}, want({ promised: { gpus: 2, by: "stack prod" } })],
   vram: ["ok", "t4-ubuntu", {}],
   "vram-low": ["blocker", "t4-ubuntu", {}, want({ services: [cuda({ vramMiB: 15_000 })] })],
   "vram-shared": ["warning", "t4-ubuntu", { "gpu-owners": [0, "pid 5120 blender\n  0::/user.slice\n"] }],

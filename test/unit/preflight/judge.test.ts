@@ -27,6 +27,15 @@ test.each(Object.entries(cases))("%s is found where it belongs", (code, one) => 
   expect(found?.nextSteps?.length).toBeGreaterThan(0);
 });
 
+test("a node that has lost every card it was made with takes no deploy, not even of services on the CPU", () => {
+  const codes = (needs: NodeNeeds): string[] =>
+    judgeNode(factsOf("t4-ubuntu", noGpu), needs)
+      .filter(({ level }) => level === "blocker")
+      .map(({ code }) => code);
+  expect(codes({ ...onCpu, promised: { gpus: 1, by: "stack prod" } })).toContain("gpus-missing");
+  expect(codes(onCpu)).not.toContain("gpus-missing");
+});
+
 test("every finding is absent from some node: a bad one from the good node, a good one from a bad node", () => {
   const good = new Set(judged(["ok", "t4-ubuntu", {}], "").map(({ code }) => code));
   // A node of which nothing is known but that it is there.

@@ -13,7 +13,7 @@ const leastDriver = 580;
 export function checkGpus(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
   const wanting = needs.services.filter(wantsGpu);
   const { smi } = facts;
-  if (smi.state !== "gpus") return [withoutCards(facts, smi, wanting)];
+  if (smi.state !== "gpus") return [withoutCards(facts, smi, wanting), ...checkPromise(0, needs)];
   const services = needs.services.map((service) => ({
     name: service.name,
     prefersCuda: wantsGpu(service),
@@ -26,9 +26,22 @@ export function checkGpus(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
   return [
     ...cards,
     ...checkBranch(facts, smi.gpus, wanting),
+    ...checkPromise(smi.gpus.length, needs),
     ...checkReservations(smi.gpus, wanting),
     ...smi.gpus.flatMap((gpu) => checkRoom(gpu, facts, needs)),
   ];
+}
+
+/** A card that is gone from a host that was made with it is a fault, however well its services would do without. */
+function checkPromise(seen: number, { promised }: NodeNeeds): DoctorFinding[] {
+  if (promised === undefined || seen >= promised.gpus) return [];
+  const what = `${seen} of ${promised.gpus} GPUs can be seen`;
+  const because = `the inventory (${promised.by}) promises ${promised.gpus} of this node`;
+  const next = [
+    "lspci -d 10de:",
+    "when it was taken out on purpose: gpus of this node in the stack's configuration, then gpuctl infra up",
+  ];
+  return [blocker("GPU", "gpus-missing", what, because, next)];
 }
 
 function systemFacts({ system }: NodeFacts): SystemFacts {

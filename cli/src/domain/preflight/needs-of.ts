@@ -14,6 +14,7 @@ export function nodeNames({ targetSettings }: EnvironmentConfig): string[] {
 /** What a compose environment wants of one of its nodes. */
 export function nodeNeeds(config: EnvironmentConfig, node: string, load: Load): NodeNeeds {
   const settings = config.targetSettings?.target === "compose" ? config.targetSettings : undefined;
+  const { gpusExpected: gpus = 0, pinnedBy: by = "" } = settings?.nodes[node] ?? {};
   const services = Object.values(config.services).filter(({ nodes }) => nodes == null || nodes.includes(node));
   return {
     node,
@@ -25,6 +26,7 @@ export function nodeNeeds(config: EnvironmentConfig, node: string, load: Load): 
       vramMiB: vramBudget,
       keys: "API_KEYS" in secrets,
     })),
+    ...(gpus > 0 ? { promised: { gpus, by } } : {}),
     bind: settings?.nodes[node]?.bind ?? config.bind,
     allow: settings?.allow ?? null,
     tls: (settings?.tls ?? { mode: "off" }).mode !== "off",

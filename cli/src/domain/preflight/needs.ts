@@ -6,6 +6,8 @@ import type { Container, NodeFacts } from "./facts.js";
 export interface NodeNeeds {
   node: string;
   services: readonly ServiceNeeds[];
+  /** GPUs that the inventory promises for this node; absent where no inventory does. */
+  promised?: { gpus: number; by: string };
   /** Address the public ports are published on. */
   bind: string;
   /** Networks that may reach the public ports; null when the bind address decides. */
