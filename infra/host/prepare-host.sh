@@ -403,14 +403,22 @@ plan_ubuntu_driver() {
   if [[ ${#modules[@]} -gt 0 ]]; then
     driver=signed
     driver_packages=("${modules[@]}" "nvidia-headless-no-dkms-$branch-server-open" "nvidia-utils-$branch-server" "nvidia-compute-utils-$branch-server")
+    # Modules of an old kernel may be of an older driver than the rest: then those of the newest kernel, and a restart into it.
+    if [[ ${#modules[@]} -eq 2 ]] && ! apt-get -s install "${driver_packages[@]}" >/dev/null 2>&1; then driver_packages=("${driver_packages[@]:1}"); fi
     return
   fi
   driver=dkms
   driver_packages=("linux-headers-$release" "nvidia-headless-$branch-server-open" "nvidia-utils-$branch-server" "nvidia-compute-utils-$branch-server")
+  follow_headers
   has_candidate "nvidia-headless-$branch-server-open" ||
     refuse "apt knows no nvidia-headless-$branch-server-open$(lists_trouble)" 'add-apt-repository restricted; apt-get update; then run this again'
   has_candidate "linux-headers-$release" ||
     refuse "kernel $release has neither modules of the driver nor headers to build them with" 'apt-get install linux-generic; reboot; then run this again'
+}
+
+# The package that brings the headers of every later kernel, without which its modules could not be built.
+follow_headers() {
+  if has_candidate "linux-headers-$(kernel_flavour)"; then driver_packages+=("linux-headers-$(kernel_flavour)"); fi
 }
 
 # Debian's archive has no driver of this branch: NVIDIA's repository has, pinned to it, and its modules are built on the host.
@@ -419,6 +427,7 @@ plan_debian_driver() {
   release=$(uname -r)
   driver=dkms
   driver_packages=("linux-headers-$release" "nvidia-driver-pinning-$branch" nvidia-driver-cuda nvidia-kernel-open-dkms)
+  follow_headers
   has_candidate "linux-headers-$release" ||
     refuse "kernel $release has no headers to build the driver's modules with$(lists_trouble)" 'apt-get install linux-image-amd64; reboot; then run this again'
 }
@@ -448,6 +457,9 @@ check_firewall() {
   local peer
   if [[ -n ${value[GPUCTL_APP_ADDRESSES]}${value[GPUCTL_SSH_ADDRESSES]} ]] && [[ $(firewall-cmd --state 2>/dev/null) == running ]]; then
     refuse 'firewalld runs, and a second firewall would contradict it' 'systemctl disable --now firewalld, or leave the addresses out'
+  fi
+  if firewall_wanted && command -v ufw >/dev/null && ! ufw_active && [[ -n $(ufw_foreign) ]]; then
+    refuse 'ufw has rules of somebody and is switched off: nobody knows what switching it on would cut off' 'ufw show added; then ufw enable, or ufw reset'
   fi
   [[ -n ${value[GPUCTL_SSH_ADDRESSES]} ]] || return 0
   peer=$(ssh_peer)
@@ -600,7 +612,7 @@ step_user() {
   if [[ $user != root ]]; then
     # Who may talk to Docker may become root: asking for a password would protect nothing, and nobody is there to type it.
     write_file /etc/sudoers.d/gpuctl 0440 "$user ALL=(ALL) NOPASSWD: ALL"
-    visudo -cqf /etc/sudoers.d/gpuctl || { rm -f /etc/sudoers.d/gpuctl; fail 'sudo refuses its new rule' 'visudo -c'; }
+    ! command -v visudo >/dev/null || visudo -c -q -f /etc/sudoers.d/gpuctl || { rm -f /etc/sudoers.d/gpuctl; fail 'sudo refuses its new rule' 'visudo -c'; }
   fi
   home=$(getent passwd "$user" | cut -d: -f6)
   [[ ${#authorized_keys[@]} -eq 0 ]] || place_keys "$user" "$home/.ssh"
@@ -770,7 +782,10 @@ ExecStart=
 ExecStart=${line/--no-persistence-mode/--persistence-mode}"
   fi
   write_file /etc/modules-load.d/gpuctl.conf 0644 nvidia_uvm
+  [[ $outcome == unchanged ]] || reload_units
 }
+
+reload_units() { systemctl_quiet daemon-reload || fail 'systemd does not read its units' 'systemctl daemon-reload'; }
 
 # The unit that verifies after a restart, the one that restarts, the one that has the rules before Docker publishes anything.
 step_units() {
@@ -816,7 +831,7 @@ ExecStart=/bin/sh -c 'modprobe nvidia_uvm; nvidia-modprobe -u -c 0 || true'
 
 [Install]
 WantedBy=multi-user.target"
-  if [[ $outcome != unchanged ]]; then systemctl_quiet daemon-reload || fail 'systemd does not read its units' 'systemctl daemon-reload'; fi
+  [[ $outcome == unchanged ]] || reload_units
   enable_unit gpuctl-host.service
   enable_unit gpuctl-firewall.service
   if wants_gpu; then enable_unit gpuctl-gpu.service; fi
@@ -830,21 +845,26 @@ ssh_ports() { { sshd -T 2>/dev/null | awk '$1 == "port" { print $2 }' | grep . |
 
 # Who may come goes before everybody's rules, who may not after them: a rule of somebody else that admits more stays in force.
 ufw_rules() {
-  local network port
+  local port
   if [[ -n ${value[GPUCTL_APP_ADDRESSES]} ]]; then
-    for port in ${value[GPUCTL_SERVICE_PORTS]//,/ }; do
-      for network in ${value[GPUCTL_APP_ADDRESSES]//,/ }; do echo "allow from $network to any port $port proto tcp"; done
-      echo "deny $port/tcp"
-    done
+    for port in ${value[GPUCTL_SERVICE_PORTS]//,/ }; do ufw_port "$port" "${value[GPUCTL_APP_ADDRESSES]}"; done
   fi
   [[ -n ${value[GPUCTL_SSH_ADDRESSES]} ]] || return 0
-  for port in $(ssh_ports); do
-    for network in ${value[GPUCTL_SSH_ADDRESSES]//,/ }; do echo "allow from $network to any port $port proto tcp"; done
-    echo "deny $port/tcp"
-  done
+  for port in $(ssh_ports); do ufw_port "$port" "${value[GPUCTL_SSH_ADDRESSES]}"; done
 }
 
-ufw_own() { ufw show added 2>/dev/null | sed -n "s/^ufw \(.*\) comment 'gpuctl'$/\1/p" | sed 's/^prepend //; s/^insert [0-9]* //; s#from 0\.0\.0\.0/0 #from any #'; }
+ufw_port() { # ufw_port PORT NETWORKS, in ufw's own words
+  local network
+  case ",$2," in
+    *,0.0.0.0/0,* | *,::/0,*) echo "allow $1/tcp" ;;
+    *)
+      for network in ${2//,/ }; do echo "allow from ${network%/32} to any port $1 proto tcp" | sed 's#/128 # #'; done
+      echo "deny $1/tcp"
+      ;;
+  esac
+}
+
+ufw_own() { ufw show added 2>/dev/null | sed -n "s/^ufw \(.*\) comment 'gpuctl'$/\1/p"; }
 ufw_foreign() { ufw show added 2>/dev/null | grep '^ufw ' | grep -v "comment 'gpuctl'$"; }
 ufw_active() { [[ $(ufw status 2>/dev/null) == *'Status: active'* ]]; }
 
@@ -854,7 +874,7 @@ step_ufw() {
     outcome=skipped detail='no addresses were given'
     return
   fi
-  own=$(ufw_own) wanted=$(ufw_rules | sed 's#from 0\.0\.0\.0/0 #from any #')
+  own=$(ufw_own) wanted=$(ufw_rules)
   while read -r rule; do
     if [[ -z $rule ]] || grep -qxF -- "$rule" <<<"$own"; then continue; fi
     [[ $rule == allow* ]] && rule="prepend $rule"
@@ -1156,7 +1176,8 @@ remove_one() { # remove_one KIND WHAT MORE
     keys) sed -i '/^# gpuctl begin$/,/^# gpuctl end$/d' "$3" 2>/dev/null ;;
     group) gpasswd -d "$2" docker >>"$logs/apt.log" 2>&1 ;;
     user) userdel "$2" >>"$logs/apt.log" 2>&1 || log start '' "user $2 stays: it is in use" ;;
-    ufw) ufw --force disable >>"$logs/apt.log" 2>&1 && ufw default deny incoming >>"$logs/apt.log" 2>&1 ;;
+    # With rules of somebody else in it, it is not ours any more.
+    ufw) [[ -n $(ufw_foreign) ]] || ufw --force disable >>"$logs/apt.log" 2>&1 && ufw default deny incoming >>"$logs/apt.log" 2>&1 ;;
   esac
 }
 
