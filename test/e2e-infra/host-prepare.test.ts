@@ -95,6 +95,17 @@ describe("a bare Ubuntu 24.04 with a GPU, and a daemon.json with other people's 
     expect(rules).toContain("other@desk");
   });
 
+  test("SSH is kept to the networks that were named, everybody and single addresses are understood, and nobody is locked out", async () => {
+    const narrow = values({ ...guarded, GPUCTL_SSH_ADDRESSES: "198.18.0.0/15,203.0.113.9", GPUCTL_APP_ADDRESSES: "0.0.0.0/0" });
+    expect((await box.prepare(narrow)).code).toBe(0);
+    expect(await box.prepare(narrow)).toMatchObject({ code: 0, changed: [] });
+    const { code, stdout } = await box.ssh("ufw status");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/22\/tcp +ALLOW +203\.0\.113\.9 /);
+    expect(stdout).toMatch(/22\/tcp +DENY +Anywhere/);
+    expect(stdout).toMatch(/8001\/tcp +ALLOW +Anywhere/);
+  });
+
   test("what a person changed is found without changing it, and mended by the next run", async () => {
     await box.ssh("apt-mark unhold nvidia-utils-580-server; iptables -F DOCKER-USER; ufw --force disable");
     const found = await box.prepare("", ["--check"]);
@@ -104,7 +115,7 @@ describe("a bare Ubuntu 24.04 with a GPU, and a daemon.json with other people's 
     );
     expect((await box.ssh("apt-mark showhold")).stdout).not.toContain("nvidia-utils-580-server");
     const mended = await box.prepare(values({ GPUCTL_SERVICE_PORTS: "8002", GPUCTL_APP_ADDRESSES: "10.1.0.0/16" }));
-    expect(mended).toMatchObject({ code: 0, changed: ["hold", "ufw", "published"] });
+    expect(mended).toMatchObject({ code: 0, changed: ["files", "hold", "ufw", "published"] });
     expect((await box.prepare("", ["--check"])).code).toBe(0);
   });
 
@@ -226,6 +237,13 @@ describe("a host that cannot be prepared is refused by its name, and nothing is 
       changes: { GPUCTL_SSH_ADDRESSES: "203.0.113.0/24" },
       reason: /you come from 198\.1[89]\..*locked out/,
       next: /198\.1[89]\./,
+    },
+    {
+      name: "a firewall that is switched off, with rules of somebody",
+      before: "apt-get update -qq; apt-get install -qq ufw; ufw allow 443/tcp",
+      changes: { GPUCTL_SERVICE_PORTS: "8001", GPUCTL_APP_ADDRESSES: "10.0.0.0/8" },
+      reason: /ufw has rules of somebody/,
+      next: /ufw enable/,
     },
     {
       name: "a source that contradicts the toolkit's",
