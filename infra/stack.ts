@@ -127,13 +127,11 @@ function makeCluster(site: Site, cluster: ClusterConfig, hosts: { name: string; 
     ...(kubeconfig === undefined ? {} : { kubeconfig }),
   });
   const joining = cluster.kind === "k3s" ? hosts.filter(({ name }) => cluster.agents.includes(name)) : [];
-  const agents = joining.map(({ name, node, made }) => ({
-    name,
-    reach: made.reach,
-    ready: made.ready,
-    privateAddress: privateAddressOf(site.checked, name, node),
-    gpu: node.kind === "adopted" && node.gpu !== null,
-  }));
+  const agents = joining.map(({ name, node, made }) => {
+    const { gpu, robot } = node.kind === "adopted" ? node : { gpu: null, robot: null };
+    const address = privateAddressOf(site.checked, name, node);
+    return { node: { name, address, gpu: gpu !== null, dedicated: robot !== null }, reach: made.reach, ready: made.ready };
+  });
   const pool = new GpuNodePool("pool", { cluster, agents, token: k3sToken, kubernetes }, {});
   new GpuRuntime("gpu", { id: site.id, cluster, kubernetes, nodes: pool.members }, {});
 }

@@ -2,7 +2,7 @@ import * as command from "@pulumi/command";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { gpuNodeLabels, gpuTaint } from "../lib/charts.js";
-import { k3sAgentConfig, k3sAgentUnit, k3sBinary, k3sFiles } from "../lib/k3s.js";
+import { k3sAgentConfig, k3sAgentUnit, k3sBinary, k3sFiles, type AgentNode } from "../lib/k3s.js";
 import { remoteProgram, sha256, shellQuoted } from "../lib/remote-program.js";
 import type { ClusterConfig, K3sCluster } from "../lib/stack-schema.js";
 import { remoteScript } from "../scripts.js";
@@ -10,10 +10,8 @@ import { runOnHost, runWhenDeleted, type Reach } from "./remote-command.js";
 
 /** A prepared host that becomes an agent. */
 export interface Agent {
-  name: string;
+  node: AgentNode;
   reach: Reach;
-  privateAddress: string | null;
-  gpu: boolean;
   ready: pulumi.Resource;
 }
 
@@ -34,7 +32,7 @@ export class GpuNodePool extends pulumi.ComponentResource {
     super("gpuctl:GpuNodePool", name, {}, options);
     this.members =
       cluster.kind === "k3s"
-        ? agents.map((agent) => this.join(`${name}-${agent.name}`, cluster, agent, token ?? pulumi.output("")))
+        ? agents.map((agent) => this.join(`${name}-${agent.node.name}`, cluster, agent, token ?? pulumi.output("")))
         : cluster.gpuNodes.flatMap((node) => this.mark(`${name}-${node}`, cluster, node, kubernetes));
     this.registerOutputs({});
   }
@@ -42,13 +40,13 @@ export class GpuNodePool extends pulumi.ComponentResource {
   private join(name: string, cluster: K3sCluster, agent: Agent, token: pulumi.Output<string>): pulumi.Resource {
     const { reach } = agent;
     // The agent ends first, then its node is taken out of the cluster: a node whose agent runs comes back.
-    const forgotten = this.kubectlWhenDeleted(`${name}-node`, cluster, ["delete", "node", agent.name, "--ignore-not-found"]);
+    const forgotten = this.kubectlWhenDeleted(`${name}-node`, cluster, ["delete", "node", agent.node.name, "--ignore-not-found"]);
     const left = runWhenDeleted(
       `${name}-removal`,
       { reach, program: remoteProgram(remoteScript("leave-k3s"), {}) },
       { parent: this, dependsOn: [agent.ready, forgotten] },
     );
-    const config = k3sAgentConfig(cluster, { name: agent.name, address: agent.privateAddress, gpu: agent.gpu });
+    const config = k3sAgentConfig(cluster, agent.node);
     const program = pulumi.secret(token).apply((secret) => joinProgram(cluster, config, secret.trim()));
     return runOnHost(name, { reach, program, triggers: [cluster.version, sha256(config)] }, { parent: this, dependsOn: [left] });
   }

@@ -39,16 +39,29 @@ export function devicePlugin({ replicasPerGpu, runtimeClass, devicePluginVersion
 }
 
 /**
- * Metrics of the cards. Without the profiling fields (`DCGM_FI_PROF_*`): a T4 has them only while nobody else profiles.
- * Under time-slicing the value is the card's, not the pod's.
+ * What the exporter reads. None of the profiling fields (`DCGM_FI_PROF_*`), which its own list has: a T4 gives them to one reader at a
+ * time, and an exporter that asks for them then gives nothing at all.
  */
+const counters = [
+  "DCGM_FI_DEV_SM_CLOCK, gauge, SM clock frequency (in MHz).",
+  "DCGM_FI_DEV_GPU_TEMP, gauge, GPU temperature (in C).",
+  "DCGM_FI_DEV_POWER_USAGE, gauge, Power draw (in W).",
+  "DCGM_FI_DEV_GPU_UTIL, gauge, GPU utilization (in %).",
+  "DCGM_FI_DEV_MEM_COPY_UTIL, gauge, Memory utilization (in %).",
+  "DCGM_FI_DEV_FB_FREE, gauge, Framebuffer memory free (in MiB).",
+  "DCGM_FI_DEV_FB_USED, gauge, Framebuffer memory used (in MiB).",
+  "DCGM_FI_DEV_XID_ERRORS, gauge, Value of the last XID error encountered.",
+];
+
+/** Metrics of the cards. Under time-slicing a value is the card's, not the pod's. */
 export function exporter({ runtimeClass, exporterVersion }: GpuRuntimeConfig): Chart {
   return {
     chart: "dcgm-exporter",
     repository: "https://nvidia.github.io/dcgm-exporter/helm-charts",
     version: exporterVersion ?? newest.exporter,
     values: {
-      arguments: ["-f", "/etc/dcgm-exporter/default-counters.csv"],
+      // The chart puts these where the exporter looks for its own list.
+      customMetrics: `${counters.join("\n")}\n`,
       runtimeClassName: runtimeClass,
       serviceMonitor: { enabled: false },
       nodeSelector: gpuNodeLabels,

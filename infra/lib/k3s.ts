@@ -14,12 +14,25 @@ export function k3sBinary({ version, binaryUrl }: Pick<K3sCluster, "version" | "
   return binaryUrl ?? `https://github.com/k3s-io/k3s/releases/download/${encodeURIComponent(version)}/k3s`;
 }
 
+/** Nodes with this label get no volume of Hetzner Cloud, which could not be attached to them (CSI driver's own documentation). */
+const dedicatedLabel = { "instance.hetzner.cloud/provided-by": "robot" };
+
+/** A host as its cluster sees it. */
+export interface AgentNode {
+  name: string;
+  /** On the private network. */
+  address: string | null;
+  gpu: boolean;
+  /** A dedicated server of Hetzner Robot. */
+  dedicated: boolean;
+}
+
 /**
  * The agent's `config.yaml`. The token is in a file of its own, which is read by root only.
- * @param gpu whether the host has one: then the node is labelled and tainted from its first second
+ * A node with a GPU is labelled and tainted from its first second.
  */
-export function k3sAgentConfig(cluster: K3sCluster, node: { name: string; address: string | null; gpu: boolean }): string {
-  const nodeLabels = { ...cluster.nodeLabels, ...(node.gpu ? gpuNodeLabels : {}) };
+export function k3sAgentConfig(cluster: K3sCluster, node: AgentNode): string {
+  const nodeLabels = { ...cluster.nodeLabels, ...(node.gpu ? gpuNodeLabels : {}), ...(node.dedicated ? dedicatedLabel : {}) };
   return stringify({
     server: cluster.server,
     "token-file": k3sFiles.token,

@@ -65,9 +65,9 @@ const adoptedNode = z.strictObject({
   privateAddress: host.nullable().default(null),
   /** Whether preparing may reboot the box, which a new driver can need. */
   reboot: z.enum(["allow", "never"]).default("never"),
-  /** Of a Hetzner Robot server. */
+  /** For a dedicated server of Hetzner Robot: cloud volumes do not attach to it, a vSwitch may. */
   robot: z
-    .strictObject({ serverNumber: count(1, 99_999_999), vlan: robotVlan.nullable().default(null) })
+    .strictObject({ vlan: robotVlan.nullable().default(null) })
     .nullable()
     .default(null),
 });

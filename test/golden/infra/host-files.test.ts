@@ -31,7 +31,7 @@ describe("what a host is given", () => {
     const cluster = stackSchema.parse(config).cluster as K3sCluster;
     const link = { id: 4000, interface: "enp5s0", address: "10.20.2.10", subnet: "10.20.2.0/24", range: "10.20.0.0/16" };
     const parts = {
-      "/etc/rancher/k3s/config.yaml": k3sAgentConfig(cluster, { name: "gpu-1", address: "10.0.0.5", gpu: true }),
+      "/etc/rancher/k3s/config.yaml": k3sAgentConfig(cluster, { name: "gpu-1", address: "10.0.0.5", gpu: true, dedicated: true }),
       "gpuctl-vswitch.service": vswitchUnit(link),
       "srv-gpuctl.mount": mountUnit("/dev/disk/by-id/scsi-0HC_Volume_7"),
       "device plugin": timeSlicing(3),

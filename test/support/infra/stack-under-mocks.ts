@@ -69,7 +69,7 @@ export async function runStack(
   stack: string,
   config: Readonly<Record<string, unknown>>,
   secrets: Readonly<Record<string, string>> = { "hcloud:token": "t".repeat(64), "gpuctl:k3sToken": "K10secret" },
-): Promise<{ resources: Registered[]; inventory: Inventory }> {
+): Promise<{ resources: Registered[]; inventory: Inventory; readable: boolean }> {
   const resources: Registered[] = [];
   let id = 1000;
   vi.resetModules();
@@ -93,7 +93,8 @@ export async function runStack(
   const program = (await import("../../../infra/index.js")) as { inventory: pulumi.Output<Inventory> };
   const inventory = await new Promise<Inventory>((resolve) => program.inventory.apply(resolve));
   await sdk.runtime.disconnect();
-  return { resources, inventory };
+  // An output that is a secret would be shown to nobody without its passphrase.
+  return { resources, inventory, readable: !(await sdk.isSecret(program.inventory)) };
 }
 
 function record(monitor: { registerResource: Register }, resources: Registered[]): void {

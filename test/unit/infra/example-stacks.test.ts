@@ -113,10 +113,11 @@ const graphs: Record<ExampleStack, string[]> = {
 
 describe.each(exampleStacks)("the example %s", (stack) => {
   it("makes exactly these resources, and an inventory that the command line accepts and that holds no secret", async () => {
-    const { resources, inventory } = await runStack(stack, exampleConfig(stack));
+    const { resources, inventory, readable } = await runStack(stack, exampleConfig(stack));
     expect(resources.map(({ type, name }) => `${type.split(":").at(-1) ?? ""} ${name}`).sort()).toEqual(graphs[stack]);
     expect(inventorySchema.parse(inventory)).toEqual(inventory);
     expect(JSON.stringify(inventory)).not.toMatch(/PRIVATE KEY|K10secret|tttt/);
+    expect(readable, "pulumi stack output shows it").toBe(true);
   });
 
   it("connects to no host whose key it does not check, hands values over on stdin, and mixes no creation with a deletion", async () => {
@@ -311,6 +312,13 @@ describe("a cluster", () => {
     expect(values.config.map.default).toContain("replicas: 3");
     expect(plugin.dependsOn).toEqual(expect.arrayContaining(["gpu-system", "pool-gpu-1", "pool-gpu-2"]));
     expect(plugin.provider).toBe("cluster");
+  });
+
+  it("is watched without the fields that a T4 gives to one reader only", async () => {
+    const { resources } = await runStack("k3s-gpu-pool", exampleConfig("k3s-gpu-pool"));
+    const { customMetrics } = one(resources, "gpu-exporter", "Release").inputs["values"] as { customMetrics: string };
+    expect(customMetrics).toContain("DCGM_FI_DEV_FB_USED, gauge");
+    expect(customMetrics).not.toContain("_PROF_");
   });
 
   it("that exists gets label and taint on its GPU nodes and a RuntimeClass, which k3s brings itself", async () => {
