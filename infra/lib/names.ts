@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { labelValue, managedBy, nodeLabel, projectLabel, stackLabel } from "../../cli/src/domain/infra/labels.js";
 
 /** Longest name of a server (it becomes its host name), of a Kubernetes namespace and of a label's value, in characters. */
 export const longestName = 63;
@@ -28,19 +29,11 @@ export function resourceName({ project, stack }: StackId, ...more: readonly stri
 /** What `gpuctl infra gc` finds resources by; every resource at a provider carries them. */
 export function labels({ project, stack }: StackId, node?: string): Record<string, string> {
   return {
-    "managed-by": "gpuctl",
-    "gpuctl-project": labelValue(project),
-    "gpuctl-stack": labelValue(stack),
-    ...(node === undefined ? {} : { "gpuctl-node": labelValue(node) }),
+    [managedBy.key]: managedBy.value,
+    [projectLabel]: labelValue(project),
+    [stackLabel]: labelValue(stack),
+    ...(node === undefined ? {} : { [nodeLabel]: labelValue(node) }),
   };
-}
-
-/** Text as a label's value at Hetzner and in Kubernetes: at most 63 letters, digits, dots, dashes, underscores; such ends. */
-function labelValue(text: string): string {
-  return text
-    .replace(/[^A-Za-z0-9._-]/g, "-")
-    .slice(0, longestName)
-    .replace(/^[^A-Za-z0-9]+|[^A-Za-z0-9]+$/g, "");
 }
 
 function label(part: string): string {

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { parseYaml } from "../../cli/src/adapters/config/yaml-source.js";
@@ -54,25 +55,10 @@ function provider(things: readonly CloudResource[]): Hcloud {
   };
 }
 
-const pricesYaml = `version: 1
-currency: EUR
-hosts:
-  gpu-box:
-    provider: Example Hosting
-    device: gpu
-    monthly: 219
-    setup: 100
-    nodes: [prod/gpu-1]
-    rates: { embeddings: 1000, reranks: 200 }
-    source: https://example.net/prices
-    date: 2026-11-01
-  cpu-box:
-    device: cpu
-    hcloud: { type: ccx33, location: fsn1 }
-    rates: { embeddings: 50 }
-    source: bench-cpu.json
-    date: 2026-11-02
-`;
+/** The example of the guide. */
+const pricesYaml = /```yaml\n([\s\S]*?)```/.exec(
+  readFileSync(new URL("../../docs/guides/cost.md", import.meta.url), "utf8"),
+)![1]!;
 const file = (text = pricesYaml) => validatePrices(parseYaml("prices.yaml", text));
 
 const bench = (fields: { service?: string; command?: string; rate?: number; device?: string; endedAt?: string } = {}) => ({
@@ -198,7 +184,7 @@ describe("prices.yaml", () => {
     const text = pricesYaml
       .replace("    source: https://example.net/prices\n", "")
       .replace("date: 2026-11-01", "date: last week")
-      .replace("    monthly: 219\n", "")
+      .replace(/ {4}monthly: 219.*\n/, "")
       .replace(
         "hcloud: { type: ccx33, location: fsn1 }",
         "hcloud: { type: ccx33, location: fsn1 }\n    hourly: 1\n    nodes: [prod/gpu-1]",
@@ -276,6 +262,14 @@ environments:
     expect(warnings).toEqual(["environment prod is left out: there is no inventory inventory.json"]);
     expect(Object.keys(found.prices?.hosts ?? {})).toEqual(["gpu-box", "cpu-box"]);
     expect(found.rates).toHaveLength(1);
+  });
+
+  test("what a benchmark itself calls INVALID counts for nothing, and is said", async () => {
+    const invalid = JSON.stringify(bench()).replace('"VALID"', '"INVALID"');
+    warnings.length = 0;
+    const { rates } = await costRequest(load({ "/p/bench-1.json": invalid }, "local"), flags);
+    expect(rates).toEqual([]);
+    expect(warnings).toEqual(["/p/bench-1.json: its measurement of embeddings is INVALID, and is left out"]);
   });
 
   test("what was named must be there and right", async () => {

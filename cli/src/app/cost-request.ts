@@ -74,7 +74,9 @@ async function pricesIn(load: LoadRequest, { prices }: CostFlags, folder: string
   });
 }
 
-async function ratesIn(load: LoadRequest, { bench, found }: CostFlags, folder: string): Promise<MeasuredRate[]> {
+/** What the named files, or those that lie in the folder, have measured; never what a benchmark itself calls INVALID. */
+async function ratesIn(load: LoadRequest, flags: CostFlags, folder: string): Promise<MeasuredRate[]> {
+  const { bench, found } = flags;
   const named = bench?.map((file) => load.files.absolute(file, load.cwd));
   const rates: MeasuredRate[] = [];
   for (const path of named ?? (await found(folder))) {
@@ -87,5 +89,7 @@ async function ratesIn(load: LoadRequest, { bench, found }: CostFlags, folder: s
         nextSteps: ["gpuctl bench --out bench.json"],
       });
   }
-  return rates;
+  const invalid = rates.filter(({ verdict }) => verdict === "INVALID");
+  for (const { file, counted } of invalid) flags.warn(`${file}: its measurement of ${counted} is INVALID, and is left out`);
+  return rates.filter(({ verdict }) => verdict !== "INVALID");
 }

@@ -1,3 +1,4 @@
+import { nodeLabel } from "../infra/labels.js";
 import type { ServiceName } from "../names.js";
 import { hoursPerMonth, priceOf, cloudKindName, type CloudResource, type Price, type PriceList } from "./cloud.js";
 import type { PriceFile, PricedHost } from "./price-file.js";
@@ -34,7 +35,7 @@ export function cloudRows(resources: readonly CloudResource[], prices: PriceList
     if (price !== null && price.monthly === 0) return [];
     const what = `${cloudKindName(resource.kind)} ${resource.name}`;
     const off = resource.kind === "servers" && resource.status === "off";
-    const labelled = resource.labels["gpuctl-node"] ?? null;
+    const labelled = resource.labels[nodeLabel] ?? null;
     const node = resource.kind === "servers" && labelled !== null && nodes.includes(labelled) ? labelled : null;
     const from =
       price === null ? `not in the price list: ${resource.type ?? "no type"} in ${resource.location ?? "no location"}` : fromApi;
