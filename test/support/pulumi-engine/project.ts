@@ -53,6 +53,8 @@ export class PulumiProject {
       PULUMI_SKIP_UPDATE_CHECK: "1",
       // Shows --event-log, which writes what the engine does as JSON lines.
       PULUMI_DEBUG_COMMANDS: "true",
+      // Every command loads the program anew, with some 700 modules.
+      NODE_COMPILE_CACHE: join(engine, "compile-cache"),
       PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
     });
   }
