@@ -108,6 +108,16 @@ describe("a failure is explained", () => {
     expect(nextSteps.at(-1)).toBe(doing.again);
   });
 
+  test("a plugin that could not be downloaded: the same command", () => {
+    const message =
+      "Could not automatically download and install resource plugin 'pulumi-resource-command' at version v1.2.1, install the plugin using `pulumi plugin install resource command v1.2.1`: no such host";
+    const found = explain([{ about: null, severity: "error", message }], "", doing);
+    expect([found.message, found.nextSteps[0]]).toEqual([
+      "Pulumi's plugin command 1.2.1 is not installed",
+      "pulumi plugin install resource command v1.2.1",
+    ]);
+  });
+
   test("a refusal of the program: every line as it was written", () => {
     const { kind, message, nextSteps } = explain(errorsIn("preview-refused.json"), "", doing);
     expect(kind).toBe("config");
@@ -217,15 +227,15 @@ describe("a failure is explained", () => {
   });
 
   test("a plugin of the wrong version, and one that protects something", () => {
-    const old = explain(
-      [],
-      "warning: resource plugin hcloud is expected to have version >=1.41.0, but has 1.20.0. error: no",
-      doing,
-    );
-    expect([old.message, old.nextSteps[0]]).toEqual([
-      "Pulumi's plugin hcloud is version 1.20.0",
-      "pulumi plugin install resource hcloud v1.41.0",
-    ]);
+    const warning =
+      "resource plugin hcloud is expected to have version >=1.41.0, but has 1.20.0; the wrong version may be on your path";
+    const install = "pulumi plugin install resource hcloud v1.41.0   # the plugin is 1.20.0, the program needs 1.41.0 or newer";
+    const said: Diagnostic[] = [
+      { about: null, severity: "warning", message: warning },
+      { about: { type: "hcloud:index/server:Server", name: "web" }, severity: "error", message: "unknown field" },
+    ];
+    const old = explain(said, "", doing);
+    expect([old.message, old.nextSteps[0]]).toEqual(["server web could not be changed", install]);
     const text =
       'resource "urn:pulumi:prod::shop::hcloud:index/volume:Volume::models" cannot be deleted\nbecause it is protected. To unprotect the resource, either remove the `protect` flag';
     const kept = explain([{ about: null, severity: "error", message: text }], "", doing);

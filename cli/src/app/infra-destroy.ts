@@ -3,9 +3,8 @@ import type { Summary } from "../domain/infra/events.js";
 import type { Change, Preview } from "../domain/infra/preview.js";
 import { called } from "../domain/infra/resource.js";
 import type { Pulumi, PulumiOutcome } from "../ports/infra.js";
-import { lossLine } from "./infra-preview.js";
+import { lossLine, tell } from "./infra-preview.js";
 import { typed, valueOf, type InfraTools } from "./infra-stack.js";
-import { tell } from "./infra-up.js";
 
 export interface InfraDestroy {
   stack: string;

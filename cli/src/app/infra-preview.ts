@@ -1,8 +1,10 @@
 import { Failed } from "../domain/errors.js";
 import { unavailable, type Unavailable } from "../domain/infra/availability.js";
-import { isChatter } from "../domain/infra/events.js";
+import { oldPluginText } from "../domain/infra/engine-troubles.js";
+import { isChatter, type Told } from "../domain/infra/events.js";
 import type { Change, Preview } from "../domain/infra/preview.js";
 import { called } from "../domain/infra/resource.js";
+import type { Progress } from "../ports.js";
 import type { PulumiProject } from "../ports/infra.js";
 import { isNewStack, requireConfigured, typed, valueOf, type InfraTools } from "./infra-stack.js";
 
@@ -39,7 +41,7 @@ async function previewed(tools: InfraTools, project: PulumiProject, stack: strin
   }
   const preview = await valueOf(pulumi, outcome, stack, again);
   for (const diagnostic of preview.diagnostics)
-    if (diagnostic.severity === "warning" && !isChatter(diagnostic)) progress.emit({ kind: "warning", text: diagnostic.message });
+    if (diagnostic.severity === "warning" && !isChatter(diagnostic)) tell(progress, { kind: "diagnostic", diagnostic });
   return preview;
 }
 
@@ -56,6 +58,15 @@ async function placeable(
     return { asked: false, missing: [] };
   }
   return { asked: true, missing: unavailable(changes, await hcloud.serverTypes()) };
+}
+
+/** What Pulumi tells while it works, in our own lines. */
+export function tell(progress: Progress, told: Told): void {
+  if (told.kind === "step") progress.emit(told);
+  if (told.kind !== "diagnostic") return;
+  const { about, severity, message } = told.diagnostic;
+  const text = oldPluginText(message) ?? (about === null ? message : `${about.name}: ${message}`);
+  progress.emit({ kind: severity === "warning" ? "warning" : "step", text });
 }
 
 /** Throws Failed naming what the provider cannot place, and what it can in its place. */

@@ -112,14 +112,15 @@ export async function valueOf<Value>(
 /** The error for a failed command of Pulumi. @param again  what to type to go on */
 export function failureError(failure: PulumiFailure, project: PulumiProject, stack: string, again: string): GpuctlError {
   const { directory, backend, platform } = project;
-  const { kind, message, because, nextSteps } = explain(failure.errors, failure.stderr, {
+  const { kind, message, because, nextSteps } = explain(failure.said, failure.stderr, {
     stack,
     again,
     directory,
     backend,
     platform,
   });
-  const details = { because, nextSteps, data: { stack, errors: failure.errors.map((error) => error.message) } };
+  const errors = failure.said.filter(({ severity }) => severity === "error").map((error) => error.message);
+  const details = { because, nextSteps, data: { stack, errors } };
   switch (kind) {
     case "refused":
       return new PreflightRefused(message, details);

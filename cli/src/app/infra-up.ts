@@ -1,9 +1,8 @@
 import { UsageError } from "../domain/errors.js";
-import type { Summary, Told } from "../domain/infra/events.js";
+import type { Summary } from "../domain/infra/events.js";
 import { losses, type Change } from "../domain/infra/preview.js";
 import { holdsData } from "../domain/infra/resource.js";
-import type { Progress } from "../ports.js";
-import { infraPreview, lossLine, requirePlaceable } from "./infra-preview.js";
+import { infraPreview, lossLine, requirePlaceable, tell } from "./infra-preview.js";
 import { typed, valueOf, type InfraTools } from "./infra-stack.js";
 
 export interface InfraUp {
@@ -44,13 +43,4 @@ function requireConfirmed(changes: readonly Change[], stack: string, confirm: st
       data: { lost },
     },
   );
-}
-
-/** Progress of an update in our own lines. */
-export function tell(progress: Progress, told: Told): void {
-  if (told.kind === "step") progress.emit(told);
-  if (told.kind !== "diagnostic") return;
-  const { about, severity, message } = told.diagnostic;
-  const text = about === null ? message : `${about.name}: ${message}`;
-  progress.emit({ kind: severity === "warning" ? "warning" : "step", text });
 }

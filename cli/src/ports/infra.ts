@@ -28,8 +28,8 @@ export interface StackInventories {
 
 /** Failure of a command of Pulumi: what it said, to be explained. */
 export interface PulumiFailure {
-  /** Errors of the preview or the update, in the order in which they came. */
-  errors: readonly Diagnostic[];
+  /** Errors and warnings of the preview or the update, in the order in which they came. */
+  said: readonly Diagnostic[];
   stderr: string;
 }
 

@@ -6,7 +6,7 @@ import { jsonOrNull, parsePreview, type Diagnostic, type Preview } from "../../d
 import { parseState, type StackState } from "../../domain/infra/state.js";
 import { ms, type Milliseconds } from "../../domain/units.js";
 import type { CommandResult, Executor } from "../../ports.js";
-import type { Pulumi, PulumiOutcome, PulumiProject, StackPlace } from "../../ports/infra.js";
+import type { Pulumi, PulumiFailure, PulumiOutcome, PulumiProject, StackPlace } from "../../ports/infra.js";
 import type { Environment } from "../state/directories.js";
 import { readProject, type ReadProject } from "./pulumi-project.js";
 
@@ -106,7 +106,7 @@ export class PulumiCli implements Pulumi {
 
   async #changed(argv: readonly string[], tell: (told: Told) => void): Promise<PulumiOutcome<Summary>> {
     const reader = new EventReader();
-    const errors: Diagnostic[] = [];
+    const said: Diagnostic[] = [];
     const stderr: string[] = [];
     let summary: Summary = { changes: {}, seconds: 0 };
     const result = await this.#run(argv, changeDeadline, (line, stream) => {
@@ -114,10 +114,10 @@ export class PulumiCli implements Pulumi {
       const told = stream === "stdout" ? reader.read(line) : null;
       if (told === null) return;
       if (told.kind === "summary") summary = told.summary;
-      else if (told.kind === "diagnostic" && told.diagnostic.severity === "error") errors.push(told.diagnostic);
-      else tell(told);
+      if (told.kind === "diagnostic" && told.diagnostic.severity !== "info") said.push(told.diagnostic);
+      if (told.kind === "step" || (told.kind === "diagnostic" && told.diagnostic.severity !== "error")) tell(told);
     });
-    return result.code === 0 ? { ok: true, value: summary } : failureOf({ ...result, stderr: stderr.join("\n") }, errors);
+    return result.code === 0 ? { ok: true, value: summary } : failureOf({ ...result, stderr: stderr.join("\n") }, said);
   }
 
   async #run(
@@ -155,12 +155,9 @@ export class PulumiCli implements Pulumi {
 
 const only = (keepProtected: boolean): readonly string[] => (keepProtected ? ["--exclude-protected"] : []);
 
-const failureOf = (
-  { stderr }: CommandResult,
-  errors: readonly Diagnostic[] = [],
-): { ok: false } & { errors: readonly Diagnostic[]; stderr: string } => ({
+const failureOf = ({ stderr }: CommandResult, said: readonly Diagnostic[] = []): { ok: false } & PulumiFailure => ({
   ok: false,
-  errors,
+  said,
   stderr,
 });
 

@@ -10,10 +10,21 @@ function pluginSteps(kind: string, name: string, version: string, { platform, ag
   ];
 }
 
+/** A plugin that is older than the program asks: Pulumi only warns of it, and goes on with it. */
+const oldPlugin = /resource plugin ([\w-]+) is expected to have version >=\s*v?([\w.+-]+), but has v?([\w+-]+(?:\.[\w+-]+)*)?/;
+
+/** What to say of one, with the command that puts the right one there; null for any other text. */
+export function oldPluginText(message: string): string | null {
+  const [, name, wanted, has] = oldPlugin.exec(message) ?? [];
+  if (name === undefined || wanted === undefined) return null;
+  return `pulumi plugin install resource ${name} v${wanted}   # the plugin is ${has ?? "of no version"}, the program needs ${wanted} or newer`;
+}
+
 /** Pulumi's own troubles, by what it prints. */
 export const engineTroubles: readonly Rule[] = [
   {
-    pattern: /no resource plugin 'pulumi-resource-([\w-]+)' found in the workspace(?: at version v([\w.+-]+))?/,
+    pattern:
+      /(?:no|install) resource plugin 'pulumi-resource-([\w-]+)'(?: found in the workspace)?(?: at version v([\w.+-]*[\w+]))?/,
     words: ([, name = "", version], doing) =>
       version === undefined
         ? refused(`Pulumi's plugin ${name} is not installed`, "the program needs it", [
@@ -25,15 +36,6 @@ export const engineTroubles: readonly Rule[] = [
             "the program needs exactly this version",
             pluginSteps("resource", name, version, doing),
           ),
-  },
-  {
-    pattern: /resource plugin ([\w-]+) is expected to have version >=\s*v?([\w.+-]+), but has v?([\w+-]+(?:\.[\w+-]+)*)/,
-    words: ([, name = "", wanted = "", has = ""], doing) =>
-      refused(
-        `Pulumi's plugin ${name} is version ${has}`,
-        `the program needs ${wanted} or newer`,
-        pluginSteps("resource", name, wanted, doing),
-      ),
   },
   {
     pattern: /failed to load language plugin (\w+)|no language plugin 'pulumi-language-(\w+)'/,

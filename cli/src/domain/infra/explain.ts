@@ -1,4 +1,4 @@
-import { engineTroubles } from "./engine-troubles.js";
+import { engineTroubles, oldPluginText } from "./engine-troubles.js";
 import type { Diagnostic } from "./preview.js";
 import { providerTroubles } from "./provider-troubles.js";
 import { called } from "./resource.js";
@@ -7,7 +7,18 @@ import { failed, inFolder, type Doing, type Explanation } from "./trouble.js";
 const crash = /^Running program '[^']*' failed with an unhandled exception:\n?([\s\S]*)$/;
 
 /** Explains a failure by everything that was said: errors of the preview or the update, and stderr. */
-export function explain(errors: readonly Diagnostic[], stderr: string, doing: Doing): Explanation {
+export function explain(said: readonly Diagnostic[], stderr: string, doing: Doing): Explanation {
+  const found = explained(
+    said.filter(({ severity }) => severity === "error"),
+    stderr,
+    doing,
+  );
+  // It may be the reason of whatever went wrong.
+  const plugins = said.flatMap(({ message }) => oldPluginText(message) ?? []);
+  return plugins.length === 0 ? found : { ...found, nextSteps: [...new Set([...plugins, ...found.nextSteps])] };
+}
+
+function explained(errors: readonly Diagnostic[], stderr: string, doing: Doing): Explanation {
   const said = [...errors.map(({ message }) => message), stderr].join("\n");
   for (const { pattern, words } of engineTroubles) {
     const match = pattern.exec(said);
