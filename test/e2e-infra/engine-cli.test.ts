@@ -1,6 +1,6 @@
 /** `gpuctl infra` from an empty provider to an environment that knows its hosts, and back: the built command line, the real engine. */
 import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { inventorySchema } from "../../cli/src/domain/inventory.js";
 import { run, type Ran } from "../support/bed/shell.js";
@@ -29,17 +29,18 @@ describe("gpuctl infra", () => {
   }, 1_800_000);
   afterAll(() => stack.stop());
 
-  const gpuctl = (...args: string[]): Promise<Ran> => {
+  const gpuctlWith = (more: Readonly<Record<string, string>>, ...args: string[]): Promise<Ran> => {
     const { folder, env } = stack.project;
-    const own = { ...env, HCLOUD_TOKEN: fakeToken, HCLOUD_ENDPOINT: stack.hcloud.endpoint, NO_COLOR: "1" };
+    const own = { ...env, HCLOUD_TOKEN: fakeToken, HCLOUD_ENDPOINT: stack.hcloud.endpoint, NO_COLOR: "1", ...more };
     const command = 'cd "$0" && exec "$@"';
     return run("/bin/sh", ["-c", command, folder, "node", join(repository, "cli/bin/run.js"), ...args], { env: own });
   };
-  const json = async (...args: string[]): Promise<JsonDocument> => {
-    const { stdout, stderr } = await gpuctl(...args, "--json");
+  const jsonWith = async (more: Readonly<Record<string, string>>, ...args: string[]): Promise<JsonDocument> => {
+    const { stdout, stderr } = await gpuctlWith(more, ...args, "--json");
     if (stdout === "") throw new Error(stderr);
     return JSON.parse(stdout) as JsonDocument;
   };
+  const json = (...args: string[]): Promise<JsonDocument> => jsonWith({}, ...args);
   const writes = (): string[] =>
     stack.hcloud.requests.filter(({ method }) => method !== "GET").map(({ method, path }) => `${method} ${path}`);
 
@@ -64,7 +65,7 @@ describe("gpuctl infra", () => {
   });
 
   test("up makes it, and the environment has the host, its key and its private address without another word", async () => {
-    const made = await gpuctl("infra", "up", ...forStack);
+    const made = await gpuctlWith({}, "infra", "up", ...forStack);
     expect({ code: made.code, stderr: made.stderr }).toMatchObject({ code: 0 });
     const viewed = await json("config", "view", "--environment", "staging");
     const [server] = stack.hcloud.world.list("servers");
@@ -96,6 +97,18 @@ describe("gpuctl infra", () => {
     expect(writes()).toHaveLength(before);
   });
 
+  test("what is missing on this machine is said with the command that brings it", async () => {
+    const [, ...others] = (stack.project.env["PATH"] ?? "").split(delimiter);
+    const without = await jsonWith({ PATH: others.join(delimiter) }, "infra", "preview", ...forStack);
+    expect(without.error?.message).toContain("the pulumi program is not installed");
+    const plugins = await jsonWith({ PULUMI_DEBUG_PROVIDERS: "" }, "infra", "preview", ...forStack);
+    expect(plugins.error?.nextSteps?.join("\n")).toMatch(/pulumi plugin install resource \w+ v?\d+\.\d+\.\d+/);
+    expect(plugins.error?.nextSteps?.join("\n")).toContain("--file");
+    const passphrase = await jsonWith({ PULUMI_CONFIG_PASSPHRASE: "another" }, "infra", "preview", ...forStack);
+    expect(passphrase.error?.message).toMatch(/passphrase/);
+    expect([without.ok, plugins.ok, passphrase.ok]).toEqual([false, false, false]);
+  });
+
   test("what carries our labels and no stack knows is found, with its price, and nothing else is", async () => {
     const labels = { "managed-by": "gpuctl", "gpuctl-project": "shop", "gpuctl-stack": "hetzner-cpu" };
     const lost = stack.hcloud.world.add("volumes", {
@@ -121,7 +134,7 @@ describe("gpuctl infra", () => {
     await run("mkdir", ["-p", locks]);
     const lock = { pid: 1, username: "somebody", hostname: "elsewhere", timestamp: new Date().toISOString() };
     writeFileSync(join(locks, "0b9a2b5a-7b0c-4a53-9a7a-6b8f1f0d1c11.json"), JSON.stringify(lock));
-    await writeRevision(stack, "2");
+    await stack.must("--stack", "hetzner-cpu", "config", "set", "gpuctl:revision", "2");
     const { ok, error } = await json("infra", "up", ...forStack);
     expect(ok).toBe(false);
     expect(JSON.stringify(error)).toMatch(/lock/);
@@ -148,8 +161,3 @@ describe("gpuctl infra", () => {
       expect(stack.hcloud.world.list(kind)).toEqual([]);
   });
 });
-
-/** A change that only prepares hosts again. */
-async function writeRevision(stack: ExampleStack, revision: string): Promise<void> {
-  await stack.must("--stack", "hetzner-cpu", "config", "set", "gpuctl:revision", revision);
-}
