@@ -33,7 +33,7 @@ describe("killed with SIGKILL", () => {
     expect(box.result().state).toBe("prepared");
   });
 
-  test.each(["docker", "driver"])("in the middle of installing packages (%s), with apt and dpkg", async (step) => {
+  test.each(["docker"])("in the middle of installing packages (%s), with apt and dpkg", async (step) => {
     await box.fresh();
     const session = box.prepare(guarded);
     await until(
@@ -117,17 +117,6 @@ describe("a full disk", () => {
 });
 
 describe("a restart", () => {
-  test("is asked for when nouveau has the GPU, and what is left is done and verified after it", async () => {
-    await box.fresh();
-    await box.ssh("mkdir /sys/module/nouveau");
-    const { code } = await box.prepare(values({ GPUCTL_REBOOT: "yes" }));
-    expect(code).toBe(4);
-    expect(box.result()).toMatchObject({ state: "rebooting", reason: "the kernel uses nouveau for the GPU" });
-    await box.restartAsAsked();
-    await until(() => box.result().state === "prepared", "it is verified", 30_000);
-    expect(box.result().gpus).toHaveLength(1);
-  });
-
   test("is only named where nobody allowed it, and the run after it verifies", async () => {
     await box.fresh({ kernel: "6.8.0-88-generic" });
     const { code } = await box.prepare();
@@ -150,22 +139,4 @@ describe("a restart", () => {
     expect(box.result().reason).toMatch(/was restarted, and still/);
     expect(existsSync(join(box.host.root, "var/reboot-asked"))).toBe(false);
   });
-});
-
-test("--upgrade moves driver, modules and kernel as one set, through a restart, and holds them again", async () => {
-  await box.fresh();
-  await box.ssh("apt-get update -qq; apt-get install -qq linux-image-generic");
-  expect((await box.prepare()).code).toBe(0);
-  await box.newerArchive();
-  expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
-  const upgraded = await box.prepare(values({ GPUCTL_REBOOT: "yes" }), ["--upgrade", "-"]);
-  expect(upgraded.code, upgraded.stdout).toBe(4);
-  await box.host.powerOff();
-  box.write("etc/stand-in/kernel", "6.8.0-95-generic\n");
-  await box.powerOn();
-  await until(() => box.result().state === "prepared", "it is verified", 30_000);
-  expect(box.result()).toMatchObject({ driver: "580.105.08", kernel: "6.8.0-95-generic" });
-  const held = (await box.ssh("apt-mark showhold")).stdout;
-  expect(held).toContain("linux-image-generic");
-  expect(held).toContain("linux-modules-nvidia-580-server-open-6.8.0-95-generic");
 });

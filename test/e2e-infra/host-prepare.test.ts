@@ -145,16 +145,13 @@ describe("a bare Ubuntu 24.04 with a GPU, and a daemon.json with other people's 
 });
 
 describe("other systems and hosts", () => {
-  test.each(["ubuntu-22.04", "ubuntu-26.04", "debian-12", "debian-13"] as const)(
-    "%s without a GPU gets Docker only",
-    async (system) => {
-      await box.fresh({ system, gpus: 0 });
-      const { code, stdout } = await box.prepare();
-      expect(code, stdout).toBe(0);
-      expect(box.result()).toMatchObject({ state: "prepared", gpus: [], driver: null, toolkit: null });
-      expect(box.read("etc/docker/daemon.json")).not.toContain("features");
-    },
-  );
+  test.each(["ubuntu-22.04"] as const)("%s without a GPU gets Docker only", async (system) => {
+    await box.fresh({ system, gpus: 0 });
+    const { code, stdout } = await box.prepare();
+    expect(code, stdout).toBe(0);
+    expect(box.result()).toMatchObject({ state: "prepared", gpus: [], driver: null, toolkit: null });
+    expect(box.read("etc/docker/daemon.json")).not.toContain("features");
+  });
 
   test("Debian 13 gets the driver from NVIDIA's repository, built on the host and pinned", async () => {
     await box.fresh({ system: "debian-13" });
@@ -163,12 +160,6 @@ describe("other systems and hosts", () => {
     expect(box.result()).toMatchObject({ state: "prepared", driver: "580.95.05" });
     expect((await box.ssh("apt-mark showhold")).stdout).toContain("nvidia-kernel-open-dkms");
     expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
-  });
-
-  test("a kernel without ready modules gets them built", async () => {
-    await box.fresh({ kernel: "6.5.0-1-custom" });
-    expect((await box.prepare()).code).toBe(0);
-    expect((await box.ssh("dpkg -l nvidia-dkms-580-server-open | grep ^hi")).code).toBe(0);
   });
 });
 

@@ -1,0 +1,99 @@
+/** The script that prepares hosts: killed after the work of every single step, on every system, and what takes longer than a run of CI may. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { BareHost, values } from "../support/host-bed/bare-host.js";
+import { until } from "../support/until.js";
+
+let box: BareHost;
+
+beforeAll(async () => {
+  box = await BareHost.start();
+}, 900_000);
+
+afterAll(() => box.stop());
+
+/** Steps that change something on a bare host, in the order in which they run. */
+const changing = [
+  "files",
+  "tools",
+  "user",
+  "docker-repository",
+  "docker-settings",
+  "docker",
+  "driver",
+  "toolkit-repository",
+  "toolkit",
+  "hold",
+  "persistence",
+  "ufw",
+  "published",
+  "units",
+  "module",
+  "devices",
+];
+
+test("each run goes on where the one before was killed, and the last has nothing left to do", async () => {
+  const guarded = values({ GPUCTL_SERVICE_PORTS: "8001", GPUCTL_APP_ADDRESSES: "10.0.0.0/8" });
+  await box.fresh();
+  for (const step of changing) {
+    box.killWhen(`\${step:-} == ${step} && $BASH_COMMAND == "log end \\"\\$outcome\\""*`);
+    const { code, changed, lines } = await box.prepare(guarded, ["-"], BareHost.killing);
+    expect({ step, ended: code !== 0 && code !== 1, last: lines.at(-1)?.step }).toEqual({ step, ended: true, last: step });
+    expect(changed, step).toEqual([]);
+  }
+  expect(await box.prepare(guarded)).toMatchObject({ code: 0, changed: [] });
+  expect(box.result().state).toBe("prepared");
+});
+
+test.each(["ubuntu-26.04", "debian-12", "debian-13"] as const)("%s without a GPU gets Docker only", async (system) => {
+  await box.fresh({ system, gpus: 0 });
+  const { code, stdout } = await box.prepare();
+  expect(code, stdout).toBe(0);
+  expect(box.result()).toMatchObject({ state: "prepared", gpus: [], driver: null, toolkit: null });
+  expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
+});
+
+test("a kernel without ready modules gets them built", async () => {
+  await box.fresh({ kernel: "6.5.0-1-custom" });
+  expect((await box.prepare()).code).toBe(0);
+  expect((await box.ssh("dpkg -l nvidia-dkms-580-server-open | grep ^hi")).code).toBe(0);
+});
+
+test("a restart is asked for when nouveau has the GPU, and what is left is done and verified after it", async () => {
+  await box.fresh();
+  await box.ssh("mkdir /sys/module/nouveau");
+  const { code } = await box.prepare(values({ GPUCTL_REBOOT: "yes" }));
+  expect(code).toBe(4);
+  expect(box.result()).toMatchObject({ state: "rebooting", reason: "the kernel uses nouveau for the GPU" });
+  await box.restartAsAsked();
+  await until(() => box.result().state === "prepared", "it is verified", 30_000);
+  expect(box.result().gpus).toHaveLength(1);
+});
+
+test("killed in the middle of installing the driver, with apt and dpkg, the next run mends it", async () => {
+  await box.fresh();
+  const session = box.prepare();
+  await until(async () => (await box.host.exec(["pgrep", "-f", "dpkg .*nvidia-utils"])).code === 0, "dpkg runs", 60_000);
+  await box.host.exec(["pkill", "-9", "-f", "prepare-host|apt-get|dpkg"]);
+  expect((await session).code).not.toBe(0);
+  const again = await box.prepare();
+  expect(again.code, again.stdout).toBe(0);
+  expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
+});
+
+test("--upgrade moves driver, modules and kernel as one set, through a restart, and holds them again", async () => {
+  await box.fresh();
+  await box.ssh("apt-get update -qq; apt-get install -qq linux-image-generic");
+  expect((await box.prepare()).code).toBe(0);
+  await box.newerArchive();
+  expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
+  const upgraded = await box.prepare(values({ GPUCTL_REBOOT: "yes" }), ["--upgrade", "-"]);
+  expect(upgraded.code, upgraded.stdout).toBe(4);
+  await box.host.powerOff();
+  box.write("etc/stand-in/kernel", "6.8.0-95-generic\n");
+  await box.powerOn();
+  await until(() => box.result().state === "prepared", "it is verified", 30_000);
+  expect(box.result()).toMatchObject({ driver: "580.105.08", kernel: "6.8.0-95-generic" });
+  const held = (await box.ssh("apt-mark showhold")).stdout;
+  expect(held).toContain("linux-image-generic");
+  expect(held).toContain("linux-modules-nvidia-580-server-open-6.8.0-95-generic");
+});
