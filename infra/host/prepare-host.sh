@@ -100,7 +100,7 @@ finish() { # finish EXIT STATE REASON NEXT
   local code=$1 result='done'
   shift
   case $1 in failed | refused) result=failed ;; esac
-  write_result "$@"
+  [[ $mode == firewall || $mode == remove ]] || write_result "$@"
   [[ $1 == prepared ]] || log end "$result" "${2:-$1}${3:+; next: $3}"
   exit "$code"
 }
@@ -915,9 +915,14 @@ publish_rules() {
   local tables=$1 present wanted rule script='' n=0
   command -v "$tables" >/dev/null || return 0
   "$tables" -w 10 -n -L >/dev/null 2>&1 || return 0
+  exec 8>>/run/gpuctl-published.lock
+  flock -w 60 8 || fail 'another run writes the rules of the service ports, and does not end' 'ps -ef | grep prepare-host'
   present=$("$tables" -w 10 -S DOCKER-USER 2>/dev/null | grep -- '--comment gpuctl ')
   wanted=$(published_rules "$2")
-  [[ $present == "$wanted" ]] && return
+  if [[ $present == "$wanted" ]]; then
+    exec 8>&-
+    return
+  fi
   "$tables" -w 10 -N DOCKER-USER 2>/dev/null || :
   while read -r rule; do [[ -z $rule ]] || script+="-D ${rule#-A }"$'\n'; done <<<"$present"
   while read -r rule; do
@@ -926,7 +931,7 @@ publish_rules() {
     script+="-I DOCKER-USER $n ${rule#-A DOCKER-USER }"$'\n'
   done <<<"$wanted"
   printf '*filter\n%sCOMMIT\n' "$script" | "$tables-restore" -w 10 --noflush >>"$logs/apt.log" 2>&1 || fail "$tables refuses the rules of the service ports" "$tables -S DOCKER-USER"
-  made "chain $tables"
+  exec 8>&-
   outcome='done'
 }
 
@@ -1220,12 +1225,16 @@ main() {
   if [[ $mode == check ]]; then check; fi
   if [[ $mode == reboot ]]; then restart_host; exit; fi
   mkdir -p "$state" "$logs" 2>/dev/null || { log end failed '/var cannot be written; next: df -h /var'; exit 1; }
-  take_lock
-  trap interrupted INT TERM
   case $mode in
+    # Docker waits for this at boot, and a run that holds the lock may wait for Docker: so this one does not wait for it.
     firewall) run_step published step_published ;;
-    remove) remove ;;
-    *) prepare ;;
+    remove)
+      take_lock
+      remove ;;
+    *)
+      take_lock
+      trap interrupted INT TERM
+      prepare ;;
   esac
 }
 

@@ -95,6 +95,18 @@ test("a connection that is lost does not stop the run: its result is found after
   expect(box.result().state).toBe("prepared");
 });
 
+test("the rules of the service ports come at boot, although another run holds the lock", async () => {
+  await box.fresh({ gpus: 0 });
+  expect((await box.prepare(guarded)).code).toBe(0);
+  await box.ssh("iptables -F DOCKER-USER");
+  const command =
+    "flock /run/gpuctl-prepare.lock timeout 20 bash /var/lib/gpuctl/host/prepare-host.sh --firewall; iptables -S DOCKER-USER";
+  expect((await box.ssh(command)).stdout).toMatch(
+    /"step":"published","event":"end","result":"done"[^]*--ctorigdstport 8001 .*-j DROP/,
+  );
+  expect(box.result().state).toBe("prepared");
+});
+
 describe("a full disk", () => {
   test("in the middle of it leaves files whole, and room lets the next run end well", async () => {
     await box.fresh();
