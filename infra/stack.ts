@@ -150,6 +150,7 @@ function hostValues(checked: CheckedStack, name: string, node: NodeConfig): Host
     app: [...config.app, ...peers],
     operators: config.operators.addresses,
     revision: config.revision,
+    mirrors: config.mirrors,
   };
 }
 

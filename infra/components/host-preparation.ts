@@ -1,6 +1,6 @@
 import type * as command from "@pulumi/command";
 import type * as pulumi from "@pulumi/pulumi";
-import { hostDirectory } from "../lib/cloud-init.js";
+import { givenValues, hostDirectory } from "../lib/cloud-init.js";
 import { hostValuesFile, type HostValues } from "../lib/host-values.js";
 import { remoteProgram, sha256, type RemoteFile } from "../lib/remote-program.js";
 import { hostScript, remoteScript } from "../scripts.js";
@@ -18,7 +18,7 @@ export interface PreparationArgs {
 function preparationFiles(values: HostValues): RemoteFile[] {
   return [
     { path: `${hostDirectory}/prepare-host.sh`, mode: "0755", content: hostScript().text },
-    { path: `${hostDirectory}/values`, mode: "0600", content: hostValuesFile(values) },
+    { path: givenValues, mode: "0600", content: hostValuesFile(values) },
   ];
 }
 

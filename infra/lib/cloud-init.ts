@@ -7,6 +7,8 @@ import type { Script } from "./remote-program.js";
 export const largestUserData = 32_768;
 /** Where the preparation script and its values lie on a host, whoever brought them. */
 export const hostDirectory = "/var/lib/gpuctl/host";
+/** Values as they were sent; the script keeps its own copy beside them, in its own order. */
+export const givenValues = `${hostDirectory}/given-values`;
 
 export interface CloudInitRequest {
   script: Script;
@@ -39,9 +41,9 @@ export function cloudInit({ script, values, firstKey, operators }: CloudInitRequ
         encoding: "gz+b64",
         content: gzipSync(script.text, { level: 9 }).toString("base64"),
       },
-      { path: `${hostDirectory}/values`, permissions: "0644", content: values },
+      { path: givenValues, permissions: "0644", content: values },
     ],
-    runcmd: [["bash", `${hostDirectory}/prepare-host.sh`, `${hostDirectory}/values`]],
+    runcmd: [["bash", `${hostDirectory}/prepare-host.sh`, givenValues]],
   };
   const text = `#cloud-config\n${stringify(document, { lineWidth: 0 })}`;
   const size = Buffer.byteLength(text);

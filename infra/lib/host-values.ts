@@ -11,6 +11,8 @@ export interface HostValues {
   operators: readonly string[];
   /** Asked for again when it changes. */
   revision: string;
+  /** Bases of package repositories instead of the projects' own; null for those. */
+  mirrors: { docker: string | null; toolkit: string | null; driver: string | null };
 }
 
 /** Lines `KEY=value`, the last one with how many there are, so that a list that was cut off on its way is refused. */
@@ -26,6 +28,9 @@ export function hostValuesFile(values: HostValues): string {
     "GPUCTL_REBOOT=no",
     `GPUCTL_REVISION=${values.revision}`,
   ];
+  for (const [name, base] of Object.entries(values.mirrors)) {
+    if (base !== null) lines.push(`GPUCTL_${name.toUpperCase()}_REPOSITORY=${base}`);
+  }
   const broken = lines.find((line) => /[\r\n\0]/.test(line));
   if (broken !== undefined) throw new RangeError(`a value of a host has more than one line: ${JSON.stringify(broken)}`);
   return `${[...lines, `GPUCTL_VALUES=${lines.length}`].join("\n")}\n`;

@@ -127,6 +127,13 @@ const existingCluster = z.strictObject({
   gpuNodes: z.array(text("expected a node's name", /^[a-z0-9][a-z0-9.-]{0,252}$/)).default([]),
 });
 
+const mirror = text(
+  "expected the base of a repository, https://… or file:///…, without a slash at its end",
+  /^(?:https|file):\/\/\S+[^/\s]$/,
+)
+  .nullable()
+  .default(null);
+
 const price = z.strictObject({
   way: z.enum(["robot", "adopted", "existing-cluster"]),
   what: z.string().min(1),
@@ -160,6 +167,8 @@ export const stackSchema = z.strictObject({
   cluster: z.discriminatedUnion("kind", [k3sCluster, existingCluster]).nullable().default(null),
   /** Any text; another one prepares every host again. */
   revision: text("expected a short text", /^[A-Za-z0-9._-]{1,40}$/).default("1"),
+  /** Where hosts get packages from, when not from Docker's, the toolkit's and NVIDIA's own servers. */
+  mirrors: z.strictObject({ docker: mirror, toolkit: mirror, driver: mirror }).prefault({}),
   prices: z.array(price).default([]),
   /** Whether volumes and addresses refuse to be deleted; false for the last `pulumi up` before a `pulumi destroy`. */
   protect: z.boolean().default(true),

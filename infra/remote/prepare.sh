@@ -6,7 +6,7 @@ main() {
   # What the provider's own first boot does comes first; its failures are its own, ours are found below. Where it has not run since
   # the start of the host, it would be waited for in vain.
   if command -v cloud-init >/dev/null && [[ -d /run/cloud-init ]]; then timeout 900 cloud-init status --wait >/dev/null 2>&1; fi
-  bash "$directory/prepare-host.sh" "$directory/values" >&2
+  bash "$directory/prepare-host.sh" "$directory/given-values" >&2
   status=$?
   case $status in
     0) echo 'prepared' ;;

@@ -51,14 +51,14 @@ describe("preparing a host", () => {
     host.run(
       remoteProgram(remoteScript("prepare"), { GPUCTL_ALLOW_REBOOT: allowReboot }, [
         file(`${directory}/prepare-host.sh`, script),
-        file(`${directory}/values`, "GPUCTL_GPU=none\n"),
+        file(`${directory}/given-values`, "GPUCTL_GPU=none\n"),
       ]),
     );
 
   test("runs the script with its values, and shows what it says", () => {
     const { code, stdout, stderr } = prepare('echo "got $1: $(cat "$1")"', "no");
     expect({ code, stdout }).toEqual({ code: 0, stdout: "prepared\n" });
-    expect(stderr).toContain(`got ${directory}/values: GPUCTL_GPU=none`);
+    expect(stderr).toContain(`got ${directory}/given-values: GPUCTL_GPU=none`);
   });
 
   test("waits until the provider's own first boot is over, and does not mind how that ended", () => {
@@ -118,7 +118,7 @@ describe("preparing a host", () => {
     const { code, stderr } = host.run(
       remoteProgram(remoteScript("prepare"), { GPUCTL_ALLOW_REBOOT: "no" }, [
         file(`${directory}/prepare-host.sh`, hostScript().text),
-        file(`${directory}/values`, "GPUCTL_WRONG=1\n"),
+        file(`${directory}/given-values`, "GPUCTL_WRONG=1\n"),
       ]),
     );
     expect(code).toBe(1);

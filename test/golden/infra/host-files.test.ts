@@ -58,12 +58,13 @@ describe("user data", () => {
 });
 
 describe("values of a host", () => {
-  const values = { gpu: "none", deployUser: "gpuctl", authorizedKeys: ["a", "b"], servicePorts: [1], app: [], operators: [], revision: "1" } as const;
+  const values = { gpu: "none", deployUser: "gpuctl", authorizedKeys: ["a", "b"], servicePorts: [1], app: [], operators: [], revision: "1", mirrors: { docker: "https://mirror.example/docker", toolkit: null, driver: "file:///srv/driver" } } as const;
 
   it("are all known to the script, and say how many they are", () => {
     const known = new Set([...hostScript().text.matchAll(/\[(GPUCTL_[A-Z_]+)\]=/g)].map((match) => match[1]).concat("GPUCTL_AUTHORIZED_KEY"));
     const lines = hostValuesFile(values).trimEnd().split("\n");
     expect(lines.map((line) => line.split("=")[0]).filter((key) => !known.has(key))).toEqual([]);
+    expect(lines).toEqual(expect.arrayContaining(["GPUCTL_DOCKER_REPOSITORY=https://mirror.example/docker", "GPUCTL_DRIVER_REPOSITORY=file:///srv/driver"]));
     expect(lines.at(-1)).toBe(`GPUCTL_VALUES=${lines.length - 1}`);
   });
 

@@ -16,6 +16,7 @@ export function exampleUserData(): string {
       app: ["10.20.0.0/16"],
       operators: ["198.51.100.7/32"],
       revision: "1",
+      mirrors: { docker: null, toolkit: null, driver: null },
     }),
     firstKey: { privateKey: `${privateKey}\n`, publicKey: "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY" },
     operators,
