@@ -2,18 +2,22 @@ import { Failed, Interrupted } from "../../domain/errors.js";
 import type { Milliseconds } from "../../domain/units.js";
 import type { Clock } from "../../ports.js";
 
-/** Budgets of calls that have none in the project file. A call past its budget failed, whatever it may still do. */
+/**
+ * Budgets of calls that have none in the project file. A call past its budget failed, whatever it may still do; so each is longer
+ * than what a host may take for the commands in it.
+ */
 export const budgets = {
   preflight: 120_000,
+  /** For each node: one may be the far end of a slow line. */
   stage: 1_800_000,
   ask: 10_000,
   /** The first look at a node takes many commands, on hosts that are busy with something else. */
   look: 45_000,
-  start: 60_000,
+  start: 150_000,
   traffic: 15_000,
   /** A container gets 45 s and more to end by itself. */
-  stop: 90_000,
-  manager: 60_000,
+  stop: 170_000,
+  manager: 150_000,
   proof: 60_000,
   gates: 120_000,
   handOver: 5_000,
@@ -26,6 +30,7 @@ export async function within<T>(
   budget: Milliseconds,
   what: string,
   work: (signal: AbortSignal) => Promise<T>,
+  nextSteps: readonly string[] = [],
 ): Promise<T> {
   const timer = new AbortController();
   const late = new AbortController();
@@ -42,7 +47,7 @@ export async function within<T>(
       expired.then((yes) => (yes ? ("late" as const) : ("done" as const))),
     ]);
     if (first === "done") return await running;
-    const failure = new Failed(`${what} did not end within ${seconds(budget)}`);
+    const failure = new Failed(`${what} did not end within ${seconds(budget)}`, { nextSteps });
     late.abort(failure);
     throw failure;
   } finally {

@@ -162,9 +162,14 @@ async function stopFirst(session: Session, release: PlannedRelease): Promise<voi
 }
 
 /** How long an instance that makes room is drained, and when the target brings it back at the latest. */
-export function suspendTimes({ config }: Context, release: PlannedRelease): { drain: Milliseconds; restoreAfter: Milliseconds } {
+export function suspendTimes(
+  { config, driver }: Context,
+  release: PlannedRelease,
+): { drain: Milliseconds; restoreAfter: Milliseconds } {
   const { drain, load, warmUp } = config.timings;
-  const candidates = operationsOf(release, "start").length;
+  // Hosts load at the same time; what follows is done on one after the other.
+  const places = operationsOf(release, "start").map(({ service }) => driver.nodesOf?.(service).length ?? 1);
+  const candidates = places.reduce((sum, count) => sum + count, 0);
   return { drain, restoreAfter: ms(load + candidates * (budgets.start + warmUp + budgets.proof + 2 * budgets.gates)) };
 }
 

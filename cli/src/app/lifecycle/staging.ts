@@ -51,10 +51,15 @@ async function stage(ctx: Context, specs: readonly ServiceSpec[], part: "code" |
   return lines;
 }
 
-/** Makes one part of a spec present and verified, with the deadline of the largest download. */
+/** Makes one part of a spec present and verified, with the deadline of the largest download to every node. */
 export function stageOne(ctx: Context, spec: ServiceSpec, part: "code" | "models"): Promise<string> {
-  return within(ctx.clock, ms(budgets.stage), `staging the ${part} of ${spec.service}`, () =>
-    ctx.driver.stage(spec, part, ctx.signal),
+  const nodes = ctx.driver.nodesOf?.(spec.service).length ?? 1;
+  return within(
+    ctx.clock,
+    ms(budgets.stage * Math.max(1, nodes)),
+    `staging the ${part} of ${spec.service}`,
+    () => ctx.driver.stage(spec, part, ctx.signal),
+    ["run the same command again: it goes on where it was"],
   );
 }
 

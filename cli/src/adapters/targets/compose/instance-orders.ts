@@ -27,11 +27,8 @@ export function instanceOrders(commands: HostCommands, filters: readonly string[
     stop: (id, lease) => give(stopScript, id, [], `${id} could not be stopped`, lease),
     stopLater: (id, after, lease) =>
       give(stopLaterScript, id, [wholeSeconds(after)], `${id} could not be told when to stop`, lease),
-    suspend: (id, service, restoreAfter, lease) => {
-      // As the lease store names its files; a host without them waits for its time.
-      const held = `${root}/leases/${lease.token.toString().padStart(8, "0")}`;
-      return give(suspendScript, id, [wholeSeconds(restoreAfter), service, held], `${id} could not make room`, lease);
-    },
+    suspend: (id, service, restoreAfter, lease) =>
+      give(suspendScript, id, [wholeSeconds(restoreAfter), service], `${id} could not make room`, lease),
     settle: (id, lease) => give(settleScript, id, [], `${id} could not be left stopped`, lease),
     forget: (id, lease) => give(forgetOrderScript, id, [], `what was ordered for ${id} could not be taken back`, lease),
   };

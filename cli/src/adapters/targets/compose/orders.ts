@@ -112,13 +112,17 @@ ${ordering("stop")}
 ${detach(stopWhenDue)}`;
 
 /**
- * Arguments: SECONDS SERVICE LEASE. Ends an instance that comes back. The timer runs before anything ends, and a container that was
- * stopped under the policy `always` also comes back when Docker or the host is started anew.
+ * Arguments: SECONDS SERVICE. Ends an instance that comes back. The timer runs before anything ends, and a container that was
+ * stopped under the policy `always` also comes back when Docker or the host is started anew. The lease is the newest one here: hosts
+ * count their own, and the guard of a change has just seen that it is the one who orders this. Without leases only the time counts.
  */
 export const suspendScript = `${orderParts}
 c=$(container "$id") || exit
 if [ -z "$c" ]; then echo "there is no container of $id" >&2; exit 1; fi
 ${ordering("suspended")}
+lease=''
+for f in "$root/leases"/[0-9]*.lease; do if [ -f "$f" ]; then lease=\${f%.lease}; fi; done
+set -- "$1" "$lease"
 ${detach(restoreWhenDue)}
 docker update --restart always "$c" >/dev/null && docker stop "$c" >/dev/null && gate "$id" open`;
 
