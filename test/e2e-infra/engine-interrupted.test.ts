@@ -1,8 +1,10 @@
 /** What befalls an `up` before its end, under the real engine: an API that fails after it made a server, a kill, a second `up`. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ExampleStack } from "../support/pulumi-engine/example.js";
+import { repository } from "../support/sandbox.js";
 import { until } from "../support/until.js";
 
 describe("an up that does not reach its end", () => {
@@ -13,17 +15,16 @@ describe("an up that does not reach its end", () => {
   }, 1_800_000);
   afterAll(() => stack.stop());
 
-  const spawnUp = (): ChildProcess =>
-    spawn("pulumi", ["--cwd", stack.project.folder, "up", "--yes", "--skip-preview", "--non-interactive"], {
-      env: stack.project.env,
-      stdio: "ignore",
-    });
+  const spawnUp = (
+    file = "pulumi",
+    args: readonly string[] = ["up", "--yes", "--skip-preview", "--non-interactive"],
+  ): ChildProcess => spawn(file, args, { cwd: stack.project.folder, env: stack.project.env, stdio: "ignore" });
 
   /** An `up` that stands still in the script of this name until it is let go. */
-  async function upThatWaitsIn(script: string): Promise<{ up: ChildProcess; letGo: () => void }> {
+  async function upThatWaitsIn(script: string, start = spawnUp): Promise<{ up: ChildProcess; letGo: () => void }> {
     let letGo = (): void => undefined;
     stack.hosts.waiting.set(script, new Promise((resolve) => (letGo = resolve)));
-    const up = spawnUp();
+    const up = start();
     await until(() => stack.hosts.visits.some((visit) => visit.script === script), `a visit of ${script}`, 60_000);
     return { up, letGo };
   }
@@ -104,6 +105,21 @@ describe("an up that does not reach its end", () => {
     expect(interrupted(stack.state())).toBe(1);
     await stack.must("refresh", "--yes", "--clear-pending-creates");
     expect(interrupted(stack.state())).toBe(0);
+  });
+
+  test("gpuctl infra up that is asked to stop lets what runs end, and leaves neither lock nor doubt", async () => {
+    await stack.set("revision", "4");
+    stack.done();
+    const own = (): ChildProcess => spawnUp("node", [join(repository, "cli/bin/run.js"), "infra", "up", "--stack", stack.name]);
+    const { up, letGo } = await upThatWaitsIn("prepare", own);
+    up.kill("SIGTERM");
+    await until(() => stack.isToldToStop(), "the engine has heard of it", 30_000);
+    letGo();
+    expect(await once(up, "exit")).toEqual([143, null]);
+    expect(interrupted(stack.state())).toBe(0);
+    stack.hosts.since();
+    await stack.project.must("up");
+    expect(stack.hosts.since().map((visit) => visit.split(" ")[0])).toEqual(["verify"]);
   });
 });
 

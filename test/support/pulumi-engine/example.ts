@@ -95,6 +95,11 @@ export class ExampleStack {
       .map(({ method, name }) => `${method} ${name}`);
   }
 
+  /** Whether the engine told its providers to stop, since `done` was last asked. */
+  isToldToStop(): boolean {
+    return this.#doubles.calls.some(({ method }) => method === "cancel");
+  }
+
   /** Arguments of every `kubectl` that the program ran on this machine. */
   kubectl(): string[] {
     return readFileSync(join(this.project.folder, "kubectl.log"), "utf8").split("\n").filter(Boolean);

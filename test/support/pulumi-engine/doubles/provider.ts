@@ -43,7 +43,7 @@ export interface ProviderDouble {
 /** One request that did or asked something; what previews ask is not among them. */
 export interface Call {
   provider: string;
-  method: "configure" | "create" | "update" | "read" | "delete" | "invoke";
+  method: "cancel" | "configure" | "create" | "update" | "read" | "delete" | "invoke";
   type: string;
   name: string;
   id?: string;

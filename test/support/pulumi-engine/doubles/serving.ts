@@ -71,7 +71,11 @@ function implementation(double: ProviderDouble, calls: Call[]): UntypedServiceIm
     };
   return {
     attach: on(() => new empty.Empty()),
-    cancel: on(() => new empty.Empty()),
+    // What runs goes on to its end: nothing of ours can be stopped halfway.
+    cancel: on(() => {
+      calls.push({ provider: double.name, method: "cancel", type: "", name: "" });
+      return new empty.Empty();
+    }),
     getPluginInfo: on(() => new plugin.PluginInfo().setVersion(double.version)),
     getSchema: on(() => new proto.GetSchemaResponse().setSchema("{}")),
     checkConfig: on((asked: proto.CheckRequest) => new proto.CheckResponse().setInputs(asked.getNews())),
