@@ -8,7 +8,7 @@ import { GpuRuntime } from "./components/gpu-runtime.js";
 import { HcloudHost } from "./components/hcloud-host.js";
 import { PrivateNetwork } from "./components/private-network.js";
 import { ServiceFirewall } from "./components/service-firewall.js";
-import type { HostValues } from "./lib/host-values.js";
+import type { HostValues } from "../cli/src/domain/host/values.js";
 import { adoptedPrivateAddress, buildInventory, inventoryNode, type PreparedHost } from "./lib/inventory.js";
 import { labels, resourceName, type StackId } from "./lib/names.js";
 import { hcloudNodes, type CheckedStack } from "./lib/stack-config.js";
@@ -147,10 +147,12 @@ function hostValues(checked: CheckedStack, name: string, node: NodeConfig): Host
     deployUser: config.deployUser,
     authorizedKeys: config.operators.keys,
     servicePorts: config.servicePorts,
-    app: [...config.app, ...peers],
-    operators: config.operators.addresses,
+    appAddresses: [...config.app, ...peers],
+    sshAddresses: config.operators.addresses,
+    // A restart is the program's to make: whoever waits for the host has to be told before it begins.
+    reboot: false,
     revision: config.revision,
-    mirrors: config.mirrors,
+    repositories: Object.fromEntries(Object.entries(config.mirrors).filter(([, base]) => base !== null)),
   };
 }
 

@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { adoptedPrivateAddress, type PreparedHost } from "../lib/inventory.js";
-import type { HostValues } from "../lib/host-values.js";
+import type { HostValues } from "../../cli/src/domain/host/values.js";
 import { remoteProgram } from "../lib/remote-program.js";
 import type { AdoptedNode } from "../lib/stack-schema.js";
 import { vswitchUnit } from "../lib/vswitch.js";

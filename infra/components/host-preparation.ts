@@ -1,7 +1,7 @@
 import type * as command from "@pulumi/command";
 import type * as pulumi from "@pulumi/pulumi";
 import { givenValues, hostDirectory } from "../lib/cloud-init.js";
-import { hostValuesFile, type HostValues } from "../lib/host-values.js";
+import { valuesText, type HostValues } from "../../cli/src/domain/host/values.js";
 import { remoteProgram, sha256, type RemoteFile } from "../lib/remote-program.js";
 import { hostScript, remoteScript } from "../scripts.js";
 import { runOnHost, type Reach } from "./remote-command.js";
@@ -18,7 +18,7 @@ export interface PreparationArgs {
 function preparationFiles(values: HostValues): RemoteFile[] {
   return [
     { path: `${hostDirectory}/prepare-host.sh`, mode: "0755", content: hostScript().text },
-    { path: givenValues, mode: "0600", content: hostValuesFile(values) },
+    { path: givenValues, mode: "0600", content: valuesText(values) },
   ];
 }
 

@@ -12,7 +12,7 @@ export const givenValues = `${hostDirectory}/given-values`;
 
 export interface CloudInitRequest {
   script: Script;
-  /** Of `hostValuesFile`. */
+  /** Of `valuesText`. */
   values: string;
   /** The host's identity until the first connection; the only secret in here, worthless after that. */
   firstKey: OneTimeKey;

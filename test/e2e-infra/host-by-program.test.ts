@@ -3,7 +3,7 @@ import { chmodSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { givenValues, hostDirectory } from "../../infra/lib/cloud-init.js";
-import { hostValuesFile, type HostValues } from "../../infra/lib/host-values.js";
+import { valuesText, type HostValues } from "../../cli/src/domain/host/values.js";
 import { remoteProgram } from "../../infra/lib/remote-program.js";
 import { hostScript, remoteScript } from "../../infra/scripts.js";
 import { BareHost } from "../support/host-bed/bare-host.js";
@@ -13,10 +13,15 @@ const wanted: HostValues = {
   deployUser: "gpuctl",
   authorizedKeys: ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2ZkyTyZ0Hh0vTzkaT5cGxNoTtpDDlYvQSBKfYgfbBd it\'s "me" @desk'],
   servicePorts: [8001, 8002],
-  app: ["10.0.0.0/8"],
-  operators: ["0.0.0.0/0"],
+  appAddresses: ["10.0.0.0/8"],
+  sshAddresses: ["0.0.0.0/0"],
+  reboot: false,
   revision: "7",
-  mirrors: { docker: "file:///srv/mirror/docker", toolkit: "file:///srv/mirror/toolkit", driver: "file:///srv/mirror/driver" },
+  repositories: {
+    docker: "file:///srv/mirror/docker",
+    toolkit: "file:///srv/mirror/toolkit",
+    driver: "file:///srv/mirror/driver",
+  },
 };
 
 describe("a bare host with a GPU", () => {
@@ -26,7 +31,7 @@ describe("a bare host with a GPU", () => {
     send(
       remoteProgram(remoteScript("prepare"), { GPUCTL_ALLOW_REBOOT: reboot }, [
         { path: `${hostDirectory}/prepare-host.sh`, mode: "0755", content: hostScript().text },
-        { path: givenValues, mode: "0600", content: hostValuesFile(values) },
+        { path: givenValues, mode: "0600", content: valuesText(values) },
       ]),
     );
   const verify = () => send(remoteProgram(remoteScript("verify"), { GPUCTL_SCRIPT: hostScript().sha256 }));
@@ -44,6 +49,7 @@ describe("a bare host with a GPU", () => {
     expect(said, said.stderr).toMatchObject({ code: 0, stderr: "" });
     expect(JSON.parse(said.stdout)).toMatchObject({
       state: "prepared",
+      reboot: false,
       revision: "7",
       script: hostScript().sha256,
       gpus: [{ name: "Tesla T4", memory: 15360 }],

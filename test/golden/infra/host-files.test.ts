@@ -6,7 +6,6 @@ import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { cloudInit, largestUserData } from "../../../infra/lib/cloud-init.js";
-import { hostValuesFile } from "../../../infra/lib/host-values.js";
 import { k3sAgentConfig } from "../../../infra/lib/k3s.js";
 import { makeOneTimeKey, readHostKey, readOneTimeKey } from "../../../infra/lib/one-time-key.js";
 import { remoteProgram, sha256 } from "../../../infra/lib/remote-program.js";
@@ -54,22 +53,6 @@ describe("user data", () => {
     const noise = Array.from({ length: 4000 }, (_, index) => sha256(String(index))).join("");
     const firstKey = { privateKey: "", publicKey: "" };
     expect(() => cloudInit({ script: { text: noise, sha256: "" }, values: "", firstKey, operators: [] })).toThrow(/32768/);
-  });
-});
-
-describe("values of a host", () => {
-  const values = { gpu: "none", deployUser: "gpuctl", authorizedKeys: ["a", "b"], servicePorts: [1], app: [], operators: [], revision: "1", mirrors: { docker: "https://mirror.example/docker", toolkit: null, driver: "file:///srv/driver" } } as const;
-
-  it("are all known to the script, and say how many they are", () => {
-    const known = new Set([...hostScript().text.matchAll(/\[(GPUCTL_[A-Z_]+)\]=/g)].map((match) => match[1]).concat("GPUCTL_AUTHORIZED_KEY"));
-    const lines = hostValuesFile(values).trimEnd().split("\n");
-    expect(lines.map((line) => line.split("=")[0]).filter((key) => !known.has(key))).toEqual([]);
-    expect(lines).toEqual(expect.arrayContaining(["GPUCTL_DOCKER_REPOSITORY=https://mirror.example/docker", "GPUCTL_DRIVER_REPOSITORY=file:///srv/driver"]));
-    expect(lines.at(-1)).toBe(`GPUCTL_VALUES=${lines.length - 1}`);
-  });
-
-  it("of more than one line are refused: they would become other values", () => {
-    expect(() => hostValuesFile({ ...values, authorizedKeys: ["ssh-ed25519 A\nGPUCTL_GPU=auto"] })).toThrow(RangeError);
   });
 });
 
