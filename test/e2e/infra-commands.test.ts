@@ -132,7 +132,10 @@ describe("preview and up", () => {
     const { child, ended } = box.start(["infra", "up"]);
     await expect.poll(() => box.calls().map(({ args }) => args[0]), { timeout: 20_000 }).toContain("up");
     child.kill("SIGINT");
-    expect((await ended).code).toBe(130);
+    const { code, stderr } = await ended;
+    expect(code).toBe(130);
+    expect(stderr).toContain("stopped by SIGINT; the change of the stack prod is not finished");
+    expect(stderr).toContain("gpuctl infra up --stack prod");
     expect(box.calls().at(-1)?.args).toEqual(["state written"]);
   });
 });

@@ -1,10 +1,8 @@
 import { PreflightRefused, UsageError } from "../domain/errors.js";
-import type { Summary } from "../domain/infra/events.js";
-import type { Change, Preview } from "../domain/infra/preview.js";
+import type { Change } from "../domain/infra/preview.js";
 import { called } from "../domain/infra/resource.js";
-import type { Pulumi, PulumiOutcome } from "../ports/infra.js";
 import { lossLine, tell } from "./infra-preview.js";
-import { typed, valueOf, type InfraTools } from "./infra-stack.js";
+import { typed, untilStopped, valueOf, type InfraTools } from "./infra-stack.js";
 
 export interface InfraDestroy {
   stack: string;
@@ -34,17 +32,14 @@ export async function infraDestroy(tools: InfraTools, request: DestroyRequest): 
   const guarded = state.resources.filter((resource) => resource.protected).map(called);
   if (guarded.length > 0 && !keepProtected) throw protectedError(guarded, stack, (await pulumi.project()).directory);
   progress.emit({ kind: "step", text: `looking what the stack ${stack} would lose` });
-  const preview = await valueOf(pulumi, await previewOf(pulumi, request), stack, again);
+  const preview = await valueOf(pulumi, await pulumi.previewDestroy(stack, keepProtected), stack, again);
   const deleted = preview.changes.filter(({ op }) => op === "delete");
   if (deleted.length === 0) return { stack, deleted, seconds: 0, kept: guarded };
   if (confirm !== stack) throw unconfirmed(deleted, request);
-  const outcome: PulumiOutcome<Summary> = await pulumi.destroy(stack, keepProtected, (told) => tell(progress, told));
-  const { seconds } = await valueOf(pulumi, outcome, stack, again);
+  const change = pulumi.destroy(stack, keepProtected, (told) => tell(progress, told));
+  const { seconds } = await valueOf(pulumi, await untilStopped(change, stack, again), stack, again);
   return { stack, deleted, seconds, kept: guarded };
 }
-
-const previewOf = (pulumi: Pulumi, { stack, keepProtected }: DestroyRequest): Promise<PulumiOutcome<Preview>> =>
-  pulumi.previewDestroy(stack, keepProtected);
 
 function unconfirmed(deleted: readonly Change[], { stack, confirm, keepProtected }: DestroyRequest): UsageError {
   const flag = keepProtected ? " --keep-protected" : "";

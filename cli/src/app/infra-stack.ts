@@ -1,6 +1,14 @@
 /** What every command about the infrastructure begins with: which project, which stack, and errors in words. */
 import type { SecretSource } from "../domain/config/resolved.js";
-import { ConfigInvalid, Failed, PreflightRefused, TargetUnreachable, UsageError, type GpuctlError } from "../domain/errors.js";
+import {
+  ConfigInvalid,
+  Failed,
+  Interrupted,
+  PreflightRefused,
+  TargetUnreachable,
+  UsageError,
+  type GpuctlError,
+} from "../domain/errors.js";
 import { nearest } from "../domain/config/suggest.js";
 import { explain } from "../domain/infra/explain.js";
 import type { Progress } from "../ports.js";
@@ -107,6 +115,20 @@ export async function valueOf<Value>(
 ): Promise<Value> {
   if (outcome.ok) return outcome.value;
   throw failureError(outcome, await pulumi.project(), stack, again);
+}
+
+/** A change by Pulumi; interrupted, it says what holds now. */
+export async function untilStopped<Value>(change: Promise<Value>, stack: string, again: string): Promise<Value> {
+  try {
+    return await change;
+  } catch (error) {
+    if (!(error instanceof Interrupted)) throw error;
+    throw new Interrupted(`${error.message}; the change of the stack ${stack} is not finished`, {
+      because: "Pulumi has ended the operations that ran and written down what there is",
+      nextSteps: [again],
+      cause: error,
+    });
+  }
 }
 
 /** The error for a failed command of Pulumi. @param again  what to type to go on */

@@ -3,7 +3,7 @@ import type { Summary } from "../domain/infra/events.js";
 import { losses, type Change } from "../domain/infra/preview.js";
 import { holdsData } from "../domain/infra/resource.js";
 import { infraPreview, lossLine, requirePlaceable, tell } from "./infra-preview.js";
-import { typed, valueOf, type InfraTools } from "./infra-stack.js";
+import { typed, untilStopped, valueOf, type InfraTools } from "./infra-stack.js";
 
 export interface InfraUp {
   stack: string;
@@ -22,8 +22,9 @@ export async function infraUp(tools: InfraTools, stack: string, confirm: string 
   requirePlaceable(unavailable, stack);
   requireConfirmed(changes, stack, confirm);
   if (changes.length === 0) return { stack, state, changes: {}, seconds: 0 };
-  const outcome = await pulumi.up(stack, (told) => tell(progress, told));
-  const summary = await valueOf(pulumi, outcome, stack, typed("up", stack));
+  const again = typed("up", stack);
+  const change = pulumi.up(stack, (told) => tell(progress, told));
+  const summary = await valueOf(pulumi, await untilStopped(change, stack, again), stack, again);
   return { stack, state, ...summary };
 }
 

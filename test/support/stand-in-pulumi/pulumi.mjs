@@ -6,6 +6,9 @@ import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 const folder = process.env["STAND_IN"];
+let stop = () => (process.exitCode = 143);
+// Before the call is written down, so that whoever has read of it may ask this process to stop.
+process.on("SIGTERM", () => stop());
 const args = process.argv.slice(2);
 const given = ["PULUMI_BACKEND_URL", "HCLOUD_TOKEN", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_SKIP_UPDATE_CHECK"];
 const env = Object.fromEntries(given.filter((name) => process.env[name] !== undefined).map((name) => [name, process.env[name]]));
@@ -26,14 +29,13 @@ if (answer === undefined) {
   if (answer.stderr !== undefined) process.stderr.write(answer.stderr);
   process.exitCode = answer.code ?? 0;
   if (answer.waits === true) {
-    // As Pulumi does: asked to stop, it ends what runs and writes its state first.
+    // As Pulumi does: asked to stop, it ends what runs and writes its state first, and takes longer than others are given.
     const alive = setInterval(() => undefined, 1000);
-    process.on("SIGTERM", () => {
+    stop = () =>
       setTimeout(() => {
         clearInterval(alive);
         appendFileSync(join(folder, "calls.jsonl"), `${JSON.stringify({ args: ["state written"], cwd: "", env: {} })}\n`);
         process.exitCode = 255;
-      }, 3000);
-    });
+      }, 2500);
   }
 }
