@@ -1,5 +1,5 @@
 /** A copy of the repository's Pulumi program in a folder of its own, and `pulumi` run on it as a person would. */
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { run, type Ran } from "../bed/shell.js";
@@ -43,10 +43,12 @@ export class PulumiProject {
     const folder = mkdtempSync(join(tmpdir(), "gpuctl-pulumi-"));
     for (const part of parts) cpSync(join(repository, part), join(folder, part), { recursive: true });
     symlinkSync(join(repository, "node_modules"), join(folder, "node_modules"));
-    mkdirSync(join(folder, "state"));
+    for (const made of ["state", "tmp"]) mkdirSync(join(folder, made));
     return new PulumiProject(folder, {
       PATH: [join(engine, "bin"), join(repository, "node_modules/.bin"), process.env["PATH"] ?? ""].join(delimiter),
       HOME: folder,
+      // The language host leaves its pipes there.
+      TMPDIR: join(folder, "tmp"),
       PULUMI_HOME: join(folder, "home"),
       PULUMI_BACKEND_URL: `file://${join(folder, "state")}`,
       PULUMI_CONFIG_PASSPHRASE: "of the tests",
@@ -98,8 +100,31 @@ export class PulumiProject {
     writeFileSync(path, before.replace(text, replacement));
   }
 
+  /** Ends what an engine that was killed has left running, and deletes the copy. */
   remove(): void {
+    for (const pid of processesWith(this.folder)) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {
+        // It ended by itself.
+      }
+    }
     rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Processes whose command line names a folder. */
+function processesWith(folder: string): number[] {
+  const running = readdirSync("/proc").map(Number).filter(Number.isInteger);
+  return running.filter((pid) => pid !== process.pid && commandLine(pid).includes(folder));
+}
+
+function commandLine(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+  } catch {
+    // It ended in between.
+    return "";
   }
 }
 
