@@ -44,6 +44,13 @@ test("what may belong to somebody else is told apart: another stack, another pro
   expect(standings(found, ["staging"])).toEqual(["2 left-over", "3 other-project", "4 other-project"]);
 });
 
+test("an empty stack proves nothing: one of the same name may be in another backend", () => {
+  const empty: StackIds[] = [{ stack: "prod", known: new Set() }];
+  const standing = (gone: readonly string[]): unknown =>
+    leftovers([resource("servers", 1, own)], empty, new Set(["shop"]), new Set(gone), now)[0]?.standing;
+  expect([standing([]), standing(["prod"])]).toEqual(["stack-empty", "left-over"]);
+});
+
 test("what was just made, or is protected, stays", () => {
   const young = new Date("2026-11-21T11:50:00Z");
   expect(standings([resource("servers", 2, own, { created: young }), resource("volumes", 3, own, { protected: true })])).toEqual([

@@ -82,6 +82,7 @@ const standings: Readonly<Record<Standing, string>> = {
   "too-young": "made in the last 15 minutes; an infra up may be about to write it down",
   protected: "left behind, and protected: take the protection off in the console first",
   "stack-elsewhere": "its stack is not in this backend",
+  "stack-empty": "its stack is empty here, and may be in another backend too: --gone NAME when it is not",
   "other-project": "of another project",
 };
 

@@ -6,8 +6,8 @@ import { BaseCommand } from "../../base-command.js";
 export default class InfraGc extends BaseCommand<typeof InfraGc> {
   static override summary =
     "List what carries gpuctl's labels at the provider and no stack knows, with its cost; delete it when confirmed.";
-  static override description = `Asks every stack of the Pulumi project in this backend. What names a stack that is not among them may be somebody else's:
-it is listed, and deleted only when --gone names that stack. What is protected or was made in the last 15 minutes stays.`;
+  static override description = `Asks every stack of the Pulumi project in this backend. What names a stack that is not among them, or that is
+empty, may be somebody else's: it is listed, and deleted only when --gone names that stack. What is protected or was made in the last 15 minutes stays.`;
   static override examples = [
     "<%= config.bin %> infra gc",
     "<%= config.bin %> infra gc --confirm shop",

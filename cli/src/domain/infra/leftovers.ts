@@ -18,6 +18,8 @@ export type Standing =
   | "protected"
   /** The stack that it names is not in this backend; somebody else may have it. */
   | "stack-elsewhere"
+  /** The stack that it names is here and knows nothing: one of this name may be in another backend, and know it. */
+  | "stack-empty"
   /** Of another project of gpuctl. */
   | "other-project";
 
@@ -82,8 +84,10 @@ interface Labels {
 function standingOf(resource: CloudResource, stacks: readonly StackIds[], labels: Labels): Standing {
   const { project, stack, projects, gone, now } = labels;
   if (project === null || !projects.has(project)) return "other-project";
-  const here = stacks.some((one) => labelValue(one.stack) === stack);
-  if (!here && (stack === null || !gone.has(stack))) return "stack-elsewhere";
+  const here = stacks.find((one) => labelValue(one.stack) === stack);
+  const sure = stack !== null && gone.has(stack);
+  if (!sure && here === undefined) return "stack-elsewhere";
+  if (!sure && here?.known.size === 0) return "stack-empty";
   if (now.getTime() - resource.created.getTime() < youngMinutes * 60_000) return "too-young";
   return resource.protected ? "protected" : "left-over";
 }
