@@ -236,6 +236,8 @@ export interface TargetDriver {
   staged(spec: ServiceSpec): Promise<boolean>;
   /** Whether the staged files of a spec are still what was staged: a missing or edited one is drift. */
   intact(spec: ServiceSpec): Promise<boolean>;
+  /** What a model has to answer, where the target keeps models itself; null when it does not know. */
+  probes?(model: ModelRef): Promise<Probes | null>;
   /** Memory of every device that services are given. */
   memory(): Promise<readonly DeviceMemory[]>;
   /** What runs now, read without changing anything; works when the manager is dead. */

@@ -1,6 +1,6 @@
 import { Failed, PreflightRefused, TargetUnreachable } from "../../cli/src/domain/errors.js";
 import type { InstanceId } from "../../cli/src/domain/names.js";
-import type { ServiceSpec } from "../../cli/src/domain/release.js";
+import type { ModelRef, ServiceSpec } from "../../cli/src/domain/release.js";
 import type { DeviceMemory } from "../../cli/src/domain/strategy.js";
 import { mib, ms, type Milliseconds } from "../../cli/src/domain/units.js";
 import type {
@@ -13,6 +13,7 @@ import type {
   Lease,
   LogLine,
   Observation,
+  Probes,
   TargetDriver,
 } from "../../cli/src/ports.js";
 import { answerIndex } from "./index-behaviour.js";
@@ -50,6 +51,8 @@ export class InMemoryDriver implements TargetDriver {
   staged(spec: ServiceSpec): Promise<boolean> {
     return Promise.resolve(this.machine.wheels.has(spec.code.wheel) && !this.machine.missingModels.has(spec.model?.name ?? ""));
   }
+
+  probes?: (model: ModelRef) => Promise<Probes | null>;
 
   intact(spec: ServiceSpec): Promise<boolean> {
     return this.machine.editedModels.has(spec.model?.name ?? "") ? Promise.resolve(false) : this.staged(spec);

@@ -159,6 +159,18 @@ describe("a rollback", () => {
     expectExactlyOneServes(environment);
   });
 
+  test("on a machine without the model takes what it must answer from the target that keeps it", async () => {
+    const environment = await twice((changed) => {
+      changed.set("embedder", "A", "1");
+    });
+    const probes = environment.models.models.get("small")?.probes ?? null;
+    environment.models.models.delete("small");
+    expect((await failureOf(runRollback(environment))).because).toMatch(/not in the model store/);
+    environment.driver.probes = () => Promise.resolve(probes);
+    expect((await runRollback(environment)).path).toBe("warm");
+    expectExactlyOneServes(environment);
+  });
+
   test("to a release whose code is gone fetches it first, where it can be had", async () => {
     const environment = await twice((changed) => {
       changed.code.wheel = "wheel-two";

@@ -69,8 +69,8 @@ const wrongKind = (kind: string): Verdict => ({ passed: false, detail: `its mode
 async function probesOf(ctx: Context, id: InstanceId, spec: ServiceSpec): Promise<Probes> {
   const smaller = spec.fallback?.model;
   const ref = smaller !== undefined && (await ctx.driver.health(id)).fallback ? smaller : spec.model;
-  const model = ref === null ? null : await ctx.models.find(ref);
-  if (model !== null) return model.probes;
+  const probes = ref === null ? null : ((await ctx.models.find(ref))?.probes ?? (await ctx.driver.probes?.(ref)) ?? null);
+  if (probes !== null) return probes;
   throw new PreflightRefused(`the model of ${spec.service} is not in the model store`, {
     because: `nothing there matches ${ref?.id ?? "no model"}@${ref?.revision ?? ""}`,
     nextSteps: ["gpuctl models fetch"],

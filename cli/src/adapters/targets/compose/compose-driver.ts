@@ -12,7 +12,7 @@ import type { DeviceSight } from "../../../domain/compose/device-evidence.js";
 import { fingerprintOf } from "../../../domain/fingerprint.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
 import type { RehearsedStep } from "../../../domain/rehearsal.js";
-import type { ServiceSpec } from "../../../domain/release.js";
+import type { ModelRef, ServiceSpec } from "../../../domain/release.js";
 import type { DeviceMemory } from "../../../domain/strategy.js";
 import { ms, type Milliseconds } from "../../../domain/units.js";
 import type {
@@ -28,6 +28,7 @@ import type {
   LogLine,
   ModelStore,
   Observation,
+  Probes,
   Progress,
   TargetDriver,
 } from "../../../ports.js";
@@ -44,6 +45,7 @@ import { hostPreflight, type NodeLook } from "./host-preflight.js";
 import { HostReader, nothingKept } from "./host-reader.js";
 import { hasImage, stageImage, type ImageSource } from "./images.js";
 import { instanceOrders, type InstanceOrders } from "./instance-orders.js";
+import { ModelProbes } from "./model-probes.js";
 import { hasModels, stageVolumes } from "./model-volumes.js";
 import type { NodeSettings } from "../../../domain/compose/node-settings.js";
 import type { NodeGpus } from "./node-gpus.js";
@@ -86,6 +88,7 @@ export class ComposeDriver implements TargetDriver {
   readonly #orders: InstanceOrders;
   readonly #mover: TrafficMover;
   readonly #witness: DeviceWitness;
+  readonly #probes: ModelProbes;
   readonly #standbys: Standbys;
   readonly #front: Front;
 
@@ -100,6 +103,7 @@ export class ComposeDriver implements TargetDriver {
     this.#options = options;
     [this.#layout, this.#filters, this.#commands, this.#http, this.#reader] = [layout, filters, commands, http, reader];
     this.#witness = new DeviceWitness(commands);
+    this.#probes = new ModelProbes(commands);
     this.#orders = instanceOrders(commands, filters);
     this.#mover = new TrafficMover({ ...parts, runs: (id) => reader.runs(id) });
     this.#front = new Front({ ...parts, companions: options.companions, certificate: options.certificate });
@@ -139,6 +143,10 @@ export class ComposeDriver implements TargetDriver {
   /** Images are named by what they hold; models look as they did when they were hashed on the host. */
   intact(spec: ServiceSpec): Promise<boolean> {
     return this.staged(spec);
+  }
+
+  probes(model: ModelRef): Promise<Probes | null> {
+    return this.#probes.of(model);
   }
 
   async memory(): Promise<readonly DeviceMemory[]> {

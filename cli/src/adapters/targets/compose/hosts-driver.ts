@@ -1,7 +1,7 @@
 import { Failed, TargetUnreachable } from "../../../domain/errors.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
 import type { RehearsedStep } from "../../../domain/rehearsal.js";
-import type { ServiceSpec } from "../../../domain/release.js";
+import type { ModelRef, ServiceSpec } from "../../../domain/release.js";
 import type { DeviceSight } from "../../../domain/compose/device-evidence.js";
 import type { DeviceMemory } from "../../../domain/strategy.js";
 import { ms, type Milliseconds } from "../../../domain/units.js";
@@ -15,6 +15,7 @@ import type {
   LogLine,
   NodeTarget,
   Observation,
+  Probes,
   TargetDriver,
 } from "../../../ports.js";
 import type { CommandNodes } from "../../nodes/command-nodes.js";
@@ -92,6 +93,11 @@ export class HostsDriver implements TargetDriver {
   /** Of those that can be reached: about the others nothing is known. */
   async intact(spec: ServiceSpec): Promise<boolean> {
     return (await reachable(this.nodesOf(spec.service), ({ driver }) => driver.intact(spec))).every(({ value }) => value);
+  }
+
+  async probes(model: ModelRef): Promise<Probes | null> {
+    const said = await reachable(this.#hosts(), async ({ driver }) => (await driver.probes?.(model)) ?? null);
+    return said.find(({ value }) => value !== null)?.value ?? null;
   }
 
   async memory(): Promise<readonly DeviceMemory[]> {
