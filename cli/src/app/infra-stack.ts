@@ -1,4 +1,5 @@
 /** What every command about the infrastructure begins with: which project, which stack, and errors in words. */
+import { resolve } from "node:path";
 import type { SecretSource } from "../domain/config/resolved.js";
 import {
   ConfigInvalid,
@@ -56,9 +57,9 @@ export async function infraTarget(request: LoadRequest): Promise<InfraTarget> {
 }
 
 /** What gpuctl.yaml says, else a file that HCLOUD_TOKEN_FILE names, else the variable itself. */
-function tokenOf(own: SecretSource | undefined, { env }: LoadRequest): SecretSource {
+function tokenOf(own: SecretSource | undefined, { env, cwd }: LoadRequest): SecretSource {
   const file = env["HCLOUD_TOKEN_FILE"];
-  return own ?? (file ? { file } : usualToken);
+  return own ?? (file ? { file: resolve(cwd, file) } : usualToken);
 }
 
 /** The stack that is meant: `--stack`, else the one whose inventory the environment has, else the environment's own name. */
