@@ -341,7 +341,7 @@ check_driver() {
     detail=$([[ $gpus -gt 0 ]] && echo 'GPUCTL_GPU=none: the GPU is left alone' || echo 'no GPU')
     return
   fi
-  if [[ -n $(installed_like "^nvidia-(utils|headless-no-dkms|headless)-$branch-server|^nvidia-driver-pinning-$branch$") ]] && driver_complete; then
+  if [[ -n $(installed_like "^nvidia-(utils|headless-no-dkms|headless)-$branch-server|^nvidia-driver-pinning-$branch$") ]] && driver_complete && [[ -n $(disk_driver) ]]; then
     driver=present
     detail='the driver is installed'
     return
@@ -506,6 +506,14 @@ apt() { # apt ARGUMENTS...
     holder=$seen
     sleep 1
   done
+}
+
+# Our own holds are for others to keep to; with one of somebody else in force, apt decides.
+allow_own_holds() {
+  local name
+  apt_options=()
+  while read -r name; do is_made "hold $name" || return 0; done < <(apt-mark showhold 2>/dev/null)
+  apt_options=(--allow-change-held-packages)
 }
 
 refresh_lists() {
@@ -696,7 +704,9 @@ step_driver() {
     keep | present) detail="driver $(disk_driver)" ;;
     signed | dkms)
       if [[ $distribution == debian ]]; then driver_repository; fi
+      allow_own_holds
       ensure_packages "${driver_packages[@]}"
+      apt_options=()
       [[ -n $(disk_driver) || $driver == signed ]] || fail "the driver's modules could not be built for kernel $(uname -r)" 'dkms status; ls /var/lib/dkms/nvidia*/*/build/make.log'
       detail="$driver, ${driver_packages[*]}"
       ;;
@@ -759,8 +769,10 @@ step_toolkit() {
     return
   fi
   if ! all_installed "${toolkit_packages[@]/%/=$toolkit_version}"; then
-    apt_options=(--allow-change-held-packages --allow-downgrades)
+    allow_own_holds
+    apt_options+=(--allow-downgrades)
     ensure_packages "${toolkit_packages[@]/%/=$toolkit_version}"
+    apt_options=()
   fi
   detail="NVIDIA Container Toolkit $toolkit_version"
 }

@@ -97,3 +97,15 @@ test("--upgrade moves driver, modules and kernel as one set, through a restart, 
   expect(held).toContain("linux-image-generic");
   expect(held).toContain("linux-modules-nvidia-580-server-open-6.8.0-95-generic");
 });
+
+test("a kernel that somebody else brought gets its modules, without a restart", async () => {
+  await box.fresh();
+  expect((await box.prepare()).code).toBe(0);
+  await box.host.powerOff();
+  box.write("etc/stand-in/kernel", "6.5.0-1-custom\n");
+  await box.powerOn();
+  const { code, changed, stdout } = await box.prepare();
+  expect(code, stdout).toBe(0);
+  expect(changed).toContain("driver");
+  expect(box.result()).toMatchObject({ state: "prepared", kernel: "6.5.0-1-custom" });
+});
