@@ -106,7 +106,7 @@ function environment(require: "cuda" | null): EnvironmentConfig {
   return {
     ...projectConfig("/p"),
     target: "compose",
-    targetSettings: { target: "compose", nodes: { "gpu-1": { host: "10.0.0.5" } }, images: { services: "services:1" } },
+    targetSettings: { target: "compose", nodes: { "gpu-1": { host: "10.0.0.5" } } },
     services: { reranker },
   };
 }
@@ -123,7 +123,7 @@ async function findingsOfContainer(
     repair: async () => null,
   };
   const reports = [environment("cuda"), environment(null)].map((config) =>
-    inspectNodes({ config, nodes, models: [], repair: false, signal }),
+    inspectNodes({ config, nodes, models: [], gpuImage: "services:1", repair: false, signal }),
   );
   return (await Promise.all(reports))
     .flat()
@@ -168,7 +168,14 @@ async function failures(): Promise<readonly TargetUnreachable[]> {
 /** The report on a node that throws. */
 async function findingsOfFailure(failure: TargetUnreachable): Promise<readonly DoctorFinding[]> {
   const nodes = { inspect: async () => Promise.reject(failure) } as unknown as NodeInspector;
-  const [report] = await inspectNodes({ config: environment("cuda"), nodes, models: [], repair: false, signal });
+  const [report] = await inspectNodes({
+    config: environment("cuda"),
+    nodes,
+    models: [],
+    gpuImage: "services:1",
+    repair: false,
+    signal,
+  });
   return report?.findings ?? [];
 }
 

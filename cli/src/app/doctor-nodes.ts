@@ -1,3 +1,4 @@
+import { readLabels } from "../domain/compose/labels.js";
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
 import type { ProjectFacts } from "../domain/doctor/facts.js";
 import { blocker, ok, type DoctorFinding } from "../domain/doctor/finding.js";
@@ -7,7 +8,7 @@ import { planFixes, type Fix } from "../domain/preflight/fixes.js";
 import type { NodeFacts } from "../domain/preflight/facts.js";
 import { judgeGpuContainer } from "../domain/preflight/gpu-container.js";
 import { judgeNode, sortFindings } from "../domain/preflight/judge.js";
-import { settleDevices, wantsGpu, type NodeNeeds } from "../domain/preflight/needs.js";
+import { isOwn, settleDevices, wantsGpu, type NodeNeeds } from "../domain/preflight/needs.js";
 import { nodeNames, nodeNeeds } from "../domain/preflight/needs-of.js";
 import type { AuditLog, Progress } from "../ports.js";
 import type { NodeInspector } from "../ports/node-inspector.js";
@@ -30,6 +31,8 @@ export interface NodesRequest {
   config: EnvironmentConfig;
   nodes: NodeInspector;
   models: ProjectFacts["models"];
+  /** The image that deploys give to services with a GPU; null before one was named or pushed. */
+  gpuImage: string | null;
   /** Whether to make the safe repairs; the report is then that of afterwards. */
   repair: boolean;
   signal: AbortSignal;
@@ -81,11 +84,11 @@ async function inspectNode(request: NodesRequest, node: string): Promise<NodeRep
 }
 
 async function look(
-  { config, nodes, signal }: NodesRequest,
+  { gpuImage, nodes, signal }: NodesRequest,
   needs: NodeNeeds,
 ): Promise<{ node: string; findings: readonly DoctorFinding[]; facts: NodeFacts }> {
   const facts = await nodes.inspect(needs.node, needs.dataDirectory, signal);
-  const gpu = await tryGpus(facts, needs, serviceImage(config), nodes, signal);
+  const gpu = await tryGpus(facts, needs, gpuImage, nodes, signal);
   return { node: needs.node, findings: sortFindings([...judgeNode(facts, needs), ...gpu]), facts };
 }
 
@@ -107,15 +110,24 @@ function modelBytes(config: EnvironmentConfig, node: string, models: ProjectFact
   return sizes.reduce<number | null>((sum, bytes) => (sum === null || bytes === null ? null : sum + bytes), 0);
 }
 
-function serviceImage({ targetSettings }: EnvironmentConfig): string | null {
-  return (targetSettings?.target === "compose" ? targetSettings.images?.services : undefined) ?? null;
+/** The first that is there of the image that is deployed next and those that run; null for none. */
+async function presentImage(
+  { docker }: NodeFacts,
+  needs: NodeNeeds,
+  next: string | null,
+  present: (image: string) => Promise<boolean>,
+): Promise<string | null> {
+  const containers = docker.state === "reachable" && docker.containers.seen ? docker.containers.value : [];
+  const running = containers.filter((each) => isOwn(each, needs) && readLabels(each.labels) !== null).map(({ image }) => image);
+  for (const image of new Set([...(next === null ? [] : [next]), ...running])) if (await present(image)) return image;
+  return null;
 }
 
 /** One container for each reserved GPU that has a CDI device; those that have none are findings already. */
 async function tryGpus(
   facts: NodeFacts,
   needs: NodeNeeds,
-  image: string | null,
+  next: string | null,
   nodes: NodeInspector,
   signal: AbortSignal,
 ): Promise<DoctorFinding[]> {
@@ -123,9 +135,11 @@ async function tryGpus(
   const { node, services } = settleDevices(needs, facts);
   const wanted = [...new Set(services.filter(wantsGpu).map(({ gpu }) => gpu))];
   if (docker.state !== "reachable" || wanted.length === 0) return [];
-  if (image === null || !(await nodes.hasImage(node, image, docker.as, signal))) {
-    const why = image === null ? "no image is named in gpuctl.yaml" : `${image} is not on the node yet`;
-    return [ok("GPU", "gpu-container-untried", `whether a GPU container starts was not tried: ${why}`)];
+  const image = await presentImage(facts, needs, next, (each) => nodes.hasImage(node, each, docker.as, signal));
+  if (image === null) {
+    const because = next === null ? "no image is named in gpuctl.yaml or gpuctl.lock.json" : `${next} is not on the node yet`;
+    const later = next === null ? "" : "; the deploy that brings it tries it before anything is touched";
+    return [ok("GPU", "gpu-container-untried", `whether a GPU container starts was not tried: ${because}${later}`)];
   }
   const findings: DoctorFinding[] = [];
   // One after the other: two that start at once on a card without persistence would wait for each other.

@@ -15,6 +15,8 @@ export interface DoctorProject {
   driver: Pick<TargetDriver, "observe"> | null;
   /** Looks at the hosts of an environment that has some; absent where nothing can reach them. */
   nodes?: NodeInspector;
+  /** The image that deploys give to services with a GPU; null before one was named or pushed. */
+  gpuImage?: () => Promise<string | null>;
   /** Takes what was mended, on those hosts that keep an audit already. */
   audit?: Pick<AuditLog, "append">;
   progress?: Progress;
@@ -52,7 +54,27 @@ async function nodeReports(
   if (project?.nodes === undefined) return [];
   const models = state.state === "usable" ? state.facts.models : [];
   const { config, nodes, audit, progress } = project;
-  return inspectNodes({ config, nodes, models, repair, signal, ...(audit && { audit }), ...(progress && { progress }) });
+  const gpuImage = await gpuImageOf(project);
+  return inspectNodes({
+    config,
+    nodes,
+    models,
+    gpuImage,
+    repair,
+    signal,
+    ...(audit && { audit }),
+    ...(progress && { progress }),
+  });
+}
+
+/** None where nobody can tell: a lock that cannot be read is a finding of the models already. */
+async function gpuImageOf({ gpuImage }: DoctorProject): Promise<string | null> {
+  try {
+    return (await gpuImage?.()) ?? null;
+  } catch (error) {
+    if (!(error instanceof GpuctlError)) throw error;
+    return null;
+  }
 }
 
 async function projectState(request: DoctorRequest): Promise<ProjectState> {

@@ -53,12 +53,14 @@ export async function createDoctor(request: ToolsRequest): Promise<DoctorTools> 
     const store = { resolve: models.resolve.bind(models), verify: models.verifyQuickly.bind(models) };
     const project = { config, models: store, driver };
     if (config.targetSettings?.target !== "compose") return project;
-    const [{ RemoteNodeInspector }, { HostState }, { ExistingAudit }, { clock, author, progress }] = await Promise.all([
-      import("../adapters/preflight/remote-node-inspector.js"),
-      import("../adapters/remote-state/host-state.js"),
-      import("../adapters/remote-state/existing-audit.js"),
-      createTools(request),
-    ]);
+    const [{ RemoteNodeInspector }, { HostState }, { ExistingAudit }, { ModelLock }, { clock, author, progress }] =
+      await Promise.all([
+        import("../adapters/preflight/remote-node-inspector.js"),
+        import("../adapters/remote-state/host-state.js"),
+        import("../adapters/remote-state/existing-audit.js"),
+        import("../adapters/models/model-lock.js"),
+        createTools(request),
+      ]);
     const settings = config.targetSettings;
     const connector = await createHosts(config, settings, request);
     open.push(connector);
@@ -66,7 +68,9 @@ export async function createDoctor(request: ToolsRequest): Promise<DoctorTools> 
       (name) => new HostState({ name, ...hostPlace(config, settings, name, connector) }),
     );
     const audit = new ExistingAudit(states, author, clock);
-    return { ...project, nodes: new RemoteNodeInspector(connector, clock), audit, progress };
+    const lock = new ModelLock(config.projectFile);
+    const gpuImage = async (): Promise<string | null> => settings.images?.services ?? (await lock.pinnedServices("cuda"));
+    return { ...project, nodes: new RemoteNodeInspector(connector, clock), gpuImage, audit, progress };
   };
   const open: HostConnector[] = [];
   const close = async (): Promise<void> => {

@@ -34,10 +34,7 @@ function service(name: "embedder" | "reranker", changes: Partial<ServiceConfig> 
   };
 }
 
-function environment(
-  changes: Partial<EnvironmentConfig> = {},
-  images: { services?: string } = { services: "services:1" },
-): EnvironmentConfig {
+function environment(changes: Partial<EnvironmentConfig> = {}): EnvironmentConfig {
   return {
     ...projectConfig("/p"),
     project: "shop",
@@ -45,7 +42,7 @@ function environment(
     target: "compose",
     bind: "10.0.0.5",
     services: { reranker: service("reranker") },
-    targetSettings: { target: "compose", nodes: { "gpu-1": { host: "10.0.0.5" } }, allow: ["10.0.0.0/24"], images },
+    targetSettings: { target: "compose", nodes: { "gpu-1": { host: "10.0.0.5" } }, allow: ["10.0.0.0/24"] },
     ...changes,
   };
 }
@@ -86,8 +83,14 @@ class Nodes implements NodeInspector {
   }
 }
 
-const inspect = async (nodes: Nodes, config = environment()): Promise<Record<string, string>> => {
-  const [report] = await inspectNodes({ config, nodes, models, repair: false, signal });
+const gpuImage = "services:1";
+
+const inspect = async (
+  nodes: Nodes,
+  config = environment(),
+  image: string | null = gpuImage,
+): Promise<Record<string, string>> => {
+  const [report] = await inspectNodes({ config, nodes, models, gpuImage: image, repair: false, signal });
   return Object.fromEntries((report?.findings ?? []).map(({ code, level }) => [code, level]));
 };
 
@@ -103,7 +106,7 @@ test("every node has its own report; one that cannot be reached does not hide th
   const config = environment({
     targetSettings: { target: "compose", nodes: { "gpu-1": { host: "a" }, "gpu-2": { host: "b" } } },
   });
-  const reports = await inspectNodes({ config, nodes: new Nodes(), models, repair: false, signal });
+  const reports = await inspectNodes({ config, nodes: new Nodes(), models, gpuImage, repair: false, signal });
   expect(reports.map(({ node, facts }) => [node, facts !== null])).toEqual([
     ["gpu-1", true],
     ["gpu-2", false],
@@ -141,8 +144,27 @@ test("without an image on the node nothing is started, and that is said", async 
   const nodes = new Nodes();
   nodes.images = [];
   expect((await inspect(nodes))["gpu-container-untried"]).toBe("ok");
-  expect((await inspect(nodes, environment({}, {})))["gpu-container-untried"]).toBe("ok");
+  expect((await inspect(nodes, environment(), null))["gpu-container-untried"]).toBe("ok");
   expect(nodes.tried).toEqual([]);
+});
+
+test("where the next image is not there, or none is named, the one that runs is tried; a proxy's is not", async () => {
+  const labels = (more: Readonly<Record<string, string>>): string =>
+    Object.entries({ project: "shop", environment: "production", node: "gpu-1", ...more })
+      .map(([key, value]) => `dev.gpuctl.${key}=${value}`)
+      .join(",");
+  const instance = { service: "reranker", instance: "reranker-r1-a", release: "r1-abc", slot: "a", fingerprint: "f" };
+  const ps = [
+    { ID: "1".repeat(64), Names: "proxy", Image: "caddy:2", Labels: labels({ role: "proxy" }), Ports: "" },
+    { ID: "2".repeat(64), Names: "old", Image: "services:0", Labels: labels(instance), Ports: "" },
+  ];
+  const running = { "gpu-1": factsOf("t4-ubuntu", { "docker-ps": [0, ps.map((each) => JSON.stringify(each)).join("\n")] }) };
+  for (const next of [gpuImage, null]) {
+    const nodes = new Nodes(running);
+    nodes.images = ["services:0", "caddy:2"];
+    expect((await inspect(nodes, environment(), next))["gpu-container"]).toBe("ok");
+    expect(nodes.tried.map(({ image }) => image)).toEqual(["services:0"]);
+  }
 });
 
 test("no container is started for services on the CPU, nor for a GPU that has no CDI device", async () => {
@@ -210,7 +232,7 @@ describe("safe repairs", () => {
   const smi = printed("t4-ubuntu", "smi-query").replace("Enabled", "Disabled");
   const neglected = (): Nodes => new Nodes({ "gpu-1": factsOf("t4-ubuntu", { "smi-query": [0, smi], holds: [0, ""] }) });
   const reports = (nodes: Nodes, repair: boolean): ReturnType<typeof inspectNodes> =>
-    inspectNodes({ config: environment(), nodes, models, repair, signal });
+    inspectNodes({ config: environment(), nodes, models, gpuImage, repair, signal });
 
   test("are only counted, and listed on request, until they are confirmed", async () => {
     const nodes = neglected();
@@ -244,7 +266,7 @@ describe("safe repairs", () => {
   test("are written into the audit, and stay made where that cannot be", async () => {
     const entries: unknown[] = [];
     const warnings: string[] = [];
-    const request = { config: environment(), models, repair: true, signal };
+    const request = { config: environment(), models, gpuImage, repair: true, signal };
     const audit = { append: async (entry: unknown): Promise<void> => void entries.push(entry) };
     await inspectNodes({ ...request, nodes: neglected(), audit });
     await inspectNodes({ ...request, nodes: neglected(), audit, repair: false });
