@@ -9,7 +9,7 @@ import { fencedStatus } from "../../cli/src/adapters/remote-state/fence.js";
 import { RemoteNodeInspector } from "../../cli/src/adapters/preflight/remote-node-inspector.js";
 import { SshHostConnector } from "../../cli/src/adapters/ssh/host-connector.js";
 import { ComposeDriver } from "../../cli/src/adapters/targets/compose/compose-driver.js";
-import type { NodeLook } from "../../cli/src/adapters/targets/compose/host-preflight.js";
+import type { NodeLook } from "../../cli/src/adapters/targets/compose/gpu-trials.js";
 import { ownershipFilters } from "../../cli/src/domain/compose/labels.js";
 import { composeProject } from "../../cli/src/domain/compose/names.js";
 import type { ServiceSpec } from "../../cli/src/domain/release.js";

@@ -2,7 +2,7 @@
 import { dirname } from "node:path";
 import { nodeSettings, nodesOf, requireOneIndex, type ComposeSettings } from "../domain/compose/node-settings.js";
 import type { EnvironmentConfig, ServiceConfig } from "../domain/config/resolved.js";
-import type { NodeLook } from "../adapters/targets/compose/host-preflight.js";
+import type { NodeLook } from "../adapters/targets/compose/gpu-trials.js";
 import type { ImageSource } from "../adapters/targets/compose/images.js";
 import { ConfigInvalid } from "../domain/errors.js";
 import type { NodeFacts } from "../domain/preflight/facts.js";

@@ -37,11 +37,12 @@ import { execInContainer } from "./container-exec.js";
 import { containerLogs, tailOf, type LogSource } from "./container-logs.js";
 import { DeviceWitness } from "./device-witness.js";
 import { Front, type FrontParts } from "./front.js";
+import { GpuTrials, type NodeLook } from "./gpu-trials.js";
 import { HostCommands, type HostCommandsOptions } from "./host-commands.js";
 import { hostMemory } from "./host-memory.js";
 import { HostHttp } from "./host-http.js";
 import { placeNode } from "./host-place.js";
-import { hostPreflight, type NodeLook } from "./host-preflight.js";
+import { hostPreflight, type PreflightParts } from "./host-preflight.js";
 import { HostReader, nothingKept } from "./host-reader.js";
 import { hasImage, stageImage, type ImageSource } from "./images.js";
 import { instanceOrders, type InstanceOrders } from "./instance-orders.js";
@@ -91,6 +92,7 @@ export class ComposeDriver implements TargetDriver {
   readonly #probes: ModelProbes;
   readonly #standbys: Standbys;
   readonly #front: Front;
+  readonly #preflight: PreflightParts;
 
   constructor(options: ComposeDriverOptions) {
     const { node, clock, progress } = options;
@@ -108,6 +110,9 @@ export class ComposeDriver implements TargetDriver {
     this.#mover = new TrafficMover({ ...parts, runs: (id) => reader.runs(id) });
     this.#front = new Front({ ...parts, companions: options.companions, certificate: options.certificate });
     const logTail = (id: InstanceId, lines: number): Promise<readonly string[]> => this.logTail(id, lines);
+    const seen = { view: () => reader.view(), kept: () => reader.kept() };
+    const asked = { ...options, ...parts, ...seen, gpuOf: (spec: ServiceSpec) => options.gpus.of(spec) };
+    this.#preflight = { ...asked, trials: new GpuTrials(asked) };
     this.#standbys = new Standbys({ ...options, ...parts, reader, orders: this.#orders, mover: this.#mover, logTail });
   }
 
@@ -117,14 +122,7 @@ export class ComposeDriver implements TargetDriver {
 
   async preflight(specs: readonly ServiceSpec[], signal: AbortSignal): Promise<readonly Finding[]> {
     signal.throwIfAborted();
-    const { imageOf, companions, models, gpus, look } = this.#options;
-    const here = {
-      view: () => this.#reader.view(),
-      kept: () => this.#reader.kept(),
-      gpuOf: (spec: ServiceSpec) => gpus.of(spec),
-    };
-    const parts = { commands: this.#commands, imageOf, companions, models, look, ...here };
-    return [...(await hostPreflight(parts, specs, signal)), ...(await this.#front.findings(this.#empty))];
+    return [...(await hostPreflight(this.#preflight, specs, signal)), ...(await this.#front.findings(this.#empty))];
   }
 
   async stage(spec: ServiceSpec, part: "code" | "models", signal: AbortSignal): Promise<string> {
@@ -132,6 +130,7 @@ export class ComposeDriver implements TargetDriver {
     if (part === "models") return stageVolumes({ commands: this.#commands, models, progress }, spec, signal);
     const said: string[] = [];
     for (const image of [imageOf(spec), ...companions]) said.push(await stageImage(this.#commands, image, progress, signal));
+    await this.#preflight.trials.afterStaging(spec, signal);
     return said.join("; ");
   }
 

@@ -1,30 +1,20 @@
 import type { DoctorFinding } from "../../../domain/doctor/finding.js";
 import type { NodeFacts } from "../../../domain/preflight/facts.js";
-import { judgeGpuContainer, type GpuContainerProbe } from "../../../domain/preflight/gpu-container.js";
 import { judgeNode } from "../../../domain/preflight/judge.js";
-import { settleDevices, wantsGpu, type NodeNeeds, type ServiceNeeds } from "../../../domain/preflight/needs.js";
+import { settleDevices, wantsGpu, type NodeNeeds } from "../../../domain/preflight/needs.js";
 import type { ServiceSpec } from "../../../domain/release.js";
 import type { Finding } from "../../../ports.js";
-import type { NodeInspector } from "../../../ports/node-inspector.js";
 import { deliveriesOf, type DeliveryParts } from "./deliveries.js";
 import { lastLines } from "./docker-errors.js";
+import { needsOf, type GpuTrials, type NodeLook } from "./gpu-trials.js";
 import type { HostCommands } from "./host-commands.js";
-import { hasImage } from "./images.js";
+import { here, onNode } from "./node-finding.js";
 import { instancesOf, type KeptNode } from "./node-plan.js";
 import type { HostView } from "./observation.js";
 
-/** How a node is looked at as `gpuctl doctor` does. */
-export interface NodeLook {
-  /** What the environment wants of the node. */
-  needs: NodeNeeds;
-  /** What was found there, looked at once for all who ask. */
-  facts(): Promise<NodeFacts>;
-  /** Starts a container with the GPU for a moment. */
-  tryGpu(probe: Omit<GpuContainerProbe, "name" | "look">, signal: AbortSignal): ReturnType<NodeInspector["tryGpu"]>;
-}
-
 export interface PreflightParts extends DeliveryParts {
   look: NodeLook;
+  trials: GpuTrials;
   /** CDI name of the GPU that a service would be given; null for a CPU. */
   gpuOf(spec: ServiceSpec): Promise<string | null>;
   view(): Promise<HostView>;
@@ -49,7 +39,7 @@ export async function hostPreflight(
   const deliveries = reachable ? await deliveriesOf(parts, specs, facts) : { imageBytes: 0, modelBytes: 0, findings: [] };
   const { imageBytes, modelBytes } = deliveries;
   const needs: NodeNeeds = { ...look.needs, services: specs.map((spec) => needsOf(look.needs, spec)), imageBytes, modelBytes };
-  const tried = reachable ? await tryGpus(parts, specs, facts, signal) : [];
+  const tried = reachable ? await parts.trials.inPreflight(specs, facts, signal) : [];
   const judged = [...judgeNode(facts, needs).map((finding) => clockOf(finding, imageBytes)), ...tried];
   const lost = reachable ? await gpusLost(parts, specs, facts, judged) : [];
   const unwritable = judged.some(({ code }) => code === "data-not-writable");
@@ -73,65 +63,6 @@ const engineSilent = (node: string, said: string): Finding => ({
   because: said,
   nextSteps: [`systemctl status docker   # on ${node}`, "gpuctl doctor"],
 });
-
-/** Doctor's finding in a report of several nodes. */
-function onNode(node: string, { level, code, what, because, nextSteps }: DoctorFinding): Finding {
-  const why = because === undefined ? {} : { because: `${node}: ${because}` };
-  return {
-    level,
-    code,
-    what: `${node}: ${what}`,
-    ...why,
-    ...(nextSteps && { nextSteps: nextSteps.map((step) => here(node, step)) }),
-  };
-}
-
-/** What is typed on the host says so. */
-const here = (node: string, step: string): string => (/^gpuctl |gpuctl\.yaml/.test(step) ? step : `${step}   # on ${node}`);
-
-/** What a spec wants: a release that is rolled back to may want another device than gpuctl.yaml says today. */
-function needsOf({ services }: NodeNeeds, { service, device, listen, secrets }: ServiceSpec): ServiceNeeds {
-  const configured = services.find(({ name }) => name === service);
-  if (configured !== undefined) return { ...configured, device };
-  return { name: service, port: listen.port, device, gpu: null, vramMiB: null, keys: "API_KEYS" in secrets };
-}
-
-/**
- * Starts a container for each GPU that services would be given, with an image that is there: the one that is deployed, or the one that
- * runs. Whether a service requires its GPU does not matter: with a device that cannot be given its container does not start at all.
- */
-async function tryGpus(
-  parts: PreflightParts,
-  specs: readonly ServiceSpec[],
-  facts: NodeFacts,
-  signal: AbortSignal,
-): Promise<readonly DoctorFinding[]> {
-  const { commands, look, imageOf } = parts;
-  if (facts.docker.state !== "reachable") return [];
-  const { as } = facts.docker;
-  const findings: DoctorFinding[] = [];
-  const tried = new Set<string>();
-  for (const spec of specs) {
-    const device = await parts.gpuOf(spec);
-    if (device === null || tried.has(device)) continue;
-    tried.add(device);
-    const image = await firstPresent(commands, [imageOf(spec).reference, ...(await runningImages(parts))]);
-    if (image === null) continue;
-    const gpu = needsOf(look.needs, spec).gpu;
-    const { probe, result } = await look.tryGpu({ image, gpu, device, as }, signal);
-    findings.push(judgeGpuContainer(probe, result, facts));
-  }
-  return findings;
-}
-
-async function runningImages(parts: PreflightParts): Promise<readonly string[]> {
-  return [...new Set(instancesOf(await parts.kept()).map(({ image }) => image))];
-}
-
-async function firstPresent(commands: HostCommands, references: readonly string[]): Promise<string | null> {
-  for (const reference of references) if (await hasImage(commands, reference)) return reference;
-  return null;
-}
 
 /** Services that may run on a CPU and are on a GPU: their successor must not go to the CPU because the driver is half upgraded. */
 async function gpusLost(

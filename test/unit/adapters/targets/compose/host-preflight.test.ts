@@ -1,9 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { GpuTrials } from "../../../../../cli/src/adapters/targets/compose/gpu-trials.js";
 import { hostPreflight, type PreflightParts } from "../../../../../cli/src/adapters/targets/compose/host-preflight.js";
 import { readHostView } from "../../../../../cli/src/adapters/targets/compose/observation.js";
 import type { GpuContainerProbe, GpuContainerResult } from "../../../../../cli/src/domain/preflight/gpu-container.js";
 import type { ServiceSpec } from "../../../../../cli/src/domain/release.js";
+import { PreflightRefused } from "../../../../../cli/src/domain/errors.js";
 import { mib } from "../../../../../cli/src/domain/units.js";
+import type { ProgressEvent } from "../../../../../cli/src/ports.js";
 import { specFor } from "../../../../support/records.js";
 import { bgeM3, instance, serviceImage } from "../../../compose/nodes.js";
 import { df } from "../../../preflight/cases.js";
@@ -17,7 +20,9 @@ const here = "docker 0 ok\n";
 
 let host: ScriptedHost;
 let tried: Omit<GpuContainerProbe, "name" | "look">[];
+let events: ProgressEvent[];
 beforeEach(() => {
+  events = [];
   host = new ScriptedHost();
   tried = [];
 });
@@ -31,20 +36,22 @@ interface Around {
   capture?: "t4-ubuntu" | "after-upgrade";
   view?: string;
   result?: GpuContainerResult;
+  looked?: GpuContainerProbe["look"];
   gpu?: string | null;
   /** An instance that runs, and its GPU. */
   now?: string | null;
   parts?: Partial<PreflightParts>;
 }
 
-async function preflight(specs: readonly ServiceSpec[], around: Around = {}): Promise<readonly string[]> {
+function partsOf(around: Around): PreflightParts {
   const { gpu = `nvidia.com/gpu=${t4}`, result = { code: 0, stdout: `GPU 0: Tesla T4 (UUID: ${t4})\n`, stderr: "" } } = around;
   const kept = { ...instance("reranker", "a"), image: running, gpu: around.now ?? null };
   const services =
     around.now === undefined ? [] : [{ service: "reranker", port: 8002, cpuFallback: false, instances: [kept] } as const];
-  const parts: PreflightParts = {
+  const parts = {
     commands: host.commands,
     models: { find: async () => null },
+    progress: { emit: (event: ProgressEvent): void => void events.push(event) },
     imageOf: () => ({ reference: serviceImage, local: null }),
     companions: [],
     gpuOf: async () => gpu,
@@ -53,14 +60,18 @@ async function preflight(specs: readonly ServiceSpec[], around: Around = {}): Pr
     look: {
       needs,
       facts: async () => factsOf(around.capture ?? "t4-ubuntu", around.changes),
-      tryGpu: async (probe) => {
+      tryGpu: async (probe: (typeof tried)[number]) => {
         tried.push(probe);
-        return { probe: { ...probe, name: "p", look: "nvidia-smi" }, result };
+        return { probe: { ...probe, name: "p", look: around.looked ?? ("nvidia-smi" as const) }, result };
       },
     },
     ...around.parts,
   };
-  const found = await hostPreflight(parts, specs, never);
+  return { trials: new GpuTrials(parts), ...parts };
+}
+
+async function preflight(specs: readonly ServiceSpec[], around: Around = {}): Promise<readonly string[]> {
+  const found = await hostPreflight(partsOf(around), specs, never);
   return found.filter(({ level }) => level !== "ok").map(({ level, code, what }) => `${level} ${code}: ${what}`);
 }
 
@@ -92,6 +103,52 @@ describe("what a deploy looks at on a host", () => {
     const found = await preflight([spec()], { now: `nvidia.com/gpu=${t4}`, result: refused });
     expect(tried.map(({ image }) => image)).toEqual([running]);
     expect(found).toEqual([expect.stringContaining("blocker gpu-container-failed: gpu-1: ")]);
+  });
+
+  describe("where no image is there yet", () => {
+    const refused = { code: 125, stdout: "", stderr: "docker: Error response from daemon: something new" };
+    const nothingThere = (): void => host.replies([missing(serviceImage), manifest(1e6)]);
+    const found = [expect.objectContaining({ level: "blocker", code: "gpu-container-failed" })];
+
+    it("starts one as soon as the image came, and refuses with what doctor says, for each GPU once", async () => {
+      nothingThere();
+      const parts = partsOf({ result: refused });
+      await hostPreflight(parts, [spec(), spec()], never);
+      expect(tried).toEqual([]);
+      const ended = await parts.trials.afterStaging(spec(), never).catch((error: unknown) => error);
+      expect(ended).toBeInstanceOf(PreflightRefused);
+      expect(ended).toMatchObject({
+        exit: "preflightRefused",
+        because: expect.stringContaining("gpu-1: ") as string,
+        data: { blockers: found },
+      });
+      expect((ended as PreflightRefused).nextSteps).toContain("gpuctl doctor");
+      expect(tried).toEqual([{ image: serviceImage, gpu: t4, device: `nvidia.com/gpu=${t4}`, as: "user" }]);
+      await parts.trials.afterStaging(spec(), never);
+      expect(tried).toHaveLength(1);
+    });
+
+    it("goes on where the GPU can be had, and says what it could not see", async () => {
+      nothingThere();
+      const parts = partsOf({ looked: "device-nodes", result: { code: 0, stdout: "device node /dev/nvidiactl\n", stderr: "" } });
+      await hostPreflight(parts, [spec()], never);
+      await parts.trials.afterStaging(spec(), never);
+      expect(events).toEqual([{ kind: "warning", text: expect.stringContaining("gpu-1: ") as string }]);
+    });
+
+    it("starts none after staging where preflight did, or where nobody asked for one", async () => {
+      const parts = partsOf({ result: refused });
+      await parts.trials.afterStaging(spec(), never);
+      expect(tried).toEqual([]);
+      await hostPreflight(parts, [spec()], never);
+      await parts.trials.afterStaging(spec(), never);
+      expect(tried).toHaveLength(1);
+      const onCpu = partsOf({ gpu: null });
+      nothingThere();
+      await hostPreflight(onCpu, [spec()], never);
+      await onCpu.trials.afterStaging(spec(), never);
+      expect(tried).toHaveLength(1);
+    });
   });
 
   it("refuses a GPU that cannot be given also where the service would take a CPU: its container would not start", async () => {
