@@ -52,6 +52,20 @@ function publicNet(call: Call, server: { id: number; name: string }, location: s
   };
 }
 
+/** What every new server begins with. */
+const fresh = () => ({
+  private_net: [],
+  load_balancers: [],
+  protection: { delete: false, rebuild: false },
+  rescue_enabled: false,
+  locked: false,
+  backup_window: null,
+  iso: null,
+  included_traffic: 21_990_232_555_520,
+  ingoing_traffic: 0,
+  outgoing_traffic: 0,
+});
+
 function create(call: Call): Reply {
   const { body, world, catalogue } = call;
   if (body["datacenter"] !== undefined) throw invalid("datacenter", "Unknown field.");
@@ -76,19 +90,10 @@ function create(call: Call): Reply {
     server_type: type,
     image,
     location,
-    private_net: [],
     volumes: body["volumes"] ?? [],
-    load_balancers: [],
     placement_group: group,
-    protection: { delete: false, rebuild: false },
-    rescue_enabled: false,
-    locked: false,
-    backup_window: null,
-    iso: null,
     primary_disk_size: type.disk,
-    included_traffic: 21_990_232_555_520,
-    ingoing_traffic: 0,
-    outgoing_traffic: 0,
+    ...fresh(),
   });
   server["public_net"] = publicNet(call, server, location.name);
   if (group !== null) (group["servers"] as number[]).push(server.id);
