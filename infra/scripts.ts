@@ -5,6 +5,7 @@ type RemoteName =
   | "first-contact"
   | "forget-first-key"
   | "join-k3s"
+  | "k3s-is-ours"
   | "leave-k3s"
   | "mount-volume"
   | "preflight"

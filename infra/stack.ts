@@ -133,7 +133,8 @@ function makeCluster(site: Site, cluster: ClusterConfig, hosts: { name: string; 
     return { node: { name, address, gpu: gpu !== null, dedicated: robot !== null }, reach: made.reach, ready: made.ready };
   });
   const pool = new GpuNodePool("pool", { cluster, agents, token: k3sToken, kubernetes }, {});
-  new GpuRuntime("gpu", { id: site.id, cluster, kubernetes, nodes: pool.members }, {});
+  const { protect } = site.checked.config;
+  new GpuRuntime("gpu", { id: site.id, cluster, kubernetes, nodes: pool.members, protect }, {});
 }
 
 /** Services answer the app and the other hosts of the stack, one of which may be the ingress. */

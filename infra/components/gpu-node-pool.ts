@@ -94,5 +94,6 @@ function joinProgram(cluster: K3sCluster, config: string, token: string): string
       { path: k3sFiles.token, mode: "0600", content: token },
       { path: k3sFiles.unit, mode: "0644", content: k3sAgentUnit },
     ],
+    remoteScript("k3s-is-ours"),
   );
 }

@@ -10,6 +10,7 @@ export interface GpuRuntimeArgs {
   kubernetes: k8s.Provider;
   /** Nodes that it runs on: they leave after it is gone. */
   nodes: pulumi.Resource[];
+  protect: boolean;
 }
 
 /** Longest time a chart may take to become ready, seconds: its images have several hundred megabytes. */
@@ -20,7 +21,11 @@ const chartTimeout = 900;
  * a priority for GPU pods and the namespace of the services. NVIDIA's GPU Operator instead, where the stack says so.
  */
 export class GpuRuntime extends pulumi.ComponentResource {
-  constructor(name: string, { id, cluster, kubernetes, nodes }: GpuRuntimeArgs, options: pulumi.ComponentResourceOptions) {
+  constructor(
+    name: string,
+    { id, cluster, kubernetes, nodes, protect }: GpuRuntimeArgs,
+    options: pulumi.ComponentResourceOptions,
+  ) {
     super("gpuctl:GpuRuntime", name, {}, options);
     const { runtime } = cluster;
     const child = { parent: this, provider: kubernetes, dependsOn: nodes };
@@ -35,7 +40,9 @@ export class GpuRuntime extends pulumi.ComponentResource {
       },
       child,
     );
-    new k8s.core.v1.Namespace(`${name}-services`, { metadata: { name: cluster.namespace, labels: labels(id) } }, child);
+    // With a namespace go the volumes in it: models and indexes.
+    const services = { metadata: { name: cluster.namespace, labels: labels(id) } };
+    new k8s.core.v1.Namespace(`${name}-services`, services, { ...child, protect });
     new k8s.scheduling.v1.PriorityClass(
       `${name}-priority`,
       {

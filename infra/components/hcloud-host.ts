@@ -146,7 +146,7 @@ export class HcloudHost extends pulumi.ComponentResource {
     const triggers = [server.id];
     const contact = runOnHost(
       `${name}-first-contact`,
-      { reach: strange, program: remoteProgram(remoteScript("first-contact"), {}), triggers },
+      { reach: strange, program: remoteProgram(remoteScript("first-contact"), {}), restarting: true, triggers },
       // Once, for each server: afterwards the key that it checks is gone from the host.
       { parent: this, dependsOn: [attached], ignoreChanges: ["connection", "create", "update", "stdin"] },
     );

@@ -40,5 +40,9 @@ export function prepareHost(
   const again = [script.sha256, values.revision, sha256(program), ...triggers];
   const prepared = runOnHost(`${name}-prepare`, { reach, program, triggers: again }, options);
   const check = remoteProgram(remoteScript("verify"), { GPUCTL_SCRIPT: script.sha256 });
-  return runOnHost(`${name}-verify`, { reach, program: check, triggers: again }, { ...options, dependsOn: [prepared] });
+  return runOnHost(
+    `${name}-verify`,
+    { reach, program: check, restarting: true, triggers: again },
+    { ...options, dependsOn: [prepared] },
+  );
 }

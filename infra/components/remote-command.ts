@@ -15,19 +15,25 @@ export interface RemoteProgram {
   reach: Reach;
   /** Of `remoteProgram`; goes to `bash -s` on stdin. */
   program: pulumi.Input<string>;
+  /** Whether it may be starting: a server with much memory takes more than ten minutes. */
+  restarting?: boolean;
 }
 
-/** Attempts to connect, 0.1 to 5 s apart: more than ten minutes, which a server with much memory takes to restart. */
-const attempts = 150;
+/** Attempts to connect, up to 5 s apart and 15 s long. A host that is there answers the first. */
+const attempts = { usual: 5, restarting: 150 };
 
 /** Runs a program on a host when it is new, when it changed, and when one of `triggers` did. */
 export function runOnHost(
   name: string,
-  { reach, program, triggers }: RemoteProgram & { triggers: pulumi.Input<string>[] },
+  { reach, program, restarting, triggers }: RemoteProgram & { triggers: pulumi.Input<string>[] },
   options: pulumi.CustomResourceOptions,
 ): command.remote.Command {
   const shell = shellOf(reach);
-  return new command.remote.Command(name, { ...common(reach), create: shell, update: shell, stdin: program, triggers }, options);
+  return new command.remote.Command(
+    name,
+    { ...common(reach, restarting), create: shell, update: shell, stdin: program, triggers },
+    options,
+  );
 }
 
 /**
@@ -44,10 +50,18 @@ export function runWhenDeleted(
 
 const shellOf = ({ user }: Reach): string => (user === "root" ? "bash -s" : "sudo -n bash -s");
 
-function common({ host, port, user, hostKey, privateKey }: Reach) {
+function common({ host, port, user, hostKey, privateKey }: Reach, restarting = false) {
   const agentOrKey = privateKey === undefined ? {} : { privateKey };
   return {
-    connection: { host, port, user, hostKey, dialErrorLimit: attempts, perDialTimeout: 15, ...agentOrKey },
+    connection: {
+      host,
+      port,
+      user,
+      hostKey,
+      dialErrorLimit: restarting ? attempts.restarting : attempts.usual,
+      perDialTimeout: 15,
+      ...agentOrKey,
+    },
     // It would go into the environment, which sshd refuses.
     addPreviousOutputInEnv: false,
   };

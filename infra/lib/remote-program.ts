@@ -14,16 +14,23 @@ export interface RemoteFile {
 }
 
 /**
- * A program for `bash -s`: values, files, then a script of `infra/remote`. Everything goes through stdin: an environment would need
+ * A program for `bash -s`: values, files, then a script of `infra/remote`; `first` runs before any file is written, and may end it all.
+ * Everything goes through stdin: an environment would need
  * `AcceptEnv` of the host's sshd, and arguments can be read by every process there.
  */
-export function remoteProgram(body: string, values: Readonly<Record<string, string>>, files: readonly RemoteFile[] = []): string {
+export function remoteProgram(
+  body: string,
+  values: Readonly<Record<string, string>>,
+  files: readonly RemoteFile[] = [],
+  first = "",
+): string {
   const assignments = Object.entries(values).map(([name, value]) => `${name}=${shellQuoted(value)}`);
   return [
     // A function is read to its end before it runs: a connection that is lost halfway runs nothing.
     "gpuctl_program() {",
     "set -u",
     ...assignments,
+    first.trimEnd(),
     ...files.map(placed),
     body.trimEnd(),
     "main",

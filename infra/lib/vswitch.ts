@@ -26,6 +26,8 @@ export function vswitchUnit({ id, interface: link, address, subnet, range }: Vsw
     "Description=Private network of gpuctl over a vSwitch",
     "After=network-online.target",
     "Wants=network-online.target",
+    // Containers publish on its address.
+    "Before=docker.service",
     "",
     "[Service]",
     "Type=oneshot",

@@ -4,11 +4,6 @@
 
 main() {
   local binary=/usr/local/bin/k3s made=/var/lib/gpuctl/host/k3s-agent fresh
-  if [[ ! -e $made && -e $binary ]]; then
-    echo "k3s was installed here by somebody else ($binary): remove it first, as with k3s-agent-uninstall.sh" >&2
-    return 1
-  fi
-  mkdir -p /var/lib/gpuctl/host && touch "$made" || return 1
   if [[ $(sha256sum 2>/dev/null <"$binary" | cut -c1-64) != "$GPUCTL_K3S_SHA256" ]]; then
     fresh=$(mktemp "$binary.XXXXXX") || return 1
     if ! fetch "$fresh" || ! chmod 0755 "$fresh" || ! mv "$fresh" "$binary"; then

@@ -59,6 +59,20 @@ describe("a stack in a cluster that somebody has", () => {
     stack.done();
   });
 
+  test("the namespace of the services stays until its protection is lifted", async () => {
+    const guarded = (): boolean => {
+      const kept = JSON.parse(stack.project.state("gpuctl", "existing-cluster")) as {
+        checkpoint: { latest: { resources: { urn: string; protect?: boolean }[] } };
+      };
+      return kept.checkpoint.latest.resources.find(({ urn }) => urn.endsWith("::gpu-services"))?.protect === true;
+    };
+    expect(guarded()).toBe(true);
+    await stack.set("protect", "false");
+    await stack.project.must("up");
+    expect(guarded()).toBe(false);
+    stack.done();
+  });
+
   test("a configuration with several mistakes is refused with all of them, before anything is asked or made", async () => {
     await stack.set("operators.addresses[0]", "0.0.0.0/0");
     await stack.set("operators.keys[0]", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJq1 operator");

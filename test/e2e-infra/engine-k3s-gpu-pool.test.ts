@@ -63,6 +63,10 @@ describe("a stack of two agents and what makes their cards usable", () => {
   });
 
   test("destroy ends the agents before their nodes are forgotten and before the hosts' parts go", async () => {
+    await stack.set("protect", "false");
+    await stack.project.must("up");
+    stack.hosts.since();
+    stack.done();
     await stack.project.must("destroy");
     const left = stack.hosts.since();
     for (const host of hosts)

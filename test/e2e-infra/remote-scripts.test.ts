@@ -175,6 +175,7 @@ describe("an agent of k3s", () => {
         remoteScript("join-k3s"),
         { GPUCTL_K3S_URL: "https://127.0.0.1/k3s", GPUCTL_K3S_SHA256: wanted, GPUCTL_K3S_FILES: changed },
         files,
+        remoteScript("k3s-is-ours"),
       ),
     );
 
@@ -203,13 +204,16 @@ describe("an agent of k3s", () => {
     expect(host.written().filter((path) => path.startsWith("/usr/local"))).toEqual([]);
   });
 
-  test("that somebody else installed stays as it is", () => {
-    host.run("printf x >/usr/local/bin/k3s");
-    expect(join_()).toMatchObject({ code: 1, stdout: "" });
-    expect(host.read("/usr/local/bin/k3s")).toBe("x");
-    expect(host.run(remoteProgram(remoteScript("leave-k3s"), {})).code).toBe(0);
-    expect(host.read("/usr/local/bin/k3s")).toBe("x");
-  });
+  test.each(["/usr/local/bin/k3s", "/etc/rancher/k3s/config.yaml", "/etc/systemd/system/k3s-agent.service"])(
+    "that somebody else installed stays as it is, known by %s",
+    (path) => {
+      host.run(`mkdir -p "$(dirname ${path})"; printf x >${path}`);
+      expect(join_()).toMatchObject({ code: 1, stdout: "" });
+      expect(host.run(remoteProgram(remoteScript("leave-k3s"), {})).code).toBe(0);
+      expect(host.read(path)).toBe("x");
+      expect(host.written().filter((each) => /k3s|rancher/.test(each))).toEqual([path]);
+    },
+  );
 
   test("that does not start says why", () => {
     host.standIn("systemctl", "[[ $1 != restart && $1 != is-active ]]");
@@ -224,6 +228,16 @@ describe("an agent of k3s", () => {
     expect(host.run(remoteProgram(remoteScript("leave-k3s"), {})).code).toBe(0);
     expect(host.written().filter((path) => /k3s|rancher/.test(path))).toEqual([]);
     expect(host.calls()).toContain("systemctl disable --quiet --now k3s-agent.service");
+  });
+
+  test("leaves the volumes of pods where they are, and says where", () => {
+    join_();
+    host.run(
+      "mkdir -p /var/lib/rancher/k3s/agent /var/lib/rancher/k3s/storage/pvc-1; touch /var/lib/rancher/k3s/storage/pvc-1/index",
+    );
+    const { code, stdout } = host.run(remoteProgram(remoteScript("leave-k3s"), {}));
+    expect({ code, stdout }).toEqual({ code: 0, stdout: "volumes of pods were left in /var/lib/rancher/k3s/storage\n" });
+    expect(host.written().filter((path) => /k3s|rancher/.test(path))).toEqual(["/var/lib/rancher/k3s/storage/pvc-1/index"]);
   });
 });
 
