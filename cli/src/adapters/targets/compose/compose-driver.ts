@@ -230,11 +230,8 @@ export class ComposeDriver implements TargetDriver {
     const { service, slot } = placeOf(id);
     const steps = closeSteps({ id, upstream: upstreamOf(service, slot) }, this.#checkers(service));
     // It is to come back by itself, so its restart policy stays.
-    await this.#mover.carryOut(
-      steps.filter(({ kind }) => kind !== "set-restart"),
-      times.drain,
-      lease,
-    );
+    const closing = steps.filter(({ kind }) => kind !== "set-restart");
+    await this.#mover.carryOut(closing, times.drain, lease);
     await this.#orders.suspend(id, service, times.restoreAfter, lease);
   }
 
@@ -286,7 +283,6 @@ export class ComposeDriver implements TargetDriver {
     return { id, service, release, slot, spec, fingerprint: fingerprintOf(spec), image, gpu: await gpus.of(spec) };
   }
 
-  /** The node, whatever runs there. */
   get #empty(): ComposeNode {
     return composeNode(this.#options.node, nothingKept);
   }
