@@ -33,7 +33,9 @@ const scripts = new Map(
 );
 
 function scriptOf(program: string): string {
-  const [found] = [...scripts].find(([, pieces]) => pieces.every((piece) => program.includes(piece))) ?? [];
+  const inIt = [...scripts].filter(([, pieces]) => pieces.every((piece) => program.includes(piece)));
+  // One script may bring another along: the longer text is the one that runs.
+  const [found] = inIt.sort(([, left], [, right]) => right.join("").length - left.join("").length)[0] ?? [];
   if (found === undefined) throw new Error(`no script of infra/remote: ${program.slice(0, 200)}`);
   return found;
 }
