@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { cidr, count, host, labelMap, port, shortName } from "../../cli/src/domain/config/schema-values.js";
+import { parseNetwork } from "./cidr.js";
 
 const publicKey = z
   .string({ error: "expected a public key such as ssh-ed25519 AAAA…" })
@@ -18,6 +19,9 @@ const hostKey = z
   .regex(/^(?:ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)) [A-Za-z0-9+/]+={0,2}$/, { error: hostKeyHelp });
 
 const text = (help: string, pattern: RegExp) => z.string({ error: help }).regex(pattern, { error: help });
+const ipAddress = host.refine((address) => parseNetwork(address) !== null, {
+  error: "expected an IP address: the firewalls of the other hosts take no names",
+});
 const userName = text("expected a user name", /^[a-z_][a-z0-9_-]{0,31}$/);
 const interfaceName = text("expected a network interface such as enp5s0", /^[A-Za-z0-9_.:-]{1,15}$/);
 const version = text("expected a version such as 0.20.1", /^v?\d+\.\d+\.\d+(?:[+.-][A-Za-z0-9.+-]{1,40})?$/);
@@ -62,7 +66,7 @@ const adoptedNode = z.strictObject({
   port: port.default(22),
   hostKey,
   gpu: gpu.nullable().default(null),
-  privateAddress: host.nullable().default(null),
+  privateAddress: ipAddress.nullable().default(null),
   /** Whether preparing may reboot the box, which a new driver can need. */
   reboot: z.enum(["allow", "never"]).default("never"),
   /** For a dedicated server of Hetzner Robot: cloud volumes do not attach to it, a vSwitch may. */

@@ -61,6 +61,15 @@ describe("the configuration of a stack", () => {
     expect(problemsOf({ project: "shop" }).map(({ key }) => key)).toEqual(["gpuctl:nodes"]);
   });
 
+  it("wants a private address that the other hosts' firewalls can take", () => {
+    const node = { kind: "adopted", host: "gpu.example.org", hostKey: "ssh-ed25519 AAAAC3Nz" };
+    const at = (privateAddress: string) => problemsOf({ ...raw("adopted-t4"), nodes: { a: { ...node, privateAddress } } });
+    expect(messageOf(at("gpu.internal"), "gpuctl:nodes.a.privateAddress")).toContain("expected an IP address");
+    expect(messageOf(at("10.0.0.256"), "gpuctl:nodes.a.privateAddress")).toContain("expected an IP address");
+    expect(at("10.0.0.5")).toEqual([]);
+    expect(at("fd00::5")).toEqual([]);
+  });
+
   it("knows that agents are nodes of the stack, and that two hosts cannot have one address", () => {
     const cluster = raw("k3s-gpu-pool")["cluster"] as object;
     const stranger = problemsOf({ ...raw("k3s-gpu-pool"), cluster: { ...cluster, agents: ["gpu-1", "gpu-9"] } });
