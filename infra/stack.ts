@@ -1,3 +1,4 @@
+import * as command from "@pulumi/command";
 import * as hcloud from "@pulumi/hcloud";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
@@ -11,6 +12,7 @@ import { ServiceFirewall } from "./components/service-firewall.js";
 import type { HostValues } from "../cli/src/domain/host/values.js";
 import { adoptedPrivateAddress, buildInventory, inventoryNode, type PreparedHost } from "./lib/inventory.js";
 import { labels, resourceName, type StackId } from "./lib/names.js";
+import { makeUnusableKey } from "./lib/one-time-key.js";
 import { hcloudNodes, type CheckedStack } from "./lib/stack-config.js";
 import type { AdoptedNode, ClusterConfig, NodeConfig } from "./lib/stack-schema.js";
 import { hostScript } from "./scripts.js";
@@ -44,7 +46,7 @@ interface Cloud {
   provider: hcloud.Provider;
   network: PrivateNetwork;
   firewall: ServiceFirewall;
-  sshKeys: hcloud.SshKey[];
+  sshKey: hcloud.SshKey | null;
 }
 
 interface MadeHost {
@@ -84,16 +86,23 @@ function makeCloud(id: StackId, { config, plan }: CheckedStack, settings: Hcloud
   const network = new PrivateNetwork("network", { id, network: config.network, plan }, { provider });
   const request = { operators: config.operators.addresses, app: config.app, servicePorts: config.servicePorts, sshPort: 22 };
   const firewall = new ServiceFirewall("firewall", { id, request }, { provider });
-  const wanted = hcloudNodes(config).length > 0 ? config.operators.keys : [];
-  const sshKeys = wanted.map(
-    (publicKey, index) =>
-      new hcloud.SshKey(
-        `operator-${index + 1}`,
-        { name: resourceName(id, `operator-${index + 1}`), publicKey, labels: labels(id) },
-        { provider, deleteBeforeReplace: true },
-      ),
+  const sshKey = hcloudNodes(config).length > 0 ? makeSshKey(id, provider) : null;
+  return { provider, network, firewall, sshKey };
+}
+
+/** The one that servers are made with; nobody can log in with it. */
+function makeSshKey(id: StackId, provider: hcloud.Provider): hcloud.SshKey {
+  const made = new command.local.Command(
+    "server-key",
+    { create: makeUnusableKey, addPreviousOutputInEnv: false },
+    // Another one would be of no more use.
+    { ignoreChanges: ["create"] },
   );
-  return { provider, network, firewall, sshKeys };
+  return new hcloud.SshKey(
+    "server-key",
+    { name: resourceName(id, "server-key"), publicKey: made.stdout, labels: labels(id) },
+    { provider, deleteBeforeReplace: true },
+  );
 }
 
 function makeHost(site: Site, name: string, node: NodeConfig): MadeHost {
@@ -104,9 +113,10 @@ function makeHost(site: Site, name: string, node: NodeConfig): MadeHost {
     case "hcloud": {
       const { cloud, checked, id, secrets } = site;
       const privateAddress = checked.plan?.addresses[name];
-      if (cloud === null || privateAddress === undefined)
+      if (cloud?.sshKey == null || privateAddress === undefined)
         throw new Error(`${name} has no network: the configuration was not checked`);
-      const { provider, ...shared } = cloud;
+      const { provider, network, firewall, sshKey } = cloud;
+      const shared = { network, firewall, sshKey };
       const { operators, protect } = checked.config;
       const args = { id, name, node, privateAddress, operators: operators.keys, values, privateKey: secrets.privateKey, protect };
       return new HcloudHost(name, { ...args, ...shared }, { providers: { hcloud: provider } });

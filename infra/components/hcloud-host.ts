@@ -23,7 +23,8 @@ export interface HcloudHostArgs {
   network: PrivateNetwork;
   firewall: ServiceFirewall;
   privateAddress: string;
-  sshKeys: hcloud.SshKey[];
+  /** So that the provider sets no password for root; not what anybody logs in with. */
+  sshKey: hcloud.SshKey;
   operators: readonly string[];
   values: HostValues;
   privateKey: pulumi.Output<string> | undefined;
@@ -93,7 +94,7 @@ export class HcloudHost extends pulumi.ComponentResource {
 
   private makeServer(
     name: string,
-    { id, name: nodeName, node, network, firewall, sshKeys, operators, values }: HcloudHostArgs,
+    { id, name: nodeName, node, network, firewall, sshKey, operators, values }: HcloudHostArgs,
     firstKey: pulumi.Output<OneTimeKey>,
     address: hcloud.PrimaryIp,
   ): hcloud.Server {
@@ -107,7 +108,7 @@ export class HcloudHost extends pulumi.ComponentResource {
         serverType: node.serverType,
         location: node.location,
         image: node.image,
-        sshKeys: sshKeys.map((key) => key.id),
+        sshKeys: [sshKey.id],
         userData,
         firewallIds: [firewall.firewallId],
         publicNets: [{ ipv4Enabled: true, ipv4: address.id.apply(Number), ipv6Enabled: false }],

@@ -16,6 +16,17 @@ export const makeOneTimeKey = [
   'cat "$directory/key" "$directory/key.pub"',
 ].join(" && ");
 
+/**
+ * A public key whose private half is gone before anybody sees it. A server that is made without any key gets a root password that has
+ * expired, which ends every login by key as well; and a project takes each key once only, so that an operator's would belong to the
+ * first stack that brings it. Operators come in by the user data.
+ */
+export const makeUnusableKey = [
+  "directory=$(mktemp -d) && trap 'rm -rf \"$directory\"' EXIT",
+  "ssh-keygen -q -t ed25519 -N '' -C nobody-has-the-private-half -f \"$directory/key\"",
+  'cat "$directory/key.pub"',
+].join(" && ");
+
 /** @throws RangeError when this is not what `makeOneTimeKey` prints */
 export function readOneTimeKey(printed: string): OneTimeKey {
   const found =

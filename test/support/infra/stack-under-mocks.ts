@@ -35,6 +35,8 @@ export function exampleConfig(stack: ExampleStack): Record<string, unknown> {
 
 export const privateKey = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk=\n-----END OPENSSH PRIVATE KEY-----";
 export const hostKeyOfServer = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJlYWxrZXlvZnRoZWhvc3RpdHNlbGYxMjM0NTY3ODkwMTI";
+/** What stands for the key that servers are made with. */
+export const unusableKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG5vYm9keWhhc3RoZXByaXZhdGVoYWxm nobody-has-the-private-half";
 const secretSignature = "4dabf18193072939515e22adb298388d";
 
 /** What a provider computes, by the type or the end of the name of a resource. */
@@ -42,6 +44,7 @@ const computed: readonly [RegExp, Record<string, unknown>][] = [
   [/PrimaryIp/, { ipAddress: "192.0.2.7" }],
   [/Volume /, { linuxDevice: "/dev/disk/by-id/scsi-0HC_Volume_7" }],
   [/-first-key$/, { stdout: `${privateKey}\necdsa-sha2-nistp256 AAAAE2VjZHNh\n` }],
+  [/Command server-key$/, { stdout: unusableKey }],
   [/-first-contact$/, { stdout: `${hostKeyOfServer}\n` }],
   [/-verify$/, { stdout: '{"state":"prepared"}\n' }],
 ];

@@ -8,12 +8,14 @@ import {
   hostKeyOfServer,
   privateKey,
   runStack,
+  unusableKey,
   type ExampleStack,
   type Registered,
 } from "../../support/infra/stack-under-mocks.js";
 
 const graphs: Record<ExampleStack, string[]> = {
   "hetzner-cpu": [
+    "Command server-key",
     "Command staging-1-first-contact",
     "Command staging-1-first-key",
     "Command staging-1-forget-first-key",
@@ -30,7 +32,7 @@ const graphs: Record<ExampleStack, string[]> = {
     "Server staging-1",
     "ServerNetwork staging-1-network",
     "ServiceFirewall firewall",
-    "SshKey operator-1",
+    "SshKey server-key",
     "Volume staging-1-models",
     "VolumeAttachment staging-1-models-attachment",
     "hcloud hcloud",
@@ -55,6 +57,7 @@ const graphs: Record<ExampleStack, string[]> = {
     "Command gex-1-verify",
     "Command gex-1-vswitch",
     "Command gex-1-vswitch-removal",
+    "Command server-key",
     "Firewall firewall",
     "HcloudHost app-1",
     "Network network",
@@ -65,7 +68,7 @@ const graphs: Record<ExampleStack, string[]> = {
     "Server app-1",
     "ServerNetwork app-1-network",
     "ServiceFirewall firewall",
-    "SshKey operator-1",
+    "SshKey server-key",
     "hcloud hcloud",
   ],
   "k3s-gpu-pool": [
@@ -167,6 +170,19 @@ describe("a cloud server", () => {
     expect(server.inputs).not.toHaveProperty("networks");
     expect(server.inputs).not.toHaveProperty("datacenter");
     expect(server.secret).toContain("userData");
+  });
+
+  it("is made with a key that no operator has: one project takes each key once, and stacks share operators", async () => {
+    const { resources } = await runStack("hetzner-cpu", exampleConfig("hetzner-cpu"));
+    const key = one(resources, "server-key", "SshKey");
+    expect(key.inputs["publicKey"]).toBe(unusableKey);
+    expect(one(resources, "server-key", "Command").ignoreChanges).toEqual(["create"]);
+    const server = one(resources, "staging-1", "Server");
+    expect(server.inputs["sshKeys"]).toHaveLength(1);
+    const { operators } = Object.fromEntries(
+      Object.entries(exampleConfig("hetzner-cpu")).map(([name, value]) => [name.replace("gpuctl:", ""), value]),
+    ) as { operators: { keys: string[] } };
+    for (const operator of operators.keys) expect(server.inputs["userData"]).toContain(operator);
   });
 
   it("joins the network as a resource of its own, which goes before the subnet does", async () => {
