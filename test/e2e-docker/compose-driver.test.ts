@@ -127,6 +127,8 @@ class ComposeWorld implements DriverWorld {
       services: [],
       bind: host.address,
       allow: null,
+      entrances: [],
+      ingress: false,
       tls: false,
       imageBytes: null,
       modelBytes: null,

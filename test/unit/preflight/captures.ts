@@ -65,8 +65,10 @@ export const service: ServiceNeeds = {
 export const needs: NodeNeeds = {
   node: "gpu-1",
   services: [service],
+  entrances: [],
   bind: "10.0.0.5",
   allow: ["10.0.0.0/24"],
+  ingress: false,
   tls: false,
   imageBytes: 9e9,
   modelBytes: 2.3e9,

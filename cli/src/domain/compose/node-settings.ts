@@ -56,16 +56,26 @@ export function nodeSettings(
     redis: images.redis !== null && ownRedis ? { image: images.redis, memory: redisMemory } : null,
     tls: tlsOf(settings),
     allow: settings.allow ?? [],
-    ingressAddress: ingress === undefined || hasIngress ? null : addressOf(config, settings, ingress.node),
+    ingressAddress: ingressAddressOf(config, settings, node),
     ingress: hasIngress
       ? {
           bind: bindOf(config, settings, node),
-          port: ingress.port ?? (tlsOf(settings).mode === "off" ? 80 : 443),
+          port: ingressPort(settings),
           nodes: Object.keys(settings.nodes).map((each) => upstreamOf(config, settings, each)),
         }
       : null,
     budgets: { load: config.timings.load, drain: config.timings.drain },
   };
+}
+
+/** Where the ingress answers, when gpuctl.yaml does not say: the usual port of what it speaks. */
+export const ingressPort = (settings: ComposeSettings): number =>
+  settings.ingress?.port ?? (tlsOf(settings).mode === "off" ? 80 : 443);
+
+/** Where requests of the ingress come from, as another node sees it; null without one, and on its own node. */
+export function ingressAddressOf(config: EnvironmentConfig, settings: ComposeSettings, node: string): string | null {
+  const { ingress } = settings;
+  return ingress === undefined || ingress.node === node ? null : addressOf(config, settings, ingress.node);
 }
 
 /** Whether a service keeps its cache in the Redis that gpuctl runs beside it. */

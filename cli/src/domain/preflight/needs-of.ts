@@ -1,7 +1,9 @@
 import type { EnvironmentConfig } from "../config/resolved.js";
+import { plainPort, tlsPort } from "../compose/inside.js";
 import { ownershipFilters } from "../compose/labels.js";
 import { defaultDataDirectory } from "../compose/layout.js";
-import type { NodeNeeds, ServiceNeeds } from "./needs.js";
+import { ingressAddressOf, ingressPort, type ComposeSettings } from "../compose/node-settings.js";
+import type { Entrance, NodeNeeds, ServiceNeeds } from "./needs.js";
 
 /** What is still to be brought to a node, as far as it is known. */
 export type Load = Pick<NodeNeeds, "imageBytes" | "modelBytes">;
@@ -26,12 +28,33 @@ export function nodeNeeds(config: EnvironmentConfig, node: string, load: Load): 
       vramMiB: vramBudget,
       keys: "API_KEYS" in secrets,
     })),
+    entrances: settings === undefined ? [] : entrancesOf(config, settings, node, services.length > 0),
     ...(gpus > 0 ? { promised: { gpus, by } } : {}),
     bind: settings?.nodes[node]?.bind ?? config.bind,
-    allow: settings?.allow ?? null,
-    tls: (settings?.tls ?? { mode: "off" }).mode !== "off",
+    allow: settings === undefined ? null : allowedOn(config, settings, node),
+    ingress: settings?.ingress !== undefined,
+    tls: settings?.ingress === undefined && (settings?.tls?.mode ?? "off") !== "off",
     ...load,
     dataDirectory: settings?.dataDirectory ?? defaultDataDirectory,
     own: ownershipFilters(config.project, config.environment),
   };
+}
+
+/** Who may reach a node: those of gpuctl.yaml, and the ingress, which asks on their behalf. */
+function allowedOn(config: EnvironmentConfig, settings: ComposeSettings, node: string): readonly string[] | null {
+  const address = ingressAddressOf(config, settings, node);
+  if (settings.allow === undefined || address === null) return settings.allow ?? null;
+  return [...new Set([...settings.allow, address])];
+}
+
+/** As compose.yaml publishes them. @param runs  whether the node runs services, so that it has a proxy */
+function entrancesOf(config: EnvironmentConfig, settings: ComposeSettings, node: string, runs: boolean): Entrance[] {
+  const mode = settings.tls?.mode ?? "off";
+  const here = settings.ingress?.node === node;
+  const port = ingressPort(settings);
+  const keys = Object.values(config.services).every(({ secrets }) => "API_KEYS" in secrets);
+  const ingress = { name: "ingress", port, inside: mode === "off" ? plainPort : tlsPort, tls: mode !== "off", keys } as const;
+  const challenge = { name: "challenge", port: 80, inside: plainPort, tls: false, keys: true } as const;
+  const challenged = mode === "acme" && (here ? port !== challenge.port : runs);
+  return [...(here ? [ingress] : []), ...(challenged ? [challenge] : [])];
 }

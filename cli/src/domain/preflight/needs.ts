@@ -6,13 +6,17 @@ import type { Container, NodeFacts } from "./facts.js";
 export interface NodeNeeds {
   node: string;
   services: readonly ServiceNeeds[];
+  /** What is published beside the services: the ingress, and where ACME's challenge is answered. */
+  entrances: readonly Entrance[];
   /** GPUs that the inventory promises for this node; absent where no inventory does. */
   promised?: { gpus: number; by: string };
   /** Address the public ports are published on. */
   bind: string;
   /** Networks that may reach the public ports; null when the bind address decides. */
   allow: readonly string[] | null;
-  /** Whether the public ports speak TLS. */
+  /** Whether an ingress is in front of the environment: TLS ends there, and what it asks the nodes goes unencrypted. */
+  ingress: boolean;
+  /** Whether the ports of the services speak TLS. */
   tls: boolean;
   /** Bytes of images that the node does not have yet, unpacked; null when nobody knows. */
   imageBytes: number | null;
@@ -34,6 +38,18 @@ export interface ServiceNeeds {
   gpu: string | null;
   vramMiB: number | null;
   /** Whether it asks for a key. */
+  keys: boolean;
+}
+
+/** A published port that is no service's. */
+export interface Entrance {
+  /** `challenge`: for everybody by its nature, and nothing but the challenge is behind it. */
+  name: "ingress" | "challenge";
+  port: number;
+  /** Its port in the container. */
+  inside: number;
+  tls: boolean;
+  /** Whether everything behind it asks for a key. */
   keys: boolean;
 }
 
