@@ -3,6 +3,7 @@ import type { HostLayout } from "./layout.js";
 import { composeProject, slotName } from "./names.js";
 import type { ComposeNode, HostInstance } from "./node.js";
 import { upstreamOf } from "./proxy-route.js";
+import { companions } from "./render-compose.js";
 
 /**
  * README.txt of an environment on its host: for a person with ssh and Docker, without gpuctl, in the middle of the night. Names the
@@ -79,11 +80,24 @@ function hostOf({ tls, bind }: ComposeNode): string {
   return address.includes(":") ? `[${address}]` : address;
 }
 
+/**
+ * Brings back what served. Which instances those are only the gates know, as a switch of traffic does not write this file again: so
+ * the shell asks them.
+ */
+function startAgain(node: ComposeNode): string {
+  const beside = companions(node).map(({ role }) => role);
+  const start = `docker compose up --detach --no-deps ${beside.join(" ")}`;
+  if (node.services.length === 0) return start;
+  return `${start} $(grep -lx open gates/* | sed -E 's|^gates/||; s/-r[0-9]+-[0-9a-f]+-/-/')
+                                   brings back what served and what stands before it. Without these names the other
+                                   place starts as well, and may take the GPU's memory from the one that serves`;
+}
+
 const startStop = (node: ComposeNode): string => `Stop and start
 --------------
 
     docker compose stop            ends everything, after the requests of this moment; no data is lost
-    docker compose up --detach     puts everything back as it was, gates included
+    ${startAgain(node)}
     docker compose restart ${node.services.length > 0 ? "proxy" : "ingress"}
                                    cuts the requests of this moment; the gates stay as they are
 
