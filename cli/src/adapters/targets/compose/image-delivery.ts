@@ -24,6 +24,16 @@ done
 tar -C whole -cf - . | docker load --quiet >&2; s=$?
 rm -rf whole; exit $s`;
 
+/**
+ * Arguments: PARENT MINE. Removes what another delivery left behind and nobody has continued for a week; one that goes on now has
+ * files that are younger.
+ */
+const sweeping = `for d in "$1"/*/; do
+  d=\${d%/}
+  if [ "$d" = "$2" ] || [ ! -d "$d" ] || [ -h "$d" ]; then continue; fi
+  if [ -z "$(find "$d" -mtime -7 | head -n 1)" ]; then rm -rf "$d"; fi
+done`;
+
 /** Sends an image of this machine over the transport that reaches the host anyway, without the layers that it has. */
 export async function deliverImage(
   commands: HostCommands,
@@ -31,8 +41,11 @@ export async function deliverImage(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<void> {
-  const folder = `${commands.root.split("/").slice(0, -2).join("/")}/.incoming/${saved.id.replace("sha256:", "").slice(0, 24)}`;
+  const incoming = `${commands.root.split("/").slice(0, -2).join("/")}/.incoming`;
+  const folder = `${incoming}/${saved.id.replace("sha256:", "").slice(0, 24)}`;
   await commands.must({ argv: ["mkdir", "-p", "-m", "700", folder] }, `${folder} could not be made`, { signal });
+  const failure = `what was left in ${incoming} could not be removed`;
+  await commands.prepare({ text: sweeping, args: [incoming, folder], failure, signal });
   const present = presentLayers(saved.layers, await hostLayers(commands, signal));
   const lacking = saved.parts.filter(({ layer }) => layer === null || layer >= present);
   await sendParts(commands, folder, lacking, progress, signal);

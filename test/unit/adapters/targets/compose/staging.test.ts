@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -63,6 +63,24 @@ describe("images on a host", () => {
     const sent = parts.filter(({ layer }) => layer !== 0).reduce((sum, { bytes }) => sum + bytes, 0);
     expect(events.at(-1)).toMatchObject({ kind: "amount", done: sent, total: sent, unit: "bytes" });
     expect(presentLayers(["a", "b", "c"], [["a", "c"], ["a", "b", "x"], []])).toBe(2);
+  });
+
+  it("that somebody began to send and gave up are removed after a week, those that may go on are not", async () => {
+    const saved = { id: `sha256:${"4".repeat(64)}`, parts: [], layers: [] };
+    const local = { bytes: async () => 6, open: async () => saved };
+    for (const [name, days] of [
+      ["given-up", 8],
+      ["younger", 6],
+    ] as const) {
+      host.file(`data/.incoming/${name}/part.gz`, "x");
+      const then = Date.now() / 1000 - days * 86_400;
+      for (const path of [`${name}/part.gz`, name]) utimesSync(join(host.directory, "data/.incoming", path), then, then);
+    }
+    host.file("data/.incoming/continued/part.gz", "x");
+    utimesSync(join(host.directory, "data/.incoming/continued"), 1, 1);
+    host.replies([missing]);
+    await stageImage(host.commands, { reference: saved.id, local }, progress, never).catch(() => undefined);
+    expect(readdirSync(join(host.directory, "data/.incoming")).sort()).toEqual(["continued", "younger"]);
   });
 
   it("are not missing when Docker cannot be asked", async () => {
