@@ -72,6 +72,7 @@ export function nodeWith(changes: Partial<ComposeNode> = {}): ComposeNode {
     ingress: null,
     budgets: { load: ms(900_000), drain: ms(30_000) },
     hostMemory: mib(32_768),
+    images: [serviceImage, proxyImage],
     ...changes,
   };
 }

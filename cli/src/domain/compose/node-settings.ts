@@ -12,7 +12,7 @@ import type { ComposeNode, IngressUpstream, NodeService, NodeTls } from "./node.
 export type ComposeSettings = Extract<EnvironmentSettings, { target: "compose" }>;
 
 /** What gpuctl.yaml says about a node: everything but what runs there. */
-export type NodeSettings = Omit<ComposeNode, "services" | "hostMemory"> & {
+export type NodeSettings = Omit<ComposeNode, "services" | "hostMemory" | "images"> & {
   services: readonly Omit<NodeService, "instances">[];
 };
 

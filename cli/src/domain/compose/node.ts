@@ -73,4 +73,6 @@ export interface ComposeNode {
   budgets: { load: Milliseconds; drain: Milliseconds };
   /** Memory of the host; a container may have nine tenths of it, so that a leak ends the container and not the host. */
   hostMemory: MiB;
+  /** References of images that this environment brought to the host and has not removed yet, in the order in which they came. */
+  images: readonly string[];
 }

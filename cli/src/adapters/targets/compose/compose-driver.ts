@@ -269,11 +269,9 @@ export class ComposeDriver implements TargetDriver {
 
   async prune(keep: readonly ServiceSpec[], lease: Lease): Promise<readonly { what: string; bytes: number }[]> {
     await lease.check();
-    const [view, kept] = [await this.#reader.view(), await this.#reader.keptOrNew()];
-    const images = new Set(keep.map((spec) => this.#options.imageOf(spec).reference));
-    const wanted = { fingerprints: new Set(keep.map(fingerprintOf)), images };
-    const parts = { commands: this.#commands, layout: this.#layout, filters: this.#filters };
-    return pruneNode(parts, { view, node: composeNode(this.#options.node, kept) }, wanted, lease);
+    const found = { view: await this.#reader.view(), node: composeNode(this.#options.node, await this.#reader.keptOrNew()) };
+    const parts = { commands: this.#commands, layout: this.#layout, filters: this.#filters, imageOf: this.#options.imageOf };
+    return pruneNode(parts, found, keep, lease);
   }
 
   async #hostInstance(instance: InstanceSpec): Promise<HostInstance> {
@@ -294,7 +292,6 @@ export class ComposeDriver implements TargetDriver {
   #logSource(): LogSource {
     const { clock, progress } = this.#options;
     const tell = (text: string): void => progress.emit({ kind: "warning", text });
-    const instances = (): Promise<Observation["instances"]> => this.#reader.instances();
-    return { commands: this.#commands, filters: this.#filters, clock, instances, tell };
+    return { commands: this.#commands, filters: this.#filters, clock, instances: () => this.#reader.instances(), tell };
   }
 }

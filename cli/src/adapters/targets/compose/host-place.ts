@@ -42,9 +42,8 @@ export async function placeNode(
   const layout = layoutOf(node);
   const own: HostDirectory = { path: ordersOf(layout.root), mode: 0o700, owner: "0:0" };
   const directories = [...hostDirectories(node), own];
-  const kept: HostFile = { path: keptFileOf(layout.root), mode: 0o600, owner: "0:0", content: writeKept(node) };
   // node.json comes before compose.yaml: whoever is interrupted between them renders the same file again.
-  const files = [...secrets, kept, ...hostFiles(node)];
+  const files = [...secrets, keptFile(node), ...hostFiles(node)];
   const found = await survey(
     commands,
     [...directories, ...files].map(({ path }) => path),
@@ -63,6 +62,14 @@ export async function placeNode(
   }
   return changed.map(({ path }) => path);
 }
+
+/** node.json, as it must be. */
+export const keptFile = (node: ComposeNode): HostFile => ({
+  path: keptFileOf(layoutOf(node).root),
+  mode: 0o600,
+  owner: "0:0",
+  content: writeKept(node),
+});
 
 const wanted = ({ mode, owner, content }: HostFile): string => `${mode.toString(8)} ${owner} ${sha256(content)}`;
 

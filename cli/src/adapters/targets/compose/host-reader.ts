@@ -10,7 +10,7 @@ import { readKept, type KeptNode } from "./node-plan.js";
 import { observedInstances, observing, readHostView, type HostView } from "./observation.js";
 
 /** What a host that nothing was deployed to has kept. */
-export const nothingKept: KeptNode = { hostMemory: mib(0), services: [] };
+export const nothingKept: KeptNode = { hostMemory: mib(0), services: [], images: [] };
 
 /** Reads what is on a host, and changes nothing. */
 export class HostReader {

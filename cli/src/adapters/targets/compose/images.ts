@@ -5,6 +5,7 @@ import type { SavedImage } from "../../images/saved-images.js";
 import type { HostCommands } from "./host-commands.js";
 import { dockerError } from "./docker-errors.js";
 import { deliverImage } from "./image-delivery.js";
+import { othersParts } from "./other-environments.js";
 
 /** An image of a release, pinned, and how it gets to a host. */
 export interface ImageSource {
@@ -68,6 +69,40 @@ async function pull(commands: HostCommands, reference: string, progress: Progres
   const failure = `${reference} could not be pulled`;
   await commands.must({ argv: ["docker", "pull", reference] }, failure, { deadline: deliveryDeadline, signal, onLine });
   return "was pulled to";
+}
+
+/**
+ * Arguments: ROOT, then references. Says of each image whether it is `gone`, a container of anybody uses it, a release of another
+ * environment of the host names it (`shared`), or it is `idle`. Images without a registry have no other source than who sent them, so
+ * what others may go back to stays.
+ */
+const surveying = `${othersParts}
+ids=$(docker ps --all --quiet --no-trunc) || exit
+used=
+if [ -n "$ids" ]; then used=$(docker inspect --format '{{.Image}} {{.Config.Image}}' $ids 2>/dev/null); fi
+for ref in "$@"; do
+  if ! id=$(docker image inspect --format '{{.Id}}' "$ref" 2>&1); then
+    case $id in *[Nn]"o such image"*|*"not found"*) echo "gone $ref"; continue ;; esac
+    echo "$id" >&2; exit 1
+  fi
+  case $used in *"$id"*|*"$ref"*) echo "used $ref"; continue ;; esac
+  if others_name "$ref" >/dev/null; then echo "shared $ref"; else echo "idle $ref"; fi
+done`;
+
+/** Which of some images are not on a host any more, and which of them nothing there needs. */
+export async function surveyImages(
+  commands: HostCommands,
+  references: readonly string[],
+): Promise<{ gone: ReadonlySet<string>; idle: readonly string[] }> {
+  if (references.length === 0) return { gone: new Set(), idle: [] };
+  const args = [commands.root, ...references];
+  const said = await commands.look({ text: surveying, args, failure: "the images of the host could not be looked at" });
+  const those = (state: string): string[] =>
+    said
+      .split("\n")
+      .filter((line) => line.startsWith(`${state} `))
+      .map((line) => line.slice(state.length + 1));
+  return { gone: new Set(those("gone")), idle: those("idle") };
 }
 
 /** Frees an image that nothing uses any more; the bytes, or null when something still does. */

@@ -13,6 +13,8 @@ export interface KeptNode {
   /** As it was found first: a kernel that counts some pages differently must not make every container look changed. */
   hostMemory: MiB;
   services: readonly NodeService[];
+  /** As in the node: what of it nobody needs any more is found again when the releases that named it are long gone. */
+  images: readonly string[];
 }
 
 export const instancesOf = ({ services }: Pick<KeptNode, "services">): readonly HostInstance[] =>
@@ -23,8 +25,13 @@ export function composeNode(settings: NodeSettings, kept: KeptNode): ComposeNode
   const configured = settings.services.map((service) => ({ ...service, instances: keptOf(kept, service.service) }));
   const names = new Set(configured.map(({ service }) => service));
   const dropped = kept.services.filter(({ service, instances }) => !names.has(service) && instances.length > 0);
-  return { ...settings, services: [...configured, ...dropped], hostMemory: kept.hostMemory };
+  const images = [...new Set([...kept.images, ...companionImages(settings)])];
+  return { ...settings, services: [...configured, ...dropped], hostMemory: kept.hostMemory, images };
 }
+
+/** Images of what stands beside the instances. */
+export const companionImages = ({ proxyImage, redis }: Pick<ComposeNode, "proxyImage" | "redis">): readonly string[] =>
+  redis === null ? [proxyImage] : [proxyImage, redis.image];
 
 const keptOf = ({ services }: KeptNode, service: ServiceName): readonly HostInstance[] =>
   services.find((each) => each.service === service)?.instances ?? [];
@@ -36,7 +43,7 @@ export function withInstance(node: ComposeNode, instance: HostInstance): Compose
       ? { ...each, instances: [...each.instances.filter(({ slot }) => slot !== instance.slot), instance] }
       : each,
   );
-  return { ...node, services };
+  return { ...node, services, images: [...new Set([...node.images, instance.image])] };
 }
 
 export function withoutInstances(node: ComposeNode, ids: ReadonlySet<InstanceId>): ComposeNode {
@@ -44,14 +51,20 @@ export function withoutInstances(node: ComposeNode, ids: ReadonlySet<InstanceId>
   return { ...node, services };
 }
 
-export const writeKept = ({ hostMemory, services }: ComposeNode): string =>
-  `${JSON.stringify({ schemaVersion: 1, hostMemory, services } satisfies KeptNode & { schemaVersion: 1 }, null, 2)}\n`;
+export const writeKept = ({ hostMemory, services, images }: ComposeNode): string =>
+  `${JSON.stringify({ schemaVersion: 1, hostMemory, services, images } satisfies KeptNode & { schemaVersion: 1 }, null, 2)}\n`;
 
-/** Throws Failed for a file that gpuctl did not write: what runs on the host must not be guessed. */
+/**
+ * Throws Failed for a file that gpuctl did not write: what runs on the host must not be guessed. One that says nothing of images is
+ * older than that: then those of its instances are known.
+ */
 export function readKept(text: string, node: string, path: string): KeptNode {
   const parsed = parseJson(text) as (Partial<KeptNode> & { schemaVersion?: unknown }) | undefined;
-  if (parsed?.schemaVersion === 1 && typeof parsed.hostMemory === "number" && Array.isArray(parsed.services))
-    return { hostMemory: parsed.hostMemory, services: parsed.services };
+  if (parsed?.schemaVersion === 1 && typeof parsed.hostMemory === "number" && Array.isArray(parsed.services)) {
+    const { hostMemory, services } = parsed;
+    const images = parsed.images ?? [...new Set(instancesOf({ services }).map(({ image }) => image))];
+    return { hostMemory, services, images };
+  }
   throw new Failed(`${path} on ${node} cannot be understood`, {
     because: parsed === undefined ? "it is not JSON" : "it is of another version of gpuctl, or was edited",
     nextSteps: [`ls -la ${path}   # on ${node}`, `gpuctl destroy, then gpuctl deploy, when nobody knows what it was`],

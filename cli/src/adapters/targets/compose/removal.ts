@@ -1,6 +1,6 @@
 import { composeCommand } from "../../../domain/compose/host-files.js";
 import type { HostLayout } from "../../../domain/compose/layout.js";
-import type { ComposeNode, HostInstance } from "../../../domain/compose/node.js";
+import type { ComposeNode } from "../../../domain/compose/node.js";
 import { ms } from "../../../domain/units.js";
 import type { Lease } from "../../../ports.js";
 import type { HostCommands } from "./host-commands.js";
@@ -42,19 +42,31 @@ export async function forgetInstances(
     });
 }
 
-/** Removes the secrets of releases of which nothing is kept. */
-export async function forgetSecrets(
+/**
+ * Arguments: ROOT RUN, then the ids of instances and the releases that are kept. Prints what lies on the host for others: gates, orders
+ * and directories of sockets of an instance, secrets of a release.
+ */
+const straying = `root=$1 run=$2; shift 2
+stray() { case " $kept " in *" $2 "*) ;; *) if [ -e "$1" ]; then echo "$1"; fi ;; esac; }
+kept=$*
+for p in "$root"/gates/* "$root"/orders/* "$run"/*; do
+  id=\${p##*/}; id=\${id%.new}; id=\${id%.claimed}
+  case $id in *-r[0-9]*-*-a|*-r[0-9]*-*-b|*-r[0-9]*-*-cpu) stray "$p" "$id" ;; esac
+done
+for p in "$root"/secrets/*; do stray "$p" "\${p##*/}"; done`;
+
+/** Removes what still lies on the host for instances that are gone, and the secrets of releases of which nothing is kept. */
+export async function sweepRemains(
   commands: HostCommands,
-  layout: HostLayout,
-  kept: readonly HostInstance[],
+  { root, run }: HostLayout,
+  kept: { ids: readonly string[]; releases: readonly string[] },
   lease: Lease,
 ): Promise<void> {
-  const text = `cd "$1" 2>/dev/null || exit 0; shift
-for dir in *; do
-  case " $* " in *" $dir "*) ;; *) rm -rf "./$dir" ;; esac
-done`;
-  const args = [layout.secrets, ...new Set(kept.map(({ release }) => release))];
-  await commands.change(lease, { text, args, failure: "old secrets could not be removed" });
+  const args = [root, run, ...new Set([...kept.ids, ...kept.releases])];
+  const said = await commands.look({ text: straying, args, failure: "old files could not be looked for" });
+  const paths = said.split("\n").filter((line) => line !== "");
+  if (paths.length === 0) return;
+  await commands.change(lease, { text: 'rm -rf -- "$@"', args: paths, failure: "old files could not be removed" });
 }
 
 /**

@@ -8,6 +8,7 @@ import {
   readKept,
   withInstance,
   withoutInstances,
+  writeKept,
 } from "../../../../../cli/src/adapters/targets/compose/node-plan.js";
 import { startContainer } from "../../../../../cli/src/adapters/targets/compose/starting.js";
 import { secretFiles } from "../../../../../cli/src/domain/compose/host-files.js";
@@ -15,7 +16,7 @@ import { ownershipFilters } from "../../../../../cli/src/domain/compose/labels.j
 import type { ComposeNode } from "../../../../../cli/src/domain/compose/node.js";
 import { mib } from "../../../../../cli/src/domain/units.js";
 import type { Lease } from "../../../../../cli/src/ports.js";
-import { instance, nodeWith, service } from "../../../compose/nodes.js";
+import { instance, nodeWith, proxyImage, service } from "../../../compose/nodes.js";
 import { ScriptedHost } from "./scripted-host.js";
 
 const secret = { secrets: { API_KEYS: "h".repeat(64) } };
@@ -129,6 +130,7 @@ describe("what compose.yaml was rendered from", () => {
     const kept = {
       hostMemory: mib(4096),
       services: [service("embedder", [instance("embedder", "a")]), service("index", [instance("index", "b")])],
+      images: [],
     };
     const node = composeNode({ ...settings, services: [{ ...settings.services[0], port: 9001 }] }, kept);
     expect(node.services.map(({ service: name, port, instances }) => [name, port, instances.length])).toEqual([
@@ -137,6 +139,17 @@ describe("what compose.yaml was rendered from", () => {
     ]);
     const empty = withoutInstances(node, new Set(instancesOf(node).map(({ id }) => id)));
     expect(composeNode(settings, empty).services.map(({ service: name }) => name)).toEqual(["embedder"]);
+  });
+
+  it("remembers every image that was brought, also when nobody has a place any more, and of an older file those that it names", () => {
+    const [first, second] = ["1", "2"].map((digit) => `registry.example.net/x@sha256:${digit.repeat(64)}`) as [string, string];
+    const node = withInstance(nodeWith({ images: [] }), instance("embedder", "a", {}, { image: first }));
+    const next = withInstance(node, instance("embedder", "a", {}, { image: second }));
+    expect(instancesOf(next).map(({ image }) => image)).toEqual([second]);
+    expect(readKept(writeKept(next), "gpu-1", "node.json").images).toEqual([first, second]);
+    expect(composeNode({ ...settings, proxyImage }, next).images).toEqual([first, second, proxyImage]);
+    const { images: ___, ...older } = JSON.parse(writeKept(next)) as Record<string, unknown>;
+    expect(readKept(JSON.stringify(older), "gpu-1", "node.json").images).toEqual([second]);
   });
 
   it("is refused when gpuctl did not write it", () => {

@@ -56,7 +56,7 @@ function partsOf(around: Around): PreflightParts {
     companions: [],
     gpuOf: async () => gpu,
     view: async () => readHostView(around.view ?? here),
-    kept: async () => ({ hostMemory: mib(0), services }),
+    kept: async () => ({ hostMemory: mib(0), services, images: [] }),
     look: {
       needs,
       facts: async () => factsOf(around.capture ?? "t4-ubuntu", around.changes),

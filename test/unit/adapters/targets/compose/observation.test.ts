@@ -25,7 +25,7 @@ const proxy = (state: object = {}): object => container(companionLabels(node, "p
 /** What the script prints. */
 const look = (containers: readonly object[], lines: readonly string[] = [], docker = "docker 0 ok"): string =>
   ["btime 1763600000", "up 5000 boot-1", ...lines, docker, JSON.stringify(containers, null, 2)].join("\n");
-const nothing = { hostMemory: mib(0), services: [] };
+const nothing = { hostMemory: mib(0), services: [], images: [] };
 const seen = (
   text: string,
   upstreams: Parameters<typeof observationOf>[1] = null,
@@ -78,7 +78,7 @@ describe("one look at a host", () => {
       [`gates ${a.id} open`],
       "docker 1 Cannot connect to the Docker daemon at unix:///var/run/docker.sock. ",
     );
-    const kept = { hostMemory: mib(1), services: [service("embedder", [a])] };
+    const kept = { hostMemory: mib(1), services: [service("embedder", [a])], images: [] };
     const { manager, instances } = seen(text, null, kept);
     expect(manager).toMatchObject({
       state: "absent",
