@@ -293,8 +293,19 @@ export interface TargetDriver {
   ): AsyncIterable<LogLine>;
   /** Ends everything of this environment and gives the public sockets back. */
   destroy(lease: Lease): Promise<void>;
+  /**
+   * Removes models from where `destroy` has ended everything, but for those that somebody else there uses. Absent on targets whose
+   * models belong to nobody in particular.
+   */
+  removeModels?(models: readonly ModelRef[], lease: Lease): Promise<RemovedModels>;
   /** Removes staged artefacts that no kept release names; returns what was removed and the bytes freed. */
   prune(keep: readonly ServiceSpec[], lease: Lease): Promise<readonly { what: string; bytes: number }[]>;
+}
+
+export interface RemovedModels {
+  removed: readonly { what: string; bytes: number }[];
+  /** A line for each that stays, with the reason. */
+  kept: readonly string[];
 }
 
 export interface ExecOptions {

@@ -5,7 +5,7 @@ import { lockWait, lockWaitFlag } from "../lifecycle-flags.js";
 export default class Prune extends BaseCommand<typeof Prune> {
   static override summary = "Remove releases beyond retention and the files that nothing kept names.";
   static override description =
-    "Only good releases count towards retention; a run of failed deploys never removes one you could return to.";
+    "Only good releases count towards retention; a run of failed deploys never removes one you could return to. On hosts, images that nothing there needs go too; models stay, because environments share them: gpuctl destroy --models removes them.";
   static override examples = ["<%= config.bin %> prune", "<%= config.bin %> prune --json"];
   static override flags = { "lock-wait": lockWaitFlag() };
 

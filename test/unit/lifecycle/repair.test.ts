@@ -192,10 +192,14 @@ describe("a deploy that was killed", () => {
 describe("other commands", () => {
   test("destroy wants the environment's name, then stops everything and keeps the releases", async () => {
     const environment = await running();
-    const refused = await failureOf(destroy(environment.cli().ctx, { confirm: undefined, lockWait: ms(0) }));
+    const refused = await failureOf(destroy(environment.cli().ctx, { confirm: undefined, models: false, lockWait: ms(0) }));
     expect(refused).toBeInstanceOf(UsageError);
     expect(refused.nextSteps).toEqual(["gpuctl destroy --confirm local"]);
-    await destroy(environment.cli().ctx, { confirm: "local", lockWait: ms(0) });
+    const shared = await failureOf(destroy(environment.cli().ctx, { confirm: "local", models: true, lockWait: ms(0) }));
+    expect(shared).toBeInstanceOf(UsageError);
+    expect(shared.nextSteps.join()).toContain("gpuctl models gc");
+    expect(environment.machine.serving()).not.toEqual([]);
+    await destroy(environment.cli().ctx, { confirm: "local", models: false, lockWait: ms(0) });
     expect(environment.machine.serving()).toEqual([]);
     const after = await status(environment.cli().ctx);
     expect(after).toMatchObject({ healthy: false, drift: [] });

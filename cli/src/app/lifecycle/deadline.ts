@@ -22,6 +22,7 @@ export const budgets = {
   gates: 120_000,
   handOver: 5_000,
   prune: 60_000,
+  removeModels: 200_000,
 } as const;
 
 /** Ends with the work's outcome, or fails once the budget is used up. The work is told through its signal. */

@@ -1,8 +1,8 @@
 import { managerName, type InstanceId } from "../../domain/names.js";
-import type { ServiceSpec } from "../../domain/release.js";
+import type { ModelRef, ServiceSpec } from "../../domain/release.js";
 import type { StandByOperation } from "../../domain/standby.js";
 import { ms, type Milliseconds } from "../../domain/units.js";
-import type { Context, InstanceSpec, Lease, TargetDriver } from "../../ports.js";
+import type { Context, InstanceSpec, Lease, RemovedModels, TargetDriver } from "../../ports.js";
 import { budgets, within } from "./deadline.js";
 
 /**
@@ -77,6 +77,13 @@ export class LeasedTarget {
   /** Ends everything of the environment. */
   destroy(): Promise<void> {
     return this.#mutate("destroying the environment", budgets.stop * 2, () => this.#ctx.driver.destroy(this.#lease));
+  }
+
+  /** Removes models of an environment that has ended; null where they are not the target's own. */
+  removeModels(models: readonly ModelRef[]): Promise<RemovedModels | null> {
+    return this.#mutate("removing models", budgets.removeModels, async () => {
+      return (await this.#ctx.driver.removeModels?.(models, this.#lease)) ?? null;
+    });
   }
 
   /** Throws when another gpuctl took the lease: nothing may be changed any more, records included. */

@@ -1,4 +1,3 @@
-import { TargetUnreachable } from "../../../domain/errors.js";
 import { checkersOf } from "../../../domain/compose/render-caddyfile.js";
 import { secretFiles } from "../../../domain/compose/host-files.js";
 import { privateSocketInside } from "../../../domain/compose/inside.js";
@@ -30,10 +29,11 @@ import type {
   Observation,
   Probes,
   Progress,
+  RemovedModels,
   TargetDriver,
 } from "../../../ports.js";
-import { healthOf, notRunning } from "../process/instance-health.js";
 import { execInContainer } from "./container-exec.js";
+import { containerHealth } from "./container-health.js";
 import { containerLogs, tailOf, type LogSource } from "./container-logs.js";
 import { DeviceWitness } from "./device-witness.js";
 import { Front, type FrontParts } from "./front.js";
@@ -56,7 +56,7 @@ import { observationOf } from "./observed-node.js";
 import { placeOf } from "./place-of.js";
 import { NodeRehearsal } from "./rehearsal.js";
 import { pruneNode } from "./pruning.js";
-import { destroyNode } from "./removal.js";
+import { destroyNode, removeModels } from "./removal.js";
 import { Standbys } from "./standby.js";
 import { startContainer } from "./starting.js";
 import { TrafficMover } from "./traffic-mover.js";
@@ -181,15 +181,8 @@ export class ComposeDriver implements TargetDriver {
     return gpu === null ? null : this.#witness.now(id, gpu, containerName({ ...this.#options.node, service, slot }));
   }
 
-  async health(id: InstanceId): Promise<InstanceHealth> {
-    try {
-      return healthOf(await this.request(id, { method: "GET", path: "/health", timeout: ms(5000) }));
-    } catch (error) {
-      if (!(error instanceof TargetUnreachable)) throw error;
-      const found = (await this.observe()).instances.find((each) => each.id === id)?.process ?? null;
-      if (found?.state !== "running") throw notRunning(id, found, await this.logTail(id, 20));
-      return { status: "loading", device: null, model: null, fallback: false, reason: error.because ?? null };
-    }
+  health(id: InstanceId): Promise<InstanceHealth> {
+    return containerHealth(this, id);
   }
 
   request(id: InstanceId, request: HttpRequest, signal?: AbortSignal): Promise<HttpResponse> {
@@ -272,6 +265,10 @@ export class ComposeDriver implements TargetDriver {
     const found = { view: await this.#reader.view(), node: composeNode(this.#options.node, await this.#reader.keptOrNew()) };
     const parts = { commands: this.#commands, layout: this.#layout, filters: this.#filters, imageOf: this.#options.imageOf };
     return pruneNode(parts, found, keep, lease);
+  }
+
+  removeModels(models: readonly ModelRef[], lease: Lease): Promise<RemovedModels> {
+    return removeModels(this.#commands, models, lease);
   }
 
   async #hostInstance(instance: InstanceSpec): Promise<HostInstance> {

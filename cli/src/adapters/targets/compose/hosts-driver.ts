@@ -16,6 +16,7 @@ import type {
   NodeTarget,
   Observation,
   Probes,
+  RemovedModels,
   TargetDriver,
 } from "../../../ports.js";
 import type { CommandNodes } from "../../nodes/command-nodes.js";
@@ -208,6 +209,19 @@ export class HostsDriver implements TargetDriver {
     return removed.flatMap((each, position) =>
       each.map(({ what, bytes }) => ({ what: `${what} on ${hosts[position]?.node ?? ""}`, bytes })),
     );
+  }
+
+  async removeModels(models: readonly ModelRef[], lease: Lease): Promise<RemovedModels> {
+    const hosts = this.#hosts();
+    const none: RemovedModels = { removed: [], kept: [] };
+    const said = await this.#all(hosts, async ({ driver }) => (await driver.removeModels?.(models, lease)) ?? none);
+    const name = (host: number): string => hosts[host]?.node ?? "";
+    return {
+      removed: said.flatMap(({ removed }, host) =>
+        removed.map(({ what, bytes }) => ({ what: `${what} on ${name(host)}`, bytes })),
+      ),
+      kept: said.flatMap(({ kept }, host) => kept.map((line) => `${name(host)}: ${line}`)),
+    };
   }
 
   /** The hosts that the command is about. */

@@ -1,10 +1,13 @@
 import { composeCommand } from "../../../domain/compose/host-files.js";
 import type { HostLayout } from "../../../domain/compose/layout.js";
 import type { ComposeNode } from "../../../domain/compose/node.js";
+import { modelVolume } from "../../../domain/compose/names.js";
+import type { ModelRef } from "../../../domain/release.js";
 import { ms } from "../../../domain/units.js";
-import type { Lease } from "../../../ports.js";
+import type { Lease, RemovedModels } from "../../../ports.js";
 import type { HostCommands } from "./host-commands.js";
 import { keptFileOf, ordersOf } from "./host-place.js";
+import { othersParts } from "./other-environments.js";
 
 /** Containers get their grace period, one after the other at worst. */
 const downDeadline = ms(180_000);
@@ -94,4 +97,40 @@ export async function destroyNode(
   const args = [root, run, keptFileOf(root), ordersOf(root), ...filters, ...composeCommand(node)];
   const failure = "the environment could not be ended";
   await commands.change(lease, { text: destroying, args, failure, deadline: downDeadline });
+}
+
+/** A file system takes seconds for some files of gigabytes, and minutes when it is a slow one. */
+const removalDeadline = ms(180_000);
+
+/**
+ * Arguments: ROOT, then VOLUME MANIFEST NAME again and again. Prints `removed BYTES NAME`, or `kept NAME: why`. Docker itself refuses
+ * to remove a volume that a container has, also one that has ended.
+ */
+const removing = `${othersParts}
+while [ $# -gt 0 ]; do
+  volume=$1 manifest=$2 name=$3; shift 3
+  m=$(docker volume inspect --format '{{.Mountpoint}}' "$volume" 2>&1) || {
+    case $m in *[Nn]"o such volume"*) continue ;; esac
+    echo "$m" >&2; exit 1
+  }
+  if record=$(others_name "$manifest"); then echo "kept $name: $record names it"; continue; fi
+  bytes=$(du -sb "$m" 2>/dev/null | cut -f1)
+  if said=$(docker volume rm "$volume" 2>&1); then echo "removed \${bytes:-0} $name"; continue; fi
+  case $said in *"in use"*) echo "kept $name: a container has it" ;; *) echo "$said" >&2; exit 1 ;; esac
+done`;
+
+/** Removes the volumes of models from a host, but for those that a container of anybody has or another environment's release names. */
+export async function removeModels(commands: HostCommands, models: readonly ModelRef[], lease: Lease): Promise<RemovedModels> {
+  const volumes = new Map(models.map((ref) => [modelVolume(ref), ref]));
+  if (volumes.size === 0) return { removed: [], kept: [] };
+  const args = [commands.root, ...[...volumes].flatMap(([volume, { manifest, name }]) => [volume, manifest, name])];
+  const failure = "the models could not be removed";
+  const said = await commands.change(lease, { text: removing, args, failure, deadline: removalDeadline });
+  const lines = said.split("\n").map((line) => /^(removed|kept) (?:(\d+) )?(.*)$/.exec(line) ?? []);
+  return {
+    removed: lines.flatMap(([, state, bytes, name = ""]) =>
+      state === "removed" ? [{ what: `model ${name}`, bytes: Number(bytes) }] : [],
+    ),
+    kept: lines.flatMap(([, state, , text = ""]) => (state === "kept" ? [`model ${text}`] : [])),
+  };
 }

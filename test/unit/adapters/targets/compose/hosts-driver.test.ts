@@ -135,6 +135,16 @@ test("an instance is ended wherever it was seen, and opened only where its servi
   expect(() => hosts.driver.at("three")).toThrow("three is no node of this environment");
 });
 
+test("models are removed on every host, and it is said where one stays and why", async () => {
+  const one = { removed: [{ what: "model bge-m3", bytes: 7 }], kept: [] };
+  const two = { removed: [], kept: ["model bge-m3: a container has it"] };
+  const says = (said: unknown): Answers => ({ removeModels: () => Promise.resolve(said) });
+  expect(await new Hosts({ one: says(one), two: says(two) }).driver.removeModels([], lease)).toEqual({
+    removed: [{ what: "model bge-m3 on one", bytes: 7 }],
+    kept: ["two: model bge-m3: a container has it"],
+  });
+});
+
 test("the last lines of a log name their host where there are several", async () => {
   const tail = (text: string): Answers => ({ logTail: () => Promise.resolve([text]) });
   expect(await new Hosts({ one: tail("a"), two: tail("b") }).driver.logTail(id, 5)).toEqual(["one: a", "two: b"]);
