@@ -21,7 +21,8 @@ export const budgets = {
   proof: 60_000,
   gates: 120_000,
   handOver: 5_000,
-  prune: 60_000,
+  /** Images of gigabytes are removed one after the other. */
+  prune: 200_000,
   removeModels: 200_000,
 } as const;
 
