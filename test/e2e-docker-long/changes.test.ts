@@ -108,7 +108,7 @@ describe("a changed", () => {
 });
 
 test(
-  "a release whose image and model left the host is fetched before anything is touched, and comes back",
+  "a release whose image and model left the host is fetched before anything is touched, and comes back; one that was stopped is started",
   async () => {
     const before = await serving();
     configure({ model: otherModel, image: otherImage });
@@ -124,6 +124,10 @@ test(
     });
     expect(failures).toEqual({});
     expect(embedderOf(await serving())?.fingerprint).toBe(embedderOf(before)?.fingerprint);
+    const again = await served.failuresDuring(async () => {
+      expect(await ran(["rollback"])).toMatchObject({ path: "cached" });
+    });
+    expect(again).toEqual({});
   },
   patience,
 );

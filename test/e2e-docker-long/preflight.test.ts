@@ -124,7 +124,7 @@ describe("a service on the GPU of a host", () => {
     ]);
 
     const before = await containers("gpu");
-    const client = new SteadyClient(() => embed(address), 200);
+    const client = new SteadyClient(() => embed(address), 20);
     bed.host("gpu").gpus!.upgradeDriver("580.126.02");
     stack?.write({ services: [onGpu(", options: { cacheEntries: 11 }")] });
     const refused = await run(["deploy", "-e", "prod"]);

@@ -90,7 +90,7 @@ const ask = (): Promise<Response> =>
 /** A deploy that has to fail while the old release answers everything. */
 async function refused(wish: Wish, load?: string): Promise<Ran> {
   const before = await status();
-  const client = new SteadyClient(ask, 200);
+  const client = new SteadyClient(ask, 20);
   const ran = await deploy(wish, load);
   await client.stop();
   expect(ran.code, ran.stderr).toBe(6);

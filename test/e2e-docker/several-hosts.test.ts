@@ -54,7 +54,7 @@ const ask = (host: string): Promise<Response> =>
 
 /** What every one of these hosts answered while something was done. */
 async function under<T>(hosts: readonly string[], work: () => Promise<T>): Promise<T> {
-  const clients = hosts.map((host) => ({ host, client: new SteadyClient(() => ask(host), 300) }));
+  const clients = hosts.map((host) => ({ host, client: new SteadyClient(() => ask(host), 200) }));
   try {
     return await work();
   } finally {
