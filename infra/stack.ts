@@ -142,7 +142,7 @@ function makeCluster(site: Site, cluster: ClusterConfig, hosts: { name: string; 
     const address = privateAddressOf(site.checked, name, node);
     return { node: { name, address, gpu: gpu !== null, dedicated: robot !== null }, reach: made.reach, ready: made.ready };
   });
-  const pool = new GpuNodePool("pool", { cluster, agents, token: k3sToken, kubernetes }, {});
+  const pool = new GpuNodePool("pool", { cluster, agents, token: k3sToken, kubernetes, kubeconfig }, {});
   const { protect } = site.checked.config;
   new GpuRuntime("gpu", { id: site.id, cluster, kubernetes, nodes: pool.members, protect }, {});
 }

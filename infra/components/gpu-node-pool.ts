@@ -3,7 +3,8 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { gpuNodeLabels, gpuTaint } from "../lib/charts.js";
 import { k3sAgentConfig, k3sAgentUnit, k3sBinary, k3sFiles, type AgentNode } from "../lib/k3s.js";
-import { remoteProgram, sha256, shellQuoted } from "../lib/remote-program.js";
+import { kubectl, kubectlUnlessGone, type KubectlRequest } from "../lib/kubectl.js";
+import { remoteProgram, sha256 } from "../lib/remote-program.js";
 import type { ClusterConfig, K3sCluster } from "../lib/stack-schema.js";
 import { remoteScript } from "../scripts.js";
 import { runOnHost, runWhenDeleted, type Reach } from "./remote-command.js";
@@ -21,15 +22,20 @@ export interface GpuNodePoolArgs {
   /** The k3s server's; only for a k3s cluster. */
   token: pulumi.Output<string> | undefined;
   kubernetes: k8s.Provider;
+  /** What `kubectl` is given; without it the file that it would take. */
+  kubeconfig: pulumi.Output<string> | undefined;
 }
 
 /** GPU nodes of a cluster: prepared hosts that join k3s, or nodes that an existing cluster has. */
 export class GpuNodePool extends pulumi.ComponentResource {
   /** Whoever needs the nodes waits for these. */
   readonly members: pulumi.Resource[];
+  private readonly kubeconfig: pulumi.Output<string> | undefined;
 
-  constructor(name: string, { cluster, agents, token, kubernetes }: GpuNodePoolArgs, options: pulumi.ComponentResourceOptions) {
+  constructor(name: string, args: GpuNodePoolArgs, options: pulumi.ComponentResourceOptions) {
     super("gpuctl:GpuNodePool", name, {}, options);
+    const { cluster, agents, token, kubernetes } = args;
+    this.kubeconfig = args.kubeconfig;
     this.members =
       cluster.kind === "k3s"
         ? agents.map((agent) => this.join(`${name}-${agent.node.name}`, cluster, agent, token ?? pulumi.output("")))
@@ -40,7 +46,12 @@ export class GpuNodePool extends pulumi.ComponentResource {
   private join(name: string, cluster: K3sCluster, agent: Agent, token: pulumi.Output<string>): pulumi.Resource {
     const { reach } = agent;
     // The agent ends first, then its node is taken out of the cluster: a node whose agent runs comes back.
-    const forgotten = this.kubectlWhenDeleted(`${name}-node`, cluster, ["delete", "node", agent.node.name, "--ignore-not-found"]);
+    const forget = this.asked(cluster, ["delete", "node", agent.node.name, "--ignore-not-found"]);
+    const forgotten = new command.local.Command(
+      `${name}-node`,
+      { delete: kubectl(forget), ...this.kubectlInputs() },
+      { parent: this },
+    );
     const left = runWhenDeleted(
       `${name}-removal`,
       { reach, program: remoteProgram(remoteScript("leave-k3s"), {}) },
@@ -68,22 +79,27 @@ export class GpuNodePool extends pulumi.ComponentResource {
     const taint = new command.local.Command(
       `${name}-taint`,
       {
-        create: kubectl(cluster, ["taint", "node", node, `${key}=${value}:${effect}`, "--overwrite"]),
-        delete: kubectl(cluster, ["taint", "node", node, `${key}:${effect}-`]),
-        addPreviousOutputInEnv: false,
+        create: kubectl(this.asked(cluster, ["taint", "node", node, `${key}=${value}:${effect}`, "--overwrite"])),
+        delete: kubectlUnlessGone(this.asked(cluster, ["taint", "node", node, `${key}:${effect}-`]), [
+          `nodes "${node}" not found`,
+          `taint "${key}:${effect}" not found`,
+        ]),
+        ...this.kubectlInputs(),
       },
       { parent: this, dependsOn: [labels] },
     );
     return [labels, taint];
   }
 
-  private kubectlWhenDeleted(name: string, cluster: ClusterConfig, args: readonly string[]): command.local.Command {
-    return new command.local.Command(name, { delete: kubectl(cluster, args), addPreviousOutputInEnv: false }, { parent: this });
+  private asked({ context }: ClusterConfig, args: readonly string[]): KubectlRequest {
+    return { context, args, ownConfig: this.kubeconfig !== undefined };
+  }
+
+  private kubectlInputs() {
+    const stdin = this.kubeconfig === undefined ? {} : { stdin: pulumi.secret(this.kubeconfig) };
+    return { ...stdin, addPreviousOutputInEnv: false };
   }
 }
-
-const kubectl = ({ context }: ClusterConfig, args: readonly string[]): string =>
-  ["kubectl", "--context", context, ...args].map(shellQuoted).join(" ");
 
 function joinProgram(cluster: K3sCluster, config: string, token: string): string {
   return remoteProgram(

@@ -347,6 +347,23 @@ describe("a cluster", () => {
     expect(one(resources, "gpu-class", "RuntimeClass").inputs).toMatchObject({ handler: "nvidia", metadata: { name: "nvidia" } });
   });
 
+  it.each(["existing-cluster", "k3s-gpu-pool"] as const)(
+    "of %s is asked by kubectl with the stack's own kubeconfig",
+    async (stack) => {
+      const secrets = { "gpuctl:k3sToken": "K10secret", "gpuctl:kubeconfig": "apiVersion: v1" };
+      const { resources } = await runStack(stack, exampleConfig(stack), secrets);
+      const asking = resources.filter(({ type, name }) => type === "command:local:Command" && name.startsWith("pool-"));
+      expect(asking).toHaveLength(2);
+      for (const { inputs, secret } of asking) {
+        expect(inputs["stdin"]).toBe("apiVersion: v1");
+        expect(secret).toContain("stdin");
+        const { stdin: _, ...open } = inputs;
+        expect(JSON.stringify(open)).toContain("KUBECONFIG=$(mktemp)");
+        expect(JSON.stringify(open)).not.toContain("apiVersion");
+      }
+    },
+  );
+
   it("can have NVIDIA's operator instead, which may touch neither driver nor toolkit", async () => {
     const config = exampleConfig("existing-cluster");
     const cluster = { ...(config["gpuctl:cluster"] as object), runtime: { kind: "operator", replicasPerGpu: 2 } };
