@@ -174,6 +174,8 @@ export class HcloudHost extends pulumi.ComponentResource {
       ]),
     );
     const options = { parent: this, dependsOn: [known, attached] };
-    return [runOnHost(`${name}-mount`, { reach: this.reach, program, triggers: [server.id] }, options)];
+    // Once more for a disk that has grown.
+    const triggers = [server.id, String(node.volume.sizeGB)];
+    return [runOnHost(`${name}-mount`, { reach: this.reach, program, triggers }, options)];
   }
 }

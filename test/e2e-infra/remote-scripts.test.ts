@@ -258,7 +258,17 @@ describe("the vSwitch and the volume of a host", () => {
     expect(mount("/run/disk")).toMatchObject({ code: 1, stderr: expect.stringContaining("/run/disk did not appear") as string });
     expect(host.calls().filter((call) => call.startsWith("sleep"))).toHaveLength(60);
     host.standIn("sleep", "mknod /run/disk b 7 0");
+    host.standIn("resize2fs", "exit 0");
     expect(mount("/run/disk")).toMatchObject({ code: 0, stdout: "mounted at /srv/gpuctl\n" });
-    expect(host.calls()).toContain("systemctl enable --quiet --now srv-gpuctl.mount");
+    const calls = host.calls();
+    expect(calls).toContain("systemctl enable --quiet --now srv-gpuctl.mount");
+    // What is mounted grows without a check of the file system before.
+    expect(calls.at(-1)).toBe("resize2fs /run/disk");
+    host.standIn("resize2fs", "echo 'no space for group descriptors' >&2; exit 1");
+    const { code, stderr } = mount("/run/disk");
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: expect.stringMatching(/^no space .*\nthe file system of \/run\/disk could not be grown/) as string,
+    });
   });
 });

@@ -230,6 +230,19 @@ describe("a cloud server", () => {
     ]);
   });
 
+  it("mounts its volume again when that has grown", async () => {
+    const config = exampleConfig("hetzner-cpu");
+    const nodes = structuredClone(config["gpuctl:nodes"]) as { "staging-1": { volume: { sizeGB: number } } };
+    const triggers = async () => {
+      const { resources } = await runStack("hetzner-cpu", { ...config, "gpuctl:nodes": nodes });
+      return one(resources, "staging-1-mount", "Command").inputs["triggers"] as string[];
+    };
+    const before = await triggers();
+    nodes["staging-1"].volume.sizeGB += 50;
+    const after = await triggers();
+    expect([before.at(-1), after.at(-1)]).toEqual(["50", "100"]);
+  });
+
   it("and all that belongs to it carries the labels by which strays are found", async () => {
     const { resources } = await runStack("hetzner-cpu", exampleConfig("hetzner-cpu"));
     const labelled = resources.filter(({ type }) => /^hcloud:.*(?:Server|Network|Firewall|Volume|PrimaryIp|SshKey)$/.test(type));
