@@ -1,7 +1,8 @@
 /** The Pulumi program: reads the stack's configuration, refuses what cannot work, makes the rest. */
 import * as pulumi from "@pulumi/pulumi";
-import { checkStack, StackInvalid } from "./lib/stack-config.js";
+import { checkStack, hcloudNodes, StackInvalid } from "./lib/stack-config.js";
 import { rawConfig } from "./lib/raw-config.js";
+import { mountPoint } from "./lib/volume-mount.js";
 import { makeStack } from "./stack.js";
 
 const own = new pulumi.Config("gpuctl");
@@ -29,9 +30,14 @@ function hasToken(): boolean {
   return provider.get("token") !== undefined || (process.env["HCLOUD_TOKEN"] ?? "") !== "";
 }
 
+const checked = check();
+
 /** What `gpuctl deploy` goes on from; the whole document, without secrets. */
-export const inventory = makeStack(pulumi.getStack(), check(), secrets, {
+export const inventory = makeStack(pulumi.getStack(), checked, secrets, {
   token: provider.getSecret("token"),
   endpoint: provider.get("endpoint"),
   pollInterval: provider.get("pollInterval"),
 });
+
+/** `dataDirectory` of the environment in gpuctl.yaml that puts its data on the stack's volumes; missing in a stack without any. */
+export const dataDirectory = hcloudNodes(checked.config).some(([, { volume }]) => volume !== null) ? mountPoint : undefined;

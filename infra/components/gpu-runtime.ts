@@ -18,7 +18,8 @@ const chartTimeout = 900;
 
 /**
  * What makes cards into something that pods can ask for: device plugin with time-slicing, feature discovery, metrics, the RuntimeClass,
- * a priority for GPU pods and the namespace of the services. NVIDIA's GPU Operator instead, where the stack says so.
+ * a priority for GPU pods and the namespace of the services. NVIDIA's GPU Operator instead, where the stack says so; the priority and
+ * the namespace alone where the cluster has a runtime of its own.
  */
 export class GpuRuntime extends pulumi.ComponentResource {
   constructor(
@@ -29,17 +30,6 @@ export class GpuRuntime extends pulumi.ComponentResource {
     super("gpuctl:GpuRuntime", name, {}, options);
     const { runtime } = cluster;
     const child = { parent: this, provider: kubernetes, dependsOn: nodes };
-    const system = new k8s.core.v1.Namespace(
-      `${name}-system`,
-      {
-        metadata: {
-          name: resourceName(id, "gpu-system"),
-          // The plugin and the exporter talk to the driver of the host.
-          labels: { ...labels(id), "pod-security.kubernetes.io/enforce": "privileged" },
-        },
-      },
-      child,
-    );
     // With a namespace go the volumes in it: models and indexes.
     const services = { metadata: { name: cluster.namespace, labels: labels(id) } };
     new k8s.core.v1.Namespace(`${name}-services`, services, { ...child, protect });
@@ -53,11 +43,17 @@ export class GpuRuntime extends pulumi.ComponentResource {
       },
       child,
     );
-    const needs = [system, ...this.runtimeClass(name, id, cluster, child)];
-    for (const [part, chart] of chartsOf(cluster)) {
-      new k8s.helm.v3.Release(`${name}-${part}`, release(chart, system), { ...child, dependsOn: [...nodes, ...needs] });
-    }
+    const classes = this.runtimeClass(name, id, cluster, child);
+    if (runtime.kind !== "none") this.install(name, id, chartsOf(cluster), { ...child, dependsOn: [...nodes, ...classes] });
     this.registerOutputs({ runtimeClass: runtime.runtimeClass });
+  }
+
+  private install(name: string, id: StackId, charts: [string, Chart][], options: pulumi.CustomResourceOptions): void {
+    // The plugin and the exporter talk to the driver of the host.
+    const privileged = { ...labels(id), "pod-security.kubernetes.io/enforce": "privileged" };
+    const metadata = { name: resourceName(id, "gpu-system"), labels: privileged };
+    const system = new k8s.core.v1.Namespace(`${name}-system`, { metadata }, options);
+    for (const [part, chart] of charts) new k8s.helm.v3.Release(`${name}-${part}`, release(chart, system), options);
   }
 
   private runtimeClass(name: string, id: StackId, { kind, runtime }: ClusterConfig, child: pulumi.CustomResourceOptions) {

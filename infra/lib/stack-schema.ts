@@ -87,8 +87,8 @@ const network = z.strictObject({
 });
 
 const gpuRuntime = z.strictObject({
-  /** `device-plugin`: driver and toolkit are the host's. `operator`: NVIDIA's GPU Operator looks after the rest. */
-  kind: z.enum(["device-plugin", "operator"]).default("device-plugin"),
+  /** `device-plugin`: driver and toolkit are the host's. `operator`: NVIDIA's GPU Operator looks after the rest. `none`: the cluster has its own. */
+  kind: z.enum(["device-plugin", "operator", "none"]).default("device-plugin"),
   /** Pods that share a card by turns, without isolation of memory; 1 for one pod a card. */
   replicasPerGpu: count(1, 48).default(3),
   runtimeClass: z.string().min(1).default("nvidia"),

@@ -72,7 +72,7 @@ export async function runStack(
   stack: string,
   config: Readonly<Record<string, unknown>>,
   secrets: Readonly<Record<string, string>> = { "hcloud:token": "t".repeat(64), "gpuctl:k3sToken": "K10secret" },
-): Promise<{ resources: Registered[]; inventory: Inventory; readable: boolean }> {
+): Promise<{ resources: Registered[]; inventory: Inventory; dataDirectory: string | undefined; readable: boolean }> {
   const resources: Registered[] = [];
   let id = 1000;
   vi.resetModules();
@@ -93,11 +93,15 @@ export async function runStack(
   record(sdk.runtime.getMonitor() as unknown as { registerResource: Register }, resources);
   const plain = Object.entries(config).map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]);
   sdk.runtime.setAllConfig({ ...(Object.fromEntries(plain) as Record<string, string>), ...secrets }, Object.keys(secrets));
-  const program = (await import("../../../infra/index.js")) as { inventory: pulumi.Output<Inventory> };
+  const program = (await import("../../../infra/index.js")) as {
+    inventory: pulumi.Output<Inventory>;
+    dataDirectory: string | undefined;
+  };
   const inventory = await new Promise<Inventory>((resolve) => program.inventory.apply(resolve));
   await sdk.runtime.disconnect();
   // An output that is a secret would be shown to nobody without its passphrase.
-  return { resources, inventory, readable: !(await sdk.isSecret(program.inventory)) };
+  const { dataDirectory } = program;
+  return { resources, inventory, dataDirectory, readable: !(await sdk.isSecret(program.inventory)) };
 }
 
 function record(monitor: { registerResource: Register }, resources: Registered[]): void {

@@ -230,6 +230,12 @@ describe("a cloud server", () => {
     ]);
   });
 
+  it("with a volume has the stack say what puts data on it", async () => {
+    const { dataDirectory } = await runStack("hetzner-cpu", exampleConfig("hetzner-cpu"));
+    expect(dataDirectory).toBe("/srv/gpuctl");
+    expect((await runStack("robot-gex", exampleConfig("robot-gex"))).dataDirectory).toBeUndefined();
+  });
+
   it("mounts its volume again when that has grown", async () => {
     const config = exampleConfig("hetzner-cpu");
     const nodes = structuredClone(config["gpuctl:nodes"]) as { "staging-1": { volume: { sizeGB: number } } };
@@ -387,6 +393,16 @@ describe("a cluster", () => {
       toolkit: { enabled: false },
     });
     expect(resources.filter(({ type }) => type.endsWith(":RuntimeClass"))).toEqual([]);
+  });
+});
+
+describe("a cluster that has its own GPU runtime", () => {
+  it("gets the namespace of the services and a priority, and nothing that it may have already", async () => {
+    const config = exampleConfig("existing-cluster");
+    const cluster = { ...(config["gpuctl:cluster"] as object), gpuNodes: [], runtime: { kind: "none" } };
+    const { resources } = await runStack("existing-cluster", { ...config, "gpuctl:cluster": cluster });
+    const made = resources.filter(({ type }) => type.startsWith("kubernetes:"));
+    expect(made.map(({ name }) => name).sort()).toEqual(["gpu-priority", "gpu-services"]);
   });
 });
 
