@@ -8,11 +8,12 @@ import { costText } from "../../cli/src/app/render/cost-text.js";
 import { validatePrices } from "../../cli/src/domain/config/validate.js";
 import { measuredRates, newestRates } from "../../cli/src/domain/cost/bench-file.js";
 import type { CloudResource, PriceList } from "../../cli/src/domain/cost/cloud.js";
-import { breakEven, perMillion } from "../../cli/src/domain/cost/cost.js";
+import { allTheTime, breakEven, perMillion } from "../../cli/src/domain/cost/cost.js";
 import type { Inventory } from "../../cli/src/domain/inventory.js";
 import type { Clock } from "../../cli/src/ports.js";
 import type { Hcloud } from "../../cli/src/ports/hcloud.js";
 import { MemoryConfigFiles } from "../fakes/memory-config-files.js";
+import { catalogue } from "../support/fake-hcloud/catalogue.js";
 
 const clock = { now: () => new Date("2026-11-21T12:00:00Z") } as Clock;
 const prices: PriceList = {
@@ -103,9 +104,15 @@ describe("the cost of an environment", () => {
       ["volume models", 2, "Hetzner Cloud API", null],
       ["gpu-box gpu-1", 219, "https://example.net/prices, 2026-11-01", null],
     ]);
-    expect(prod?.total).toEqual({ hourly: expect.closeTo(0.2 + 2 / 730 + 0.3) as number, monthly: 341, setup: 100, unknown: 0 });
+    expect(prod?.total).toEqual({
+      hourly: expect.closeTo(0.2 + 2 / 730 + 0.3) as number,
+      monthly: 341,
+      setup: 100,
+      allTheTime: expect.closeTo(120 / 730 + 2 / 730 + 0.3) as number,
+      unknown: 0,
+    });
     expect(report.asOf).toBe("2026-11-21T12:00:00.000Z");
-    expect(prod?.perMillion[0]?.price).toBeCloseTo(((0.5 + 2 / 730) / 3.6e6) * 1e6, 6);
+    expect(prod?.perMillion[0]?.price).toBeCloseTo(((122 / 730 + 0.3) / 3.6e6) * 1e6, 6);
   });
 
   test("without a token and without an entry is unknown, never nothing", async () => {
@@ -136,14 +143,14 @@ describe("the cost of an environment", () => {
 describe("GPU against CPU hosts", () => {
   test("the duty cycle at which a GPU host costs what CPU hosts cost for the same work", async () => {
     const { comparisons } = await cost({ hcloud: provider([]), clock }, request({ rates: [] }));
-    // 0.30 an hour buys 1.5 hours of a CPU host at 0.20, which do 75 a second: 7.5 % of 1000.
+    // A CPU host that runs all month costs 120, not 730 x 0.20: 219 / 120 hosts do 91.25 a second, 9.1 % of 1000.
     expect(comparisons).toEqual([
       {
         counted: "embeddings",
         gpu: "gpu-box",
         cpu: "cpu-box",
-        perSecond: expect.closeTo(75) as number,
-        duty: expect.closeTo(0.075) as number,
+        perSecond: expect.closeTo(91.25) as number,
+        duty: expect.closeTo(0.09125) as number,
         cpuHosts: 20,
       },
     ]);
@@ -166,6 +173,14 @@ describe("GPU against CPU hosts", () => {
         },
       ),
     );
+  });
+
+  test("a month is billed at its own price, where its hours cost more; with the fake provider's cap of 600 hours too", () => {
+    expect(allTheTime({ hourly: 0.2, monthly: 120 })).toBeCloseTo(120 / 730);
+    expect(allTheTime({ hourly: 0.2, monthly: 200 })).toBe(0.2);
+    const type = catalogue().serverTypes.find(({ name }) => name === "ccx33")!;
+    const { price_hourly: hour, price_monthly: month } = type.prices[0]!;
+    expect(allTheTime({ hourly: Number(hour.net), monthly: Number(month.net) })).toBeCloseTo((0.2 * 600) / 730);
   });
 
   test("a million at a rate costs the hours that it takes", () => {

@@ -1,5 +1,6 @@
-import { cloudKinds, type PriceList } from "../domain/cost/cloud.js";
+import { cloudKinds, type Price, type PriceList } from "../domain/cost/cloud.js";
 import {
+  allTheTime,
   breakEven,
   cloudRows,
   hostPrice,
@@ -107,7 +108,7 @@ async function costOf(
   const known = total.unknown === 0 && total.hourly > 0;
   const measured = newestRates(rates, name, usual).map((rate) => ({
     ...rate,
-    price: known ? perMillion(total.hourly, rate.perSecond) : null,
+    price: known ? perMillion(total.allTheTime, rate.perSecond) : null,
   }));
   return { environment: name, rows, total, perMillion: measured };
 }
@@ -125,7 +126,7 @@ function hostCost(name: string, host: PriceFile["hosts"][string], prices: PriceL
     date: host.date,
     perMillion: Object.fromEntries(
       rates.flatMap(([counted, rate]) =>
-        price === null || rate === undefined ? [] : [[counted, perMillion(price.hourly, rate)]],
+        price === null || rate === undefined ? [] : [[counted, perMillion(allTheTime(price), rate)]],
       ),
     ),
   };
@@ -135,6 +136,7 @@ function hostCost(name: string, host: PriceFile["hosts"][string], prices: PriceL
 interface Rated {
   name: string;
   device: "gpu" | "cpu";
+  /** Of one that runs all the time; 0 where nobody knows it. */
   hourly: number;
   rates: Readonly<Partial<Record<Counted, number | undefined>>>;
 }
@@ -144,7 +146,7 @@ function comparisonsOf(file: PriceFile | null, prices: PriceList | null, environ
   const hosts = Object.entries(file?.hosts ?? {}).map(([name, host]): Rated => ({
     name,
     device: host.device,
-    hourly: hostPrice(host, prices)?.hourly ?? 0,
+    hourly: pricedAllTheTime(hostPrice(host, prices)),
     rates: host.rates ?? {},
   }));
   const gpus = [...hosts.filter(({ device }) => device === "gpu"), ...environments.flatMap(measuredGpu)];
@@ -161,12 +163,14 @@ function comparisonsOf(file: PriceFile | null, prices: PriceList | null, environ
   );
 }
 
+const pricedAllTheTime = (price: Price | null): number => (price === null ? 0 : allTheTime(price));
+
 /** An environment whose price is known whole and that was measured on a GPU. */
 function measuredGpu({ environment, total, perMillion: measured }: EnvironmentCost): Rated[] {
   const rates = measured.filter(({ device, price }) => device === "cuda" && price !== null);
   if (rates.length === 0) return [];
   const own = Object.fromEntries(rates.map(({ counted, perSecond }) => [counted, perSecond]));
-  return [{ name: `environment ${environment}`, device: "gpu", hourly: total.hourly, rates: own }];
+  return [{ name: `environment ${environment}`, device: "gpu", hourly: total.allTheTime, rates: own }];
 }
 
 /** Amounts of two currencies are never added. */

@@ -15,13 +15,17 @@ export function costText(report: CostReport): string {
   const { currency, asOf, environments, hosts, comparisons } = report;
   const read =
     asOf === null
-      ? "The provider was not asked for prices: HCLOUD_TOKEN is not set."
+      ? "The provider was not asked for prices: HCLOUD_TOKEN is not set (the secret hcloud:token of a stack is for Pulumi alone)."
       : `Prices of Hetzner Cloud as read on ${asOf}.`;
+  const capped =
+    "A million, and from which load on, are for hosts that run all the time: the month's price counts where it is less than its hours cost.";
+  const rated =
+    comparisons.length > 0 || [...environments, ...hosts].some(({ perMillion }) => Object.keys(perMillion).length > 0);
   return blocks(
     ...environments.map((environment) => environmentText(environment, currency)),
     hosts.length === 0 ? "" : hostsText(hosts, currency),
     section("From which load on a GPU is cheaper than CPU hosts:", comparisons.map(comparisonText)),
-    `${read} All amounts are net; a month without a price of its own has ${hoursPerMonth} hours.`,
+    `${read} All amounts are net; a month without a price of its own has ${hoursPerMonth} hours.${rated ? `\n${capped}` : ""}`,
   );
 }
 

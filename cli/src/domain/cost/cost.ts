@@ -21,6 +21,8 @@ export interface CostRow {
 
 export interface Total extends Price {
   setup: number;
+  /** Of an hour when all of it runs the whole month: what the provider bills at most for a month counts, resource by resource. */
+  allTheTime: number;
   /** Rows whose price nobody knows: they are not in the sums. */
   unknown: number;
 }
@@ -67,6 +69,9 @@ export function hostPrice(host: PricedHost, prices: PriceList | null): Price | n
   return { monthly, hourly: host.hourly ?? monthly / hoursPerMonth };
 }
 
+/** Price of an hour of what runs all the time: a month is billed at its own price, where so many hours would cost more. */
+export const allTheTime = ({ hourly, monthly }: Price): number => Math.min(hourly, monthly / hoursPerMonth);
+
 /** Where the price of a host stands, with its date. */
 export function sourceOf(host: PricedHost, price: Price | null): string {
   if (host.hcloud === undefined) return `${host.source}, ${host.date}`;
@@ -79,6 +84,7 @@ export function totalOf(rows: readonly CostRow[]): Total {
   return {
     hourly: sum(({ price }) => price?.hourly ?? 0),
     monthly: sum(({ price }) => price?.monthly ?? 0),
+    allTheTime: sum(({ price }) => (price === null ? 0 : allTheTime(price))),
     setup: sum(({ setup }) => setup),
     unknown: rows.filter(({ price }) => price === null).length,
   };
@@ -88,7 +94,7 @@ export function totalOf(rows: readonly CostRow[]): Total {
 export const countedBy = { embedder: "embeddings", reranker: "reranks" } as const satisfies Partial<Record<ServiceName, string>>;
 export type Counted = (typeof countedBy)[keyof typeof countedBy];
 
-/** Price of a million at full load, when the host works all the time. @param perSecond  more than 0 */
+/** Price of a million at full load. @param hourly  `allTheTime` of a host that works so @param perSecond  more than 0 */
 export const perMillion = (hourly: number, perSecond: number): number => (hourly / (perSecond * 3600)) * 1e6;
 
 /** From which load on a GPU host is cheaper than CPU hosts. */
@@ -105,7 +111,7 @@ export interface BreakEven {
  * A GPU host costs the same whatever it does. CPU hosts are added one by one with the load, each at its own price and rate. They cost
  * as much as the GPU host when the mean load is `gpu price / cpu price * cpu rate`; in shares of what the GPU can do, that is the duty
  * cycle. Fractions of a CPU host are counted as such: with few of them the real point lies higher.
- * @param gpu  price an hour and items a second, both more than 0
+ * @param gpu  price an hour of one that runs all the time and items a second, both more than 0
  */
 export function breakEven(gpu: { hourly: number; perSecond: number }, cpu: { hourly: number; perSecond: number }): BreakEven {
   const perSecond = (gpu.hourly / cpu.hourly) * cpu.perSecond;
