@@ -13,6 +13,7 @@ const doing = {
   again: "gpuctl infra up --stack prod",
   directory: "/home/ann/shop",
   backend: "file:///home/ann/state",
+  givenBackend: null,
   platform: "linux-amd64",
 };
 const errorsIn = (name: string): Diagnostic[] =>
@@ -214,6 +215,7 @@ describe("a failure is explained", () => {
       "the provider takes no more requests for now",
       doing.again,
     ],
+    ["server responded with status code 503", "the provider has trouble of its own", "https://status.hetzner.com"],
     ["unable to authenticate (unauthorized, 9f2)", "the provider refuses the token", doing.again],
     ["server is locked (locked, 9f2)", "server web is busy", doing.again],
     ["server name is already used (uniqueness_error, 9f2)", "the name or the key of server web is taken", doing.again],
@@ -226,7 +228,7 @@ describe("a failure is explained", () => {
     expect(found.nextSteps).toContain(step);
   });
 
-  test("a plugin of the wrong version, and one that protects something", () => {
+  test("a plugin of the wrong version", () => {
     const warning =
       "resource plugin hcloud is expected to have version >=1.41.0, but has 1.20.0; the wrong version may be on your path";
     const install = "pulumi plugin install resource hcloud v1.41.0   # the plugin is 1.20.0, the program needs 1.41.0 or newer";
@@ -236,10 +238,10 @@ describe("a failure is explained", () => {
     ];
     const old = explain(said, "", doing);
     expect([old.message, old.nextSteps[0]]).toEqual(["server web could not be changed", install]);
-    const text =
-      'resource "urn:pulumi:prod::shop::hcloud:index/volume:Volume::models" cannot be deleted\nbecause it is protected. To unprotect the resource, either remove the `protect` flag';
-    const kept = explain([{ about: null, severity: "error", message: text }], "", doing);
-    expect(kept.message).toBe("models is protected");
-    expect(kept.nextSteps[0]).toContain("--keep-protected");
+  });
+
+  test("the provider's own code is known wherever it stands", () => {
+    const message = "invocation of hcloud:index/getImage:getImage returned an error: no (token_readonly, 1d1d17e504e28a4c)";
+    expect(explain([{ about: null, severity: "error", message }], "", doing).because).toBe("it may only read");
   });
 });

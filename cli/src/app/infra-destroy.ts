@@ -1,7 +1,9 @@
 import { PreflightRefused, UsageError } from "../domain/errors.js";
 import type { Change } from "../domain/infra/preview.js";
+import { unprotectStep } from "../domain/infra/protection-troubles.js";
 import { called } from "../domain/infra/resource.js";
 import { lossLine, tell } from "./infra-preview.js";
+import type { PulumiProject } from "../ports/infra.js";
 import { typed, untilStopped, valueOf, type InfraTools } from "./infra-stack.js";
 
 export interface InfraDestroy {
@@ -30,7 +32,7 @@ export async function infraDestroy(tools: InfraTools, request: DestroyRequest): 
   const again = `${typed("destroy", stack)} --confirm ${stack}`;
   const state = await valueOf(pulumi, await pulumi.state(stack), stack, again);
   const guarded = state.resources.filter((resource) => resource.protected).map(called);
-  if (guarded.length > 0 && !keepProtected) throw protectedError(guarded, stack, (await pulumi.project()).directory);
+  if (guarded.length > 0 && !keepProtected) throw protectedError(guarded, stack, await pulumi.project());
   progress.emit({ kind: "step", text: `looking what the stack ${stack} would lose` });
   const preview = await valueOf(pulumi, await pulumi.previewDestroy(stack, keepProtected), stack, again);
   const deleted = preview.changes.filter(({ op }) => op === "delete");
@@ -48,7 +50,7 @@ function unconfirmed(deleted: readonly Change[], { stack, confirm, keepProtected
     `gpuctl infra destroy would delete ${deleted.length === 1 ? "one thing" : `${deleted.length} things`} for good`,
     {
       because: `what is on them is lost, and addresses go back to the provider${confirm === undefined ? "" : `; --confirm named ${confirm}`}`,
-      lines: deleted.map(lossLine),
+      lines: deleted.map((change) => lossLine(change)),
       nextSteps: [
         `gpuctl infra destroy --stack ${stack} --confirm ${stack}${flag}`,
         ...(servers > 0 ? ["a server that is only switched off is still billed: only deleting it ends the cost"] : []),
@@ -58,13 +60,13 @@ function unconfirmed(deleted: readonly Change[], { stack, confirm, keepProtected
   );
 }
 
-function protectedError(names: readonly string[], stack: string, directory: string): PreflightRefused {
+function protectedError(names: readonly string[], stack: string, project: PulumiProject): PreflightRefused {
   return new PreflightRefused(`${names.join(", ")} ${names.length === 1 ? "is" : "are"} protected`, {
     because:
       "the program marks what holds data and what has an address, so that no change deletes it by accident; nothing was deleted",
     nextSteps: [
       `gpuctl infra destroy --stack ${stack} --confirm ${stack} --keep-protected   # everything else; what is kept is still billed`,
-      `or give up the protection: cd ${directory} && pulumi config set gpuctl:protect false --stack ${stack}`,
+      `or give up the protection: ${unprotectStep({ ...project, stack })}`,
       `then gpuctl infra up --stack ${stack}, and ${typed("destroy", stack)} --confirm ${stack}`,
     ],
     data: { protected: names },

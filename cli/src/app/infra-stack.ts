@@ -88,7 +88,8 @@ export async function stackName(request: LoadRequest, named: string | undefined)
 export function requireHcloud({ hcloud }: Pick<InfraTools, "hcloud">): Hcloud {
   if (hcloud !== null) return hcloud;
   throw new PreflightRefused("there is no token for Hetzner Cloud", {
-    because: "the variable HCLOUD_TOKEN is not set, and gpuctl.yaml names no other place",
+    because:
+      "the variable HCLOUD_TOKEN is not set, and gpuctl.yaml names no other place; the secret hcloud:token of a stack is for Pulumi alone",
     nextSteps: ["export HCLOUD_TOKEN=...", "or HCLOUD_TOKEN_FILE=PATH, or infra: { token: { file: PATH } } in gpuctl.yaml"],
   });
 }
@@ -134,12 +135,13 @@ export async function untilStopped<Value>(change: Promise<Value>, stack: string,
 
 /** The error for a failed command of Pulumi. @param again  what to type to go on */
 export function failureError(failure: PulumiFailure, project: PulumiProject, stack: string, again: string): GpuctlError {
-  const { directory, backend, platform } = project;
+  const { directory, backend, givenBackend, platform } = project;
   const { kind, message, because, nextSteps } = explain(failure.said, failure.stderr, {
     stack,
     again,
     directory,
     backend,
+    givenBackend,
     platform,
   });
   const errors = failure.said.filter(({ severity }) => severity === "error").map((error) => error.message);

@@ -45,6 +45,8 @@ export interface PulumiProject {
   configured: readonly string[];
   /** Where state lies, for people; without credentials. */
   backend: string;
+  /** What Pulumi is given as PULUMI_BACKEND_URL, without credentials; null where it finds its backend by itself. */
+  givenBackend: string | null;
   /** Whether gpuctl chose that, as nobody else did: files of this machine, secrets under a passphrase. */
   embedded: boolean;
   /** Platform of plugin files, such as `linux-amd64`. */

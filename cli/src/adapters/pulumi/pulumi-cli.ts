@@ -38,8 +38,8 @@ export class PulumiCli implements Pulumi {
   }
 
   async project(): Promise<PulumiProject> {
-    const { name, directory, configured, backend, embedded } = await this.#read();
-    return { name, directory, configured, backend, embedded, platform: platform() };
+    const { name, directory, configured, backend, givenBackend, embedded } = await this.#read();
+    return { name, directory, configured, backend, givenBackend, embedded, platform: platform() };
   }
 
   preview(stack: string): Promise<PulumiOutcome<Preview>> {
@@ -164,8 +164,13 @@ const failureOf = ({ stderr }: CommandResult, said: readonly Diagnostic[] = []):
 /** `linux-amd64`, as the files of Pulumi's plugins are named. */
 function platform(): string {
   const architecture = process.arch === "x64" ? "amd64" : process.arch;
-  return `${process.platform}-${architecture}`;
+  return `${system}-${architecture}`;
 }
+
+const system = process.platform === "win32" ? "windows" : process.platform;
+
+/** `linux-x64.tar.gz`, as the files of Pulumi itself are named. */
+const release = `${system}-${process.arch}.${system === "windows" ? "zip" : "tar.gz"}`;
 
 /** The error for a machine without Pulumi; null for any other. */
 function missingProgram(error: unknown): PreflightRefused | null {
@@ -175,7 +180,7 @@ function missingProgram(error: unknown): PreflightRefused | null {
     because: "gpuctl infra runs it, and it is not on PATH",
     nextSteps: [
       "curl -fsSL https://get.pulumi.com | sh   # or your system's package: https://www.pulumi.com/docs/install/",
-      "without internet: unpack github.com/pulumi/pulumi/releases, pulumi-v<version>-linux-x64.tar.gz, into a folder on PATH",
+      `without internet: unpack github.com/pulumi/pulumi/releases, pulumi-v<version>-${release}, into a folder on PATH`,
       "pulumi version   # then try again",
     ],
     cause: error,

@@ -54,6 +54,7 @@ export async function readProject(place: StackPlace, env: Environment): Promise<
     configured: await configuredStacks(join(directory, stackConfigDir ?? ".")),
     backend: withoutCredentials(backend.url),
     embedded: backend.by === "gpuctl",
+    givenBackend: backend.by === "pulumi" ? null : withoutCredentials(backend.url),
     setBackend: backend.by === "pulumi" ? null : backend.url,
     stateFolder: localFolder(backend.url, directory, env),
   };

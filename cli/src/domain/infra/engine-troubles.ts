@@ -1,3 +1,4 @@
+import { protectionTroubles } from "./protection-troubles.js";
 import { inFolder, refused, type Doing, type Rule } from "./trouble.js";
 
 /** The commands that put a plugin where Pulumi finds it, with and without the internet. */
@@ -133,15 +134,7 @@ export const engineTroubles: readonly Rule[] = [
       nextSteps: ["infra: { backend: ... } in gpuctl.yaml, or PULUMI_BACKEND_URL, names where it is", again],
     }),
   },
-  {
-    pattern: /resource "[^"]*::([^":]+)" cannot be deleted\s+because it is protected/,
-    words: ([, name = ""], doing) =>
-      refused(`${name} is protected`, "the program marks what holds data, so that no change deletes it by accident", [
-        `gpuctl infra destroy --stack ${doing.stack} --confirm ${doing.stack} --keep-protected   # everything else`,
-        `or give up the protection: ${inFolder(doing, `pulumi config set gpuctl:protect false --stack ${doing.stack}`)}`,
-        `then gpuctl infra up --stack ${doing.stack}, and ${doing.again}`,
-      ]),
-  },
+  ...protectionTroubles,
   {
     pattern: /the stack has \d+ pending operations?|pending operations/i,
     words: (_, doing) =>

@@ -1,8 +1,9 @@
 import { engineTroubles, oldPluginText } from "./engine-troubles.js";
 import type { Diagnostic } from "./preview.js";
-import { providerTroubles } from "./provider-troubles.js";
+import { ofProvider, providerTroubles } from "./provider-troubles.js";
+import { troublesOf } from "./host-troubles.js";
 import { called } from "./resource.js";
-import { failed, inFolder, type Doing, type Explanation } from "./trouble.js";
+import { failed, inFolder, secretStep, type Doing, type Explanation, type Rule } from "./trouble.js";
 
 const crash = /^Running program '[^']*' failed with an unhandled exception:\n?([\s\S]*)$/;
 
@@ -25,10 +26,9 @@ function explained(errors: readonly Diagnostic[], stderr: string, doing: Doing):
     if (match !== null) return words(match, doing, "");
   }
   for (const { about, message } of errors) {
-    for (const { pattern, words } of providerTroubles) {
-      const match = pattern.exec(message);
-      if (match !== null) return words(match, doing, about === null ? "a resource" : called(about));
-    }
+    const known =
+      ruled(providerTroubles, ofProvider(about?.type ?? null, message)) ?? ruled(troublesOf(about?.type ?? ""), message);
+    if (known !== null) return known.words(known.match, doing, about === null ? "a resource" : called(about));
   }
   const own = errors.filter(({ about, message }) => about === null && !/^(?:update|preview|destroy) failed$/.test(message));
   const [program] = own;
@@ -37,6 +37,16 @@ function explained(errors: readonly Diagnostic[], stderr: string, doing: Doing):
   const because = first === undefined ? lastLine(stderr) : first.message;
   const message = first?.about == null ? "Pulumi failed" : `${called(first.about)} could not be changed`;
   return failed(message, because, [doing.again, inFolder(doing, `pulumi stack --stack ${doing.stack}   # what is there`)]);
+}
+
+/** The first rule that fits a text, with what it found there. */
+function ruled(rules: readonly Rule[], text: string | null): (Pick<Rule, "words"> & { match: RegExpExecArray }) | null {
+  if (text === null) return null;
+  for (const { pattern, words } of rules) {
+    const match = pattern.exec(text);
+    if (match !== null) return { words, match };
+  }
+  return null;
 }
 
 /** What the program itself said: refusals of the configuration as they are written, a crash without its stack trace. */
@@ -52,7 +62,11 @@ function ofProgram(message: string, doing: Doing): Explanation {
     kind: "config",
     message: `the program of the infrastructure refuses\n\n${text}\n`,
     because: inside === undefined ? "see above" : "it ended with an error",
-    nextSteps: [`correct the configuration of the stack: ${doing.directory}, Pulumi.${doing.stack}.yaml`, doing.again],
+    nextSteps: [
+      `correct the configuration of the stack: ${doing.directory}, Pulumi.${doing.stack}.yaml`,
+      `a secret that is missing there: ${secretStep(doing, "KEY")}`,
+      doing.again,
+    ],
   };
 }
 

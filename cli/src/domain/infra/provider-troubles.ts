@@ -1,6 +1,14 @@
-import { failed, refused, type Rule } from "./trouble.js";
+import { failed, refused, secretStep, type Rule } from "./trouble.js";
 
-/** Troubles of the provider, by the code in its message (hcloud-go prints `message (code, correlation id)`). */
+/** How hcloud-go ends its messages: `(resource_unavailable, 1d1d17e504e28a4c)`, the correlation id where there is one. */
+const code = /\([a-z]+(?:_[a-z]+)*, [0-9a-f]+\)/;
+
+/** What of an error may be the provider's own words; null for what is said of anything else. */
+export function ofProvider(type: string | null, message: string): string | null {
+  return type?.startsWith("hcloud:") === true ? message : (code.exec(message)?.[0] ?? null);
+}
+
+/** Troubles of the provider, by the code in its message. */
 export const providerTroubles: readonly Rule[] = [
   {
     pattern: /\(resource_unavailable\b|error during placement/,
@@ -28,15 +36,16 @@ export const providerTroubles: readonly Rule[] = [
       ]),
   },
   {
-    pattern: /\((?:unauthorized|forbidden|token_readonly)\b|unable to authenticate/,
-    words: (match, { again }) =>
+    pattern: /\((?:unauthorized|forbidden|token_readonly)\b/,
+    words: (match, doing) =>
       refused(
         "the provider refuses the token",
         match[0].includes("readonly") ? "it may only read" : "it is wrong, was deleted, or is for another project",
         [
           "make one with Read & Write: console.hetzner.cloud, Security, API tokens",
           "export HCLOUD_TOKEN=...   # or infra: { token: { file: PATH } } in gpuctl.yaml",
-          again,
+          `a secret of the stack counts before both: ${secretStep(doing, "hcloud:token")}`,
+          doing.again,
         ],
       ),
   },
@@ -55,7 +64,7 @@ export const providerTroubles: readonly Rule[] = [
       ),
   },
   {
-    pattern: /\((?:unavailable|maintenance|server_error|service_error)\b|\b50[234]\b/,
+    pattern: /\((?:unavailable|maintenance|server_error|service_error)\b|server responded with status code 50\d/,
     words: (_, { again }) =>
       failed("the provider has trouble of its own", "it answered with a server error", ["https://status.hetzner.com", again]),
   },

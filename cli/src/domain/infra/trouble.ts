@@ -15,6 +15,8 @@ export interface Doing {
   directory: string;
   /** Where state lies, without credentials. */
   backend: string;
+  /** What gpuctl gives to Pulumi as PULUMI_BACKEND_URL, without credentials; null where Pulumi finds its backend by itself. */
+  givenBackend: string | null;
   /** Platform of the plugins' files, such as `linux-amd64`. */
   platform: string;
 }
@@ -41,5 +43,18 @@ export const failed = (message: string, because: string, nextSteps: readonly str
   nextSteps,
 });
 
-/** A command of Pulumi, as it is typed: it looks for its project from where it runs. */
-export const inFolder = ({ directory }: Doing, command: string): string => `cd ${directory} && ${command}`;
+/**
+ * A command of Pulumi, as it is typed: it looks for its project from where it runs, and for its state where it is told to, which
+ * gpuctl tells only its own processes.
+ */
+export function inFolder({ directory, givenBackend }: Pick<Doing, "directory" | "givenBackend">, command: string): string {
+  const backend = givenBackend === null || !command.startsWith("pulumi ") ? "" : `PULUMI_BACKEND_URL=${quoted(givenBackend)} `;
+  return `cd ${quoted(directory)} && ${backend}${command}`;
+}
+
+/** A word as a shell reads it. */
+const quoted = (word: string): string => (/^[\w@%+=:,./~-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+
+/** How a secret of the stack is set: it is asked for, and never stands in the arguments. */
+export const secretStep = (doing: Doing, key: string): string =>
+  inFolder(doing, `pulumi config set --secret ${key} --stack ${doing.stack}   # asks for the value`);

@@ -1,0 +1,81 @@
+import { failed, inFolder, type Rule } from "./trouble.js";
+
+/** What a connection that nobody answers looks like: address, and the reason where there is one. */
+const unanswered = /dial tcp (\S+:\d+): (?:i\/o timeout|connect: (connection timed out|connection refused|no route to host))/;
+
+/** Troubles of commands on hosts and on this machine, as Go's SSH, its network code and shells say them. */
+const hostTroubles: readonly Rule[] = [
+  {
+    pattern: /ssh: unable to authenticate|no supported methods remain/,
+    words: (_, doing, about) =>
+      failed(`the host of ${about} refuses the SSH key`, "none of the keys that were offered may log in as this user", [
+        "ssh-add -l   # is the key there that the host knows? ssh-add FILE adds one",
+        `or without an agent: ${inFolder(doing, `pulumi config set --secret gpuctl:sshPrivateKey --stack ${doing.stack} < FILE`)}`,
+        "ssh USER@HOST true   # goes without a password when it is right",
+        doing.again,
+      ]),
+  },
+  {
+    pattern: /ssh: host key mismatch|knownhosts: key (?:mismatch|is unknown)/,
+    words: (_, { stack, again }, about) =>
+      failed(
+        `the host of ${about} has another key than the configuration says`,
+        "it was installed again, or something else answers at its address",
+        [
+          "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub   # on its console; never believe the network here",
+          `write the right one to gpuctl:nodes.NAME.hostKey in Pulumi.${stack}.yaml`,
+          again,
+        ],
+      ),
+  },
+  {
+    pattern: unanswered,
+    words: ([, address = "", reason], { stack, again }, about) =>
+      failed(`${address} cannot be reached for ${about}`, reason ?? "nothing answers there", [
+        `is the address that you come from in gpuctl:operators.addresses of Pulumi.${stack}.yaml? No other may use SSH`,
+        "is the host on, and are host and port right?",
+        again,
+      ]),
+  },
+  {
+    pattern: /kubectl: (?:command )?not found|"kubectl": executable file not found/,
+    words: (_, { again }) =>
+      failed("kubectl is not installed on this machine", "the program taints nodes and takes them out of a cluster with it", [
+        "https://kubernetes.io/docs/tasks/tools/#kubectl",
+        "kubectl config get-contexts   # has to have the one of gpuctl:cluster.context",
+        again,
+      ]),
+  },
+];
+
+/** Troubles of a cluster, as the Kubernetes API, Helm and Go's network code say them. */
+const clusterTroubles: readonly Rule[] = [
+  {
+    pattern: unanswered,
+    words: ([, address = "", reason], { again }, about) =>
+      failed(`the cluster's API at ${address} cannot be reached for ${about}`, reason ?? "nothing answers there", [
+        "kubectl --context CONTEXT get nodes   # the context of gpuctl:cluster.context",
+        again,
+      ]),
+  },
+  {
+    pattern: /AlreadyExists|\w "([^"]+)" already exists|cannot re-use a name that is still in use/,
+    words: ([, name], doing, about) =>
+      failed(
+        `${name ?? about} is already in the cluster`,
+        "the stack did not make it, or a change that was cut off left it there",
+        [
+          "kubectl get KIND NAME --show-labels; helm list --all-namespaces   # whose is it?",
+          "somebody else's: take another name in the configuration, such as gpuctl:cluster.namespace",
+          `your own: ${inFolder(doing, `pulumi import TYPE NAME ID --stack ${doing.stack}`)}, or delete it there`,
+          doing.again,
+        ],
+      ),
+  },
+];
+
+/** What may be wrong with a resource of this type that is no matter of the provider. */
+export function troublesOf(type: string): readonly Rule[] {
+  if (type.startsWith("command:")) return hostTroubles;
+  return type.startsWith("kubernetes:") ? clusterTroubles : [];
+}
