@@ -1,5 +1,5 @@
 import { dirname } from "node:path";
-import { Failed } from "../domain/errors.js";
+import { ConfigInvalid, Failed } from "../domain/errors.js";
 import type { Inventory } from "../domain/inventory.js";
 import type { StackInventories, StackPlace } from "../ports/infra.js";
 import { loadProject, type LoadRequest } from "./load-config.js";
@@ -45,9 +45,12 @@ export async function infraExport(
   return { stack, inventory, file: output?.file ?? null };
 }
 
-/** The file that an environment's inventory is read from; null for an environment without one, and without a gpuctl.yaml. */
+/** The file that an environment's inventory is read from; null for an environment without one, and without a gpuctl.yaml. Throws as `loadProject` does. */
 export async function inventoryFile(request: LoadRequest): Promise<string | null> {
-  const project = await loadProject(request).catch(() => null);
+  const project = await loadProject(request).catch((error: unknown) => {
+    if (error instanceof ConfigInvalid && error.data?.["missing"] === true) return null;
+    throw error;
+  });
   const source = project?.own.target === "compose" ? project.own.inventory : undefined;
   return project === null || source?.kind !== "file" ? null : request.files.absolute(source.path, dirname(project.path));
 }

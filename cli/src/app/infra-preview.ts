@@ -53,7 +53,8 @@ async function placeable(
   const servers = changes.filter(({ type, op }) => type === "hcloud:index/server:Server" && op !== "delete");
   if (servers.length === 0) return { asked: false, missing: [] };
   if (hcloud === null) {
-    const text = "HCLOUD_TOKEN is not set: nobody asks whether the provider can place the servers now";
+    const text =
+      "HCLOUD_TOKEN is not set (the secret hcloud:token is for Pulumi alone): nobody asks whether the provider can place the servers now";
     progress.emit({ kind: "step", text });
     return { asked: false, missing: [] };
   }
@@ -88,6 +89,11 @@ export function requirePlaceable(missing: readonly Unavailable[], stack: string)
   });
 }
 
-/** `- server web (4711)`: one line of what would be lost. */
-export const lossLine = (change: Change): string =>
-  `${change.op === "replace" ? "-+" : "- "} ${called(change)}${change.id === null ? "" : ` (${change.id})`}${change.op === "replace" ? `, made anew because of ${change.because.join(", ") || "its inputs"}` : ""}${change.protected ? "   protected" : ""}`;
+/** `- server web (4711)`: one line of what would be lost. @param consequence  what becomes of it */
+export function lossLine(change: Change, consequence = ""): string {
+  const { op, id, because, protected: kept } = change;
+  const sign = op === "replace" ? "-+" : op === "update" ? "~ " : "- ";
+  const number = id === null ? "" : ` (${id})`;
+  const reason = op === "replace" ? `, made anew because of ${because.join(", ") || "its inputs"}` : "";
+  return `${sign} ${called(change)}${number}${reason}${consequence === "" ? "" : `: ${consequence}`}${kept ? "   protected" : ""}`;
+}

@@ -1,5 +1,6 @@
 import { cloudKindName } from "../../domain/cost/cloud.js";
 import type { Standing } from "../../domain/infra/leftovers.js";
+import { losses } from "../../domain/infra/losses.js";
 import type { Change, Operation } from "../../domain/infra/preview.js";
 import { called } from "../../domain/infra/resource.js";
 import type { InfraDestroy } from "../infra-destroy.js";
@@ -25,7 +26,8 @@ export function previewText({ stack, state, changes, same, asked, unavailable }:
   const missing = unavailable.map(({ server, because, alternatives }) =>
     [`${server}: ${because}`, ...(alternatives.length === 0 ? [] : [`instead: ${alternatives.join(", ")}`])].join("; "),
   );
-  const next = changes.length === 0 ? "" : `gpuctl infra up --stack ${stack}`;
+  const confirm = losses(changes).length === 0 ? "" : ` --confirm ${stack}`;
+  const next = `gpuctl infra up --stack ${stack}${confirm}${changes.length === 0 ? "   # outputs and inventory are written again" : ""}`;
   return blocks(head, changes.map(changeLine).join("\n"), placed, section("Cannot be had now:", missing), next);
 }
 
@@ -44,7 +46,7 @@ const verbs: Readonly<Record<Operation, string>> = {
 };
 
 function counted(changes: readonly Change[]): string {
-  if (changes.length === 0) return "nothing to do";
+  if (changes.length === 0) return "no resource to change";
   const operations = Object.keys(verbs) as Operation[];
   return operations
     .map((op) => [changes.filter((change) => change.op === op).length, verbs[op]] as const)
@@ -56,7 +58,7 @@ function counted(changes: readonly Change[]): string {
 export function upText({ stack, state, changes, seconds }: InfraUp): string {
   const { same: _same, ...done } = changes;
   const list = Object.entries(done).map(([op, count]) => `${count} ${op}`);
-  if (list.length === 0) return `Stack ${stack}: nothing to do.`;
+  if (list.length === 0) return `Stack ${stack}: no resource to change; outputs and inventory are as the configuration says.`;
   return `Stack ${stack}: ${list.join(", ")}, in ${seconds} s. State in ${state}.`;
 }
 

@@ -6,7 +6,7 @@ import { stackFlag } from "../../infra-flags.js";
 
 export default class InfraUpCommand extends BaseCommand<typeof InfraUpCommand> {
   static override summary = "Make what the stack's configuration says: networks, hosts, node pools.";
-  static override description = `Asks the provider first whether it can place the servers. What may hold data is deleted or replaced only with --confirm.
+  static override description = `Asks the provider first whether it can place the servers. What ends, powers off or loses something only with --confirm.
 Interrupted, Pulumi ends the operations that run and writes its state; the next infra up goes on from there.`;
   static override examples = [
     "<%= config.bin %> infra up --stack prod",
@@ -14,7 +14,10 @@ Interrupted, Pulumi ends the operations that run and writes its state; the next 
   ];
   static override flags = {
     stack: stackFlag(),
-    confirm: Flags.string({ description: "Name of the stack, to confirm deletions and replacements.", helpValue: "NAME" }),
+    confirm: Flags.string({
+      description: "Name of the stack, to confirm what deletes, replaces or powers off something in use.",
+      helpValue: "NAME",
+    }),
   };
 
   async execute(): Promise<InfraUp> {

@@ -128,7 +128,3 @@ export function jsonOrNull(text: string): unknown {
     return null;
   }
 }
-
-/** What is lost for good by a change: deleted or replaced things that hold data or an address. */
-export const losses = (changes: readonly Change[]): readonly Change[] =>
-  changes.filter(({ op }) => op === "delete" || op === "replace");

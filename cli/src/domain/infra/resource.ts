@@ -25,6 +25,3 @@ export function kindOf(type: string): string {
 
 /** `server web`: how a resource is called in lists and progress. */
 export const called = ({ type, name }: ResourceName): string => `${kindOf(type)} ${name}`.trim();
-
-/** Resources that hold what cannot be made again, or that are paid for and cannot be had again as they were. */
-export const holdsData = (type: string): boolean => /^hcloud:index\/(?:server|volume|primaryIp|floatingIp|snapshot):/.test(type);

@@ -1,0 +1,245 @@
+/** What stops a change of the infrastructure, and what is offered then. */
+import { describe, expect, test } from "vitest";
+import { inventoryFile } from "../../cli/src/app/infra-export.js";
+import { infraUp } from "../../cli/src/app/infra-up.js";
+import type { InfraTools } from "../../cli/src/app/infra-stack.js";
+import { explain } from "../../cli/src/domain/infra/explain.js";
+import { losses } from "../../cli/src/domain/infra/losses.js";
+import type { Change, Diagnostic } from "../../cli/src/domain/infra/preview.js";
+import { MemoryConfigFiles } from "../fakes/memory-config-files.js";
+
+const doing = {
+  stack: "prod",
+  again: "gpuctl infra up --stack prod",
+  directory: "/home/ann/shop",
+  backend: "file:///home/ann/state",
+  givenBackend: null,
+  platform: "linux-amd64",
+};
+
+describe("what is no matter of the provider", () => {
+  test.each([
+    [
+      "command:remote:Command",
+      "ssh: handshake failed: ssh: unable to authenticate, attempted methods [none publickey]",
+      "the host of command gpu-1 refuses the SSH key",
+      "ssh-add -l",
+    ],
+    [
+      "command:remote:Command",
+      "ssh: handshake failed: ssh: host key mismatch",
+      "the host of command gpu-1 has another key than the configuration says",
+      "ssh-keygen -lf",
+    ],
+    [
+      "command:remote:Command",
+      "dial tcp 203.0.113.7:22: i/o timeout",
+      "203.0.113.7:22 cannot be reached for command gpu-1",
+      "gpuctl:operators.addresses",
+    ],
+    [
+      "command:remote:Command",
+      "dial tcp 203.0.113.7:22: connect: connection refused",
+      "203.0.113.7:22 cannot be reached for command gpu-1",
+      "are host and port right?",
+    ],
+    [
+      "command:local:Command",
+      "exit status 127: /bin/sh: 1: kubectl: not found",
+      "kubectl is not installed on this machine",
+      "https://kubernetes.io/docs/tasks/tools/",
+    ],
+    ["kubernetes:core/v1:Namespace", 'namespaces "gpu" already exists', "gpu is already in the cluster", "pulumi import"],
+    [
+      "kubernetes:helm.sh/v3:Release",
+      "cannot re-use a name that is still in use",
+      "release gpu-1 is already in the cluster",
+      "helm list --all-namespaces",
+    ],
+    [
+      "kubernetes:core/v1:Namespace",
+      "dial tcp 10.0.0.1:6443: connect: connection refused",
+      "the cluster's API at 10.0.0.1:6443 cannot be reached for namespace gpu-1",
+      "kubectl --context",
+    ],
+  ])("of a host or a cluster, %s: %s", (type, text, message, step) => {
+    const found = explain([{ about: { type, name: "gpu-1" }, severity: "error", message: text }], "", doing);
+    expect(found.message).toBe(message);
+    expect(found.nextSteps.join("\n")).toContain(step);
+    expect(found.nextSteps.join("\n")).not.toContain("HCLOUD_TOKEN");
+    expect(found.nextSteps.at(-1)).toBe(doing.again);
+  });
+
+  test.each([
+    ["command:remote:Command", "503 MiB are free, 20 GiB are needed", "command gpu-1 could not be changed"],
+    [
+      "kubernetes:helm.sh/v3:Release",
+      "failed to fetch https://charts.example.net/index.yaml : 503 Service Unavailable",
+      "release gpu-1 could not be changed",
+    ],
+    ["kubernetes:helm.sh/v3:Release", "rate limit of the registry is reached", "release gpu-1 could not be changed"],
+    ["hcloud:index/server:Server", "503 MiB", "server gpu-1 could not be changed"],
+  ])("nobody blames the provider for %s: %s", (type, text, message) => {
+    const found = explain([{ about: { type, name: "gpu-1" }, severity: "error", message: text }], "", doing);
+    expect([found.message, found.because]).toEqual([message, text]);
+  });
+});
+
+describe("something protected", () => {
+  const urn = "urn:pulumi:prod::shop::hcloud:index/volume:Volume::models";
+  const said = (message: string): Diagnostic[] => [{ about: null, severity: "error", message }];
+  const deleted = said(`resource "${urn}" cannot be deleted\nbecause it is protected. To unprotect the resource, either remove`);
+  const replaced = said(
+    `unable to replace resource "${urn}"\nas it is currently marked for protection. To unprotect the resource`,
+  );
+
+  test.each(["up", "preview"])("that infra %s would delete or make anew: never a destroy of the stack", (command) => {
+    const own = { ...doing, again: `gpuctl infra ${command} --stack prod` };
+    const [gone, anew] = [explain(deleted, "", own), explain(replaced, "", own)];
+    expect([gone.message, anew.message]).toEqual([
+      "models is no longer in the configuration, and is protected",
+      "models would be made anew, and is protected",
+    ]);
+    for (const { kind, nextSteps } of [gone, anew]) {
+      expect([kind, nextSteps.join("\n").includes("destroy")]).toEqual(["refused", false]);
+      expect(nextSteps[1]).toContain("cd /home/ann/shop && pulumi config set gpuctl:protect false --stack prod");
+    }
+    expect(gone.nextSteps[0]).toBe("put models back in Pulumi.prod.yaml: it stays as it is");
+    expect(gone.nextSteps.at(-1)).toBe("take it out again, then gpuctl infra up --stack prod --confirm prod");
+    expect(anew.nextSteps[0]).toBe("take back what changed of models in Pulumi.prod.yaml: it stays as it is");
+  });
+
+  test("that infra destroy would delete: everything else may be", () => {
+    const kept = explain(deleted, "", { ...doing, again: "gpuctl infra destroy --stack prod --confirm prod" });
+    expect(kept.message).toBe("models is protected");
+    expect(kept.nextSteps[0]).toContain("--keep-protected");
+  });
+});
+
+test("commands of Pulumi are told the backend that only gpuctl knows of, and a secret is asked for", () => {
+  const own = { ...doing, directory: "/home/ann/my shop", givenBackend: "file:///home/ann/it's" };
+  const locked = "error: the stack is currently locked by 1 lock(s).\n";
+  expect(explain([], locked, own).nextSteps[1]).toBe(
+    `when it was killed: cd '/home/ann/my shop' && PULUMI_BACKEND_URL='file:///home/ann/it'\\''s' pulumi cancel --stack prod`,
+  );
+  const wrong = [
+    { about: null, severity: "error" as const, message: "Running program '/p' failed with an unhandled exception:\nError: no" },
+  ];
+  const refused = explain(wrong, "", { ...doing, givenBackend: "file:///home/ann/state" });
+  expect(refused.nextSteps[1]).toBe(
+    "a secret that is missing there: cd /home/ann/shop && PULUMI_BACKEND_URL=file:///home/ann/state pulumi config set --secret KEY --stack prod   # asks for the value",
+  );
+  const modules = explain([], "Cannot find package 'tsx'", { ...doing, givenBackend: "file:///home/ann/state" });
+  expect(modules.nextSteps[0]).toBe("cd /home/ann/shop && npm ci");
+});
+
+describe("what infra up asks the stack's name for", () => {
+  const change = (fields: Partial<Change>): Change => ({
+    op: "delete",
+    type: "hcloud:index/server:Server",
+    name: "web",
+    id: "1",
+    protected: false,
+    because: [],
+    inputs: {},
+    ...fields,
+  });
+  const command = "command:remote:Command";
+
+  test.each<[Partial<Change>, string]>([
+    [{}, "what is on it is lost"],
+    [{ type: "hcloud:index/volume:Volume", op: "replace" }, "what is on it is lost"],
+    [{ type: "hcloud:index/primaryIp:PrimaryIp" }, "the address goes back to the provider"],
+    [{ op: "update", because: ["labels", "serverType"] }, "it is powered off while its type changes"],
+    [
+      { type: command, inputs: { delete: "bash -s" } },
+      "what gpuctl made there is taken away: its services, agents and firewall rules end",
+    ],
+    [{ type: "kubernetes:core/v1:Namespace" }, "what is in it is lost"],
+    [{ type: "kubernetes:helm.sh/v3:Release", op: "replace" }, "what it runs ends"],
+  ])("%j: %s", (fields, consequence) => {
+    expect(losses([change(fields)])).toMatchObject([{ consequence }]);
+  });
+
+  test.each<Partial<Change>>([
+    { op: "create" },
+    { op: "update", because: ["labels"] },
+    { type: command, inputs: { create: "bash -s" } },
+    { type: command, op: "update", inputs: { delete: "bash -s" } },
+    { type: "kubernetes:helm.sh/v3:Release", op: "update" },
+    { type: "hcloud:index/firewall:Firewall" },
+  ])("%j does without", (fields) => {
+    expect(losses([change(fields)])).toEqual([]);
+  });
+});
+
+describe("infra up", () => {
+  const removal: Change = {
+    op: "delete",
+    type: "command:remote:Command",
+    name: "gpu-1-removal",
+    id: "7",
+    protected: false,
+    because: [],
+    inputs: { delete: "bash -s" },
+  };
+
+  /** A Pulumi whose preview has these changes. */
+  function pulumiWith(changes: readonly Change[]) {
+    const ran: string[] = [];
+    const tools = {
+      hcloud: null,
+      progress: { emit: () => undefined },
+      pulumi: {
+        project: async () => ({ ...doing, name: "shop", configured: ["prod"], embedded: true }),
+        preview: async () => ({ ok: true, value: { changes, same: 3, diagnostics: [] } }),
+        up: async () => {
+          ran.push("up");
+          return { ok: true, value: { changes: { same: 4 }, seconds: 2 } };
+        },
+      },
+    } as unknown as InfraTools;
+    return { tools, ran };
+  }
+
+  test("runs without any change of a resource: outputs may have changed, or may never have been written", async () => {
+    const { tools, ran } = pulumiWith([]);
+    expect(await infraUp(tools, "prod", undefined)).toMatchObject({ changes: { same: 4 } });
+    expect(ran).toEqual(["up"]);
+  });
+
+  test("takes nothing away from an adopted host without the stack's name, and lists what it would", async () => {
+    const { tools, ran } = pulumiWith([removal]);
+    const lines = [
+      "-  command gpu-1-removal (7): what gpuctl made there is taken away: its services, agents and firewall rules end",
+    ];
+    await expect(infraUp(tools, "prod", undefined)).rejects.toMatchObject({ lines });
+    await expect(infraUp(tools, "prod", "staging")).rejects.toThrow("in use");
+    expect(ran).toEqual([]);
+    await infraUp(tools, "prod", "prod");
+    expect(ran).toEqual(["up"]);
+  });
+});
+
+describe("the file that infra export writes", () => {
+  const project = (inventory: string): string =>
+    `version: 1\nproject: shop\nservices: { index: {} }\nenvironments:\n  prod: { target: compose, inventory: ${inventory} }\n`;
+  const file = (files: Record<string, string>, environment?: string) =>
+    inventoryFile({
+      files: new MemoryConfigFiles(files),
+      env: {},
+      cwd: "/p",
+      ...(environment === undefined ? {} : { environment }),
+    });
+
+  test("is that of the environment; none without a gpuctl.yaml, and for one of a stack", async () => {
+    expect(await file({ "/p/gpuctl.yaml": project("file inventory.json") })).toBe("/p/inventory.json");
+    expect(await file({ "/p/gpuctl.yaml": project("stack prod") })).toBeNull();
+    expect(await file({})).toBeNull();
+  });
+
+  test("is not stdout in place of an error of the configuration", async () => {
+    await expect(file({ "/p/gpuctl.yaml": project("inventory.json") })).rejects.toThrow("gpuctl.yaml");
+    await expect(file({ "/p/gpuctl.yaml": project("file inventory.json") }, "nowhere")).rejects.toThrow("nowhere");
+  });
+});
