@@ -11,6 +11,7 @@
 #   GPUCTL_GPU=auto|require|none   GPUCTL_DEPLOY_USER   GPUCTL_AUTHORIZED_KEY (repeatable)   GPUCTL_SERVICE_PORTS=8001,8002
 #   GPUCTL_APP_ADDRESSES=cidr,cidr   GPUCTL_SSH_ADDRESSES=cidr,cidr   GPUCTL_REBOOT=yes|no   GPUCTL_REVISION   GPUCTL_LOCK_SECONDS
 #   GPUCTL_DOCKER_REPOSITORY, GPUCTL_TOOLKIT_REPOSITORY, GPUCTL_DRIVER_REPOSITORY: https:// or file:// bases of mirrors
+# What is not named stays as an earlier run was told; KEY= without a value takes it back.
 #   GPUCTL_VALUES=n: how many other lines there are, so that a list that was cut off on its way is refused
 #
 # Every step looks first and changes only what differs: a second run changes nothing, a run after an interruption goes on.
@@ -30,7 +31,7 @@ readonly docker_packages=(docker-ce docker-ce-cli containerd.io docker-buildx-pl
 readonly room_docker=2048 room_driver=4096
 
 mode=prepare step=start outcome=unchanged detail='' lists_fresh=no reboot_because='' rebooted=no
-declare -A value=([GPUCTL_GPU]=auto [GPUCTL_DEPLOY_USER]='' [GPUCTL_SERVICE_PORTS]='' [GPUCTL_APP_ADDRESSES]='' [GPUCTL_SSH_ADDRESSES]=''
+declare -A named=() value=([GPUCTL_GPU]=auto [GPUCTL_DEPLOY_USER]='' [GPUCTL_SERVICE_PORTS]='' [GPUCTL_APP_ADDRESSES]='' [GPUCTL_SSH_ADDRESSES]=''
   [GPUCTL_REBOOT]=no [GPUCTL_REVISION]='' [GPUCTL_LOCK_SECONDS]=600 [GPUCTL_VALUES]=''
   [GPUCTL_DOCKER_REPOSITORY]=https://download.docker.com/linux [GPUCTL_TOOLKIT_REPOSITORY]=https://nvidia.github.io/libnvidia-container
   [GPUCTL_DRIVER_REPOSITORY]=https://developer.download.nvidia.com/compute/cuda/repos)
@@ -126,14 +127,32 @@ read_values() { # read_values FILE
     if [[ $key == GPUCTL_AUTHORIZED_KEY ]]; then
       authorized_keys+=("${line#*=}")
     elif [[ $key =~ ^[A-Z_]+$ && -v value[$key] ]]; then
-      value[$key]=${line#*=}
+      value[$key]=${line#*=} named[$key]=yes
     else
       values_wrong "unknown value ${key:0:60}"
     fi
   done <"$1"
   [[ -z ${value[GPUCTL_VALUES]} || ${value[GPUCTL_VALUES]} == "$count" ]] ||
     values_wrong "$count of ${value[GPUCTL_VALUES]} values arrived"
+  if [[ $mode == prepare || $mode == upgrade ]]; then keep_values; fi
   check_values
+}
+
+# What a run does not name stays as an earlier one was told: rules of the firewall go only when their addresses are named as none.
+# Consent to a restart and patience are for one run.
+keep_values() {
+  local line key keys=()
+  [[ -f $state/values ]] || return 0
+  while IFS= read -r line; do
+    key=${line%%=*}
+    case $key in
+      GPUCTL_REBOOT | GPUCTL_LOCK_SECONDS | GPUCTL_VALUES) ;;
+      GPUCTL_AUTHORIZED_KEY) keys+=("${line#*=}") ;;
+      *) if [[ $key =~ ^[A-Z_]+$ && -v value[$key] && ! -v named[$key] ]]; then value[$key]=${line#*=}; fi ;;
+    esac
+  done <"$state/values"
+  # Keys belong to their account: those of another are not kept.
+  if [[ ${#authorized_keys[@]} -eq 0 ]] && grep -qxF "GPUCTL_DEPLOY_USER=${value[GPUCTL_DEPLOY_USER]}" "$state/values"; then authorized_keys=("${keys[@]}"); fi
 }
 
 check_values() {
@@ -300,10 +319,10 @@ try:
         text = file.read()
 except FileNotFoundError:
     text = ""
-try:
-    settings = json.loads(text) if text.strip() else {}
 except UnicodeDecodeError as error:
     sys.exit(print(f"{path} is not UTF-8: {error}") or 1)
+try:
+    settings = json.loads(text) if text.strip() else {}
 except json.JSONDecodeError as error:
     sys.exit(print(f"{path}:{error.lineno}:{error.colno}: {error.msg}") or 1)
 if not isinstance(settings, dict):
@@ -347,7 +366,11 @@ check_driver() {
     return
   fi
   find_foreign_driver
-  [[ $driver == keep ]] && return
+  if [[ $driver == keep ]]; then
+    [[ $mode != upgrade || -n $(installed_like '^nvidia-(driver|utils|headless|kernel|dkms|open)') ]] ||
+      refuse 'the driver came from no package, and a newer kernel alone would leave it without a module' 'upgrade it the way it was installed; or nvidia-uninstall, then run this again'
+    return
+  fi
   refresh_lists
   if [[ $distribution == ubuntu ]]; then plan_ubuntu_driver; else plan_debian_driver; fi
   if [[ $driver == dkms ]] && secure_boot; then
@@ -399,7 +422,8 @@ plan_ubuntu_driver() {
   fi
   # The one for the kernel that runs, and the one that follows the kernel's upgrades.
   if has_candidate "linux-modules-nvidia-$branch-server-open-$release"; then modules+=("linux-modules-nvidia-$branch-server-open-$release"); fi
-  if has_candidate "$meta"; then modules+=("$meta"); fi
+  # A restart that was no help shows that this kernel is not the one that it has modules for: they are built then.
+  if has_candidate "$meta" && ! { [[ ${#modules[@]} -eq 0 && $rebooted == yes ]] && has_candidate "linux-headers-$release"; }; then modules+=("$meta"); fi
   if [[ ${#modules[@]} -gt 0 ]]; then
     driver=signed
     driver_packages=("${modules[@]}" "nvidia-headless-no-dkms-$branch-server-open" "nvidia-utils-$branch-server" "nvidia-compute-utils-$branch-server")
@@ -559,10 +583,23 @@ fetch() { # fetch URL FILE MODE
   outcome='done'
 }
 
+# A file of somebody else that apt reads a repository from; prints nothing when there is none.
+source_of() { # source_of ADDRESS OUR-FILE
+  local file
+  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+    [[ -f $file && ${file##*/} != "$2" ]] || continue
+    if [[ $file == *.sources ]] && grep -qiE '^enabled: *(no|false|off|0)' "$file"; then continue; fi
+    if grep -vE '^[[:space:]]*#' "$file" | grep -qF -- "$1"; then
+      echo "$file"
+      return
+    fi
+  done
+}
+
 # repository NAME URL SUITE COMPONENTS KEY-URL KEY-FILE: unless somebody has it already, whose key would contradict ours.
 repository() {
   local name=$1 url=$2 suite=$3 components=$4 key=$6 file=/etc/apt/sources.list.d/gpuctl-$1.sources other text
-  other=$(grep -rlsF -- "${url#*://}" /etc/apt/sources.list /etc/apt/sources.list.d | grep -v "/gpuctl-$name.sources$" | head -1)
+  other=$(source_of "${url#*://}" "gpuctl-$name.sources")
   if [[ -n $other ]]; then
     detail="$other has it already"
     return
@@ -804,6 +841,7 @@ step_units() {
   write_file $units/gpuctl-host.service 0644 "[Unit]
 Description=gpuctl: verify the host after its restart
 ConditionPathExists=$state/resume
+Wants=network-online.target
 After=network-online.target docker.service nvidia-persistenced.service
 
 [Service]
@@ -820,7 +858,8 @@ ExecStart=/bin/bash $state/prepare-host.sh --reboot"
   write_file $units/gpuctl-firewall.service 0644 "[Unit]
 Description=gpuctl: who reaches the service ports
 ConditionPathExists=$state/values
-After=ufw.service
+Wants=network-online.target
+After=ufw.service network-online.target
 Before=docker.service
 
 [Service]
@@ -865,19 +904,30 @@ ufw_rules() {
   for port in $(ssh_ports); do ufw_port "$port" "${value[GPUCTL_SSH_ADDRESSES]}"; done
 }
 
+# ufw forgets the family of "everybody": one family alone is written as its two halves.
 ufw_port() { # ufw_port PORT NETWORKS, in ufw's own words
-  local network
-  case ",$2," in
-    *,0.0.0.0/0,* | *,::/0,*) echo "allow $1/tcp" ;;
-    *)
-      for network in ${2//,/ }; do echo "allow from ${network%/32} to any port $1 proto tcp" | sed 's#/128 # #'; done
-      echo "deny $1/tcp"
-      ;;
-  esac
+  local network list=",$2,"
+  if [[ $list == *,0.0.0.0/0,* && $list == *,::/0,* ]]; then
+    echo "allow $1/tcp"
+    return
+  fi
+  list=${2/#0.0.0.0\/0/0.0.0.0\/1,128.0.0.0\/1} list=${list//,0.0.0.0\/0/,0.0.0.0\/1,128.0.0.0\/1}
+  list=${list/#::\/0/::\/1,8000::\/1} list=${list//,::\/0/,::\/1,8000::\/1}
+  for network in ${list//,/ }; do echo "allow from ${network%/32} to any port $1 proto tcp" | sed 's#/128 # #'; done
+  echo "deny $1/tcp"
 }
 
 ufw_own() { ufw show added 2>/dev/null | sed -n "s/^ufw \(.*\) comment 'gpuctl'$/\1/p"; }
 ufw_foreign() { ufw show added 2>/dev/null | grep '^ufw ' | grep -v "comment 'gpuctl'$"; }
+# What ufw does with what no rule names, in the word that its command takes.
+ufw_default() {
+  case $(sed -n 's/^DEFAULT_INPUT_POLICY=//p' /etc/default/ufw 2>/dev/null) in
+    *ACCEPT*) echo allow ;;
+    *REJECT*) echo reject ;;
+    *) echo deny ;;
+  esac
+}
+
 ufw_active() { [[ $(ufw status 2>/dev/null) == *'Status: active'* ]]; }
 
 step_ufw() {
@@ -900,25 +950,44 @@ step_ufw() {
     ufw --force delete $rule >>"$logs/apt.log" 2>&1 || fail "ufw cannot delete the rule: $rule" 'ufw status numbered'
     outcome='done'
   done <<<"$own"
-  ufw_active && return
+  # With nothing wanted any more, a firewall that somebody switched off stays off.
+  if ufw_active || ! firewall_wanted; then return; fi
   # Only the ports that were named are closed: what else listens on this host is not ours to cut off.
-  made 'ufw enabled'
+  grep -qs '^ufw enabled' "$state/made" || made "ufw enabled $(ufw_default)"
   { ufw default allow incoming && ufw --force enable; } >>"$logs/apt.log" 2>&1 || fail 'ufw cannot be enabled' 'ufw status verbose'
   outcome='done'
 }
 
-# Ports that Docker publishes pass by ufw; what comes from containers of this host is none of the outside.
+# Bridges of this host that look like Docker's by their first letters, such as br-lan: the outside comes in by them.
+other_bridges() {
+  local path
+  for path in /sys/class/net/br-*; do
+    if [[ -e $path && ! ${path##*/} =~ ^br-[0-9a-f]{12}$ ]]; then echo "${path##*/}"; fi
+  done
+}
+
+# Ports that Docker publishes pass by ufw; what comes from containers of this host is none of the outside. Docker makes networks at any
+# time, so theirs are not listed one by one: other bridges are.
 published_rules() { # published_rules FAMILY, as iptables -S prints them
-  local port network mark
+  local port bridge mark
   [[ -n ${value[GPUCTL_APP_ADDRESSES]} ]] || return 0
   for port in ${value[GPUCTL_SERVICE_PORTS]//,/ }; do
     mark="-p tcp -m conntrack --ctorigdstport $port --ctdir ORIGINAL -m comment --comment gpuctl"
+    for bridge in $(other_bridges); do
+      admitted "$1" "-i $bridge $mark"
+      echo "-A DOCKER-USER -i $bridge $mark -j DROP"
+    done
     echo "-A DOCKER-USER -i docker0 $mark -j RETURN"
     echo "-A DOCKER-USER -i br-+ $mark -j RETURN"
-    for network in ${value[GPUCTL_APP_ADDRESSES]//,/ }; do
-      if [[ $network == *:* && $1 == 6 || $network != *:* && $1 == 4 ]]; then echo "-A DOCKER-USER -s $network $mark -j RETURN" | sed 's# -s \(0\.0\.0\.0\|::\)/0##'; fi
-    done
+    admitted "$1" "$mark"
     echo "-A DOCKER-USER $mark -j DROP"
+  done
+}
+
+admitted() { # admitted FAMILY MATCH
+  local network
+  for network in ${value[GPUCTL_APP_ADDRESSES]//,/ }; do
+    if [[ $network == *:* && $1 == 6 || $network != *:* && $1 == 4 ]]; then echo "-A DOCKER-USER -s $network $2 -j RETURN" | sed 's# -s \(0\.0\.0\.0\|::\)/0##'; fi
   done
 }
 
@@ -956,14 +1025,17 @@ step_published() {
 # ---------------------------------------------------------------- the driver at work
 
 step_upgrade() {
-  local names before after
-  mapfile -t names < <(driver_set | grep -vE 'container|^nvidia-driver-pinning')
+  local names bound before after of_one_kernel='-[0-9]+\.[0-9]+\.[0-9]+-[0-9]'
+  # Modules of one kernel are bound to one driver: they stay behind or go, and those of the new kernel come with its package.
+  mapfile -t names < <(driver_set | grep -vE "container|^nvidia-driver-pinning|$of_one_kernel")
   if [[ $driver == none || ${#names[@]} -eq 0 ]]; then
     outcome=skipped detail='no driver'
     return
   fi
   before=$(dpkg-query -W -f '${Package}=${Version}\n' | sort)
   boot_id >"$state/upgrading" || fail "$state cannot be written" 'df -h /var'
+  mapfile -t bound < <(driver_set | grep -E -- "$of_one_kernel")
+  if [[ ${#bound[@]} -gt 0 ]]; then apt-mark unhold "${bound[@]}" >>"$logs/apt.log" 2>&1; fi
   refresh_lists
   apt install --only-upgrade --allow-change-held-packages "${names[@]}" ||
     fail "driver, modules and kernel cannot be upgraded: ${apt_said:-see $logs/apt.log}" "tail -50 $logs/apt.log; then run this again"
@@ -1032,11 +1104,16 @@ step_devices() {
 
 persistence_mode() { timeout 30 nvidia-smi --query-gpu=persistence_mode --format=csv,noheader 2>/dev/null; }
 
+# What is no fault, and may become one: said to the operator when it is new.
 step_limits() {
-  local swap
+  local swap warnings=''
   swap=$(awk '$1 == "SwapTotal:" { print int($2 / 1024) }' /proc/meminfo)
-  if [[ $swap == 0 ]]; then detail='no swap: what needs more memory than there is, is ended by the kernel'; else detail="$swap MiB of swap"; fi
-  [[ $(cat /proc/sys/vm/overcommit_memory) != 2 ]] || detail+='; vm.overcommit_memory is 2: CUDA reserves more than it uses and may fail'
+  detail="$swap MiB of swap"
+  [[ $swap != 0 ]] || warnings='no swap: what needs more memory than there is, is ended by the kernel'
+  [[ $(cat /proc/sys/vm/overcommit_memory) != 2 ]] || warnings+="${warnings:+; }vm.overcommit_memory is 2: CUDA reserves more than it uses and may fail"
+  [[ $warnings != "$(cat "$state/warned" 2>/dev/null)" ]] || return 0
+  [[ -z $warnings ]] || log warning '' "$warnings"
+  printf '%s\n' "$warnings" >"$state/warned" 2>/dev/null || :
 }
 
 # ---------------------------------------------------------------- is it so
@@ -1193,8 +1270,14 @@ remove_one() { # remove_one KIND WHAT MORE
     keys) sed -i '/^# gpuctl begin$/,/^# gpuctl end$/d' "$3" 2>/dev/null ;;
     group) gpasswd -d "$2" docker >>"$logs/apt.log" 2>&1 ;;
     user) userdel "$2" >>"$logs/apt.log" 2>&1 || log start '' "user $2 stays: it is in use" ;;
-    # With rules of somebody else in it, it is not ours any more.
-    ufw) [[ -n $(ufw_foreign) ]] || ufw --force disable >>"$logs/apt.log" 2>&1 && ufw default deny incoming >>"$logs/apt.log" 2>&1 ;;
+    ufw)
+      # With rules of somebody else in it, it is not ours any more; a stricter default would cut off what those do not name, SSH too.
+      if [[ -n $(ufw_foreign) ]]; then
+        log start '' 'ufw stays as it is: it has rules of somebody else'
+      elif ufw --force disable >>"$logs/apt.log" 2>&1; then
+        ufw default "${3:-deny}" incoming >>"$logs/apt.log" 2>&1
+      fi
+      ;;
   esac
 }
 

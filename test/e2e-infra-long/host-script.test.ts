@@ -109,3 +109,15 @@ test("a kernel that somebody else brought gets its modules, without a restart", 
   expect(changed).toContain("driver");
   expect(box.result()).toMatchObject({ state: "prepared", kernel: "6.5.0-1-custom" });
 });
+
+test("a removal puts back what the firewall did with everything else, and switches it off again", async () => {
+  await box.fresh({ gpus: 0 });
+  const guarded = values({ GPUCTL_SSH_ADDRESSES: "198.18.0.0/15" });
+  const ufw = async (): Promise<string> => (await box.ssh("ufw status verbose")).stdout;
+  await box.host.must(["bash", "-c", "apt-get update -qq; apt-get install -qq ufw; ufw default reject incoming"]);
+  expect((await box.prepare(guarded)).code).toBe(0);
+  expect(await ufw()).toContain("Default: allow (incoming)");
+  expect((await box.prepare("", ["--remove"])).code).toBe(0);
+  expect(await ufw()).toContain("Status: inactive");
+  expect(box.read("etc/default/ufw")).toContain('DEFAULT_INPUT_POLICY="REJECT"');
+});
