@@ -67,8 +67,7 @@ class ComposeWorld implements DriverWorld {
     });
     const newest = `/run/newest-${this.project}`;
     this.driver = new ComposeDriver({
-      connect: (signal) => this.#hosts.connect("box", signal),
-      sudo: false,
+      connect: (signal) => this.#hosts.connectAsRoot("box", signal),
       guard: ({ token }) =>
         `[ ${token} -ge "$(cat ${newest})" ] || { echo "lease ${token} is not the newest" >&2; exit ${fencedStatus}; }`,
       node: {

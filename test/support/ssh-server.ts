@@ -117,6 +117,8 @@ export interface Faults {
   banner: string;
   /** Program that is the account's shell. */
   shell: string;
+  /** Where commands find programs, in place of the PATH of this process. */
+  path: string | null;
 }
 
 /**
@@ -124,7 +126,7 @@ export interface Faults {
  * session; exit statuses and signals are sent as sshd sends them.
  */
 export class TestSshServer {
-  readonly faults: Faults = { refuseKeys: false, refuseSessions: false, banner: "", shell: "/bin/sh" };
+  readonly faults: Faults = { refuseKeys: false, refuseSessions: false, banner: "", shell: "/bin/sh", path: null };
   readonly line: FaultyLine;
   /** The first of the keys it has. */
   hostKey: KeyPair;
@@ -220,7 +222,8 @@ export class TestSshServer {
     this.sessions.total += 1;
     this.sessions.most = Math.max(this.sessions.most, ++this.sessions.now);
     if (this.faults.banner !== "") channel.write(this.faults.banner);
-    const child = spawn(this.faults.shell, ["-c", command], { detached: true, stdio: "pipe" });
+    const env = { ...process.env, ...(this.faults.path === null ? {} : { PATH: this.faults.path }) };
+    const child = spawn(this.faults.shell, ["-c", command], { detached: true, stdio: "pipe", env });
     if (child.pid !== undefined) this.#children.add(child.pid);
     channel.pipe(child.stdin);
     child.stdout.pipe(channel, { end: false });

@@ -54,5 +54,10 @@ export interface RemoteHost {
 export interface HostConnector {
   /** Throws TargetUnreachable naming what to check: address, key, host key. */
   connect(node: string, signal: AbortSignal): Promise<RemoteHost>;
+  /**
+   * The same, and everything is done there as root: commands, files, and tunnels to sockets. Where the host says that the account is
+   * another, that is by `sudo -n`. Throws Failed where it cannot become root without being asked for a password.
+   */
+  connectAsRoot(node: string, signal: AbortSignal): Promise<RemoteHost>;
   close(): Promise<void>;
 }

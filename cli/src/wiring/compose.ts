@@ -81,7 +81,7 @@ async function hostParts(
   const inspector = new RemoteNodeInspector(hosts, clock);
   return Object.keys(settings.nodes).map((node) => {
     const needs = nodeNeeds(config, node, { imageBytes: null, modelBytes: null });
-    const { root, sudo, connect } = hostPlace(config, settings, node, hosts);
+    const { root, connect } = hostPlace(config, settings, node, hosts);
     const inspect = async (): Promise<NodeFacts> => {
       const facts = await inspector.inspect(node, needs.dataDirectory, new AbortController().signal);
       seen.set(node, summaryOf(node, facts, clock.now().toISOString()));
@@ -95,10 +95,9 @@ async function hostParts(
     };
     return {
       node,
-      sudo,
       connect,
       // What undoes a deploy writes too: Ctrl-C must not end that.
-      state: new HostState({ name: node, root, connect, sudo }),
+      state: new HostState({ name: node, root, connect }),
       devices,
       look,
     };
@@ -146,10 +145,9 @@ async function codeAndDriver(parts: {
   const { tls } = settings;
   const base = dirname(config.projectFile);
   const certificate = tls?.mode === "files" ? new CertificateFiles({ ...tls, base, clock: tools.clock }) : null;
-  const targets = nodes.map(({ node, state, devices, look, connect, sudo }): NodeTarget => {
+  const targets = nodes.map(({ node, state, devices, look, connect }): NodeTarget => {
     const driver = new ComposeDriver({
       connect,
-      sudo,
       guard: () => state.guard(),
       node: nodeSettings(config, settings, node, images),
       clock: tools.clock,

@@ -5,7 +5,7 @@ import { ms } from "../domain/units.js";
 import type { Clock, Progress } from "../ports.js";
 import type { HostKeys, HostPreparer, TextFiles } from "../ports/host-preparer.js";
 import { createTools, type ToolsRequest } from "../wiring.js";
-import { createHosts, hostPlace } from "./hosts.js";
+import { createHosts } from "./hosts.js";
 
 /** Ended by `close`. */
 export interface HostTools {
@@ -27,10 +27,9 @@ export async function createHostTools(config: EnvironmentConfig, request: ToolsR
     createHosts(config, settings, request),
     createTools(request),
   ]);
-  const sudo = (node: string): boolean => hostPlace(config, settings, node, hosts).sudo;
   return {
     config,
-    preparer: new ScriptOnHost({ hosts, packageRoot: request.packageRoot, sudo }),
+    preparer: new ScriptOnHost({ hosts, packageRoot: request.packageRoot }),
     files: new DiskTextFiles(cwd),
     clock,
     progress: request.progress,

@@ -6,14 +6,12 @@ import { ms } from "../domain/units.js";
 import type { HostConnector } from "../ports.js";
 import { createTools, type ToolsRequest } from "../wiring.js";
 
-/** Where the state of an environment is on one of its hosts, and how it is reached. */
+/** Where the state of an environment is on one of its hosts, and how it is reached: it belongs to root, as all that is changed there. */
 export function hostPlace(config: EnvironmentConfig, settings: ComposeSettings, node: string, hosts: HostConnector) {
-  const { user, host } = settings.nodes[node] ?? { host: "local" };
   const dataDirectory = settings.dataDirectory ?? defaultDataDirectory;
   return {
     root: new HostLayout(dataDirectory, config.project, config.environment).root,
-    sudo: host === "local" ? process.getuid?.() !== 0 : user !== undefined && user !== "root",
-    connect: (signal: AbortSignal) => hosts.connect(node, signal),
+    connect: (signal: AbortSignal) => hosts.connectAsRoot(node, signal),
   };
 }
 

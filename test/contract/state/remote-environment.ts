@@ -82,7 +82,7 @@ export class TestHost {
   /** The host's state as one operator sees it, over a connection that a test may break. */
   seen(over: (host: RemoteHost) => RemoteHost = (host) => host): HostState {
     const connect = async (): Promise<RemoteHost> => over(await thisMachineAs(this.name, this.#env));
-    return new HostState({ name: this.name, root: this.root, proc: this.proc, sudo: false, connect });
+    return new HostState({ name: this.name, root: this.root, proc: this.proc, connect });
   }
 }
 

@@ -8,6 +8,8 @@ import type { BedHost } from "./host.js";
 export interface StackOptions {
   /** Hosts of the bed; all of them by default. */
   hosts: readonly string[];
+  /** Who logs in; root by default. `deploy` becomes root by sudo. */
+  user?: "root" | "deploy";
   /** Address that a host publishes on; its own by default. */
   bind?: string;
   /** Lines below `models`, beside that of MiniLM. */
@@ -51,10 +53,10 @@ export class Stack {
   /** Writes gpuctl.yaml anew, with what changed. */
   write(change: Partial<StackOptions>): void {
     this.#options = { ...this.#options, ...change };
-    const { hosts, bind, models = [], services, extra = [], images } = this.#options;
+    const { hosts, user = "root", bind, models = [], services, extra = [], images } = this.#options;
     const nodes = hosts.map((name) => {
       const { address } = this.#bed.host(name);
-      return `      ${name}: { host: ${address}, user: root, identityFile: ${this.#bed.clientKey}, bind: ${bind ?? address} }`;
+      return `      ${name}: { host: ${address}, user: ${user}, identityFile: ${this.#bed.clientKey}, bind: ${bind ?? address} }`;
     });
     const lines = [
       "version: 1",

@@ -18,8 +18,6 @@ export interface ScriptOptions {
   hosts: HostConnector;
   /** Directory of the installed package. */
   packageRoot: string;
-  /** Whether root is reached by sudo on a node. */
-  sudo: (node: string) => boolean;
 }
 
 /** The script of this package, run on hosts over SSH. */
@@ -38,17 +36,14 @@ export class ScriptOnHost implements HostPreparer {
   }
 
   async run(node: string, job: Parameters<HostPreparer["run"]>[1], signal: AbortSignal): Promise<ScriptExit> {
-    const host = await this.#options.hosts.connect(node, signal);
+    const host = await this.#options.hosts.connectAsRoot(node, signal);
     const input = await this.#script();
-    const placed = await host.run(
-      { argv: this.#root(node, "sh", "-c", place, "place", folder), input },
-      { deadline: askDeadline, signal },
-    );
+    const placed = await host.run({ argv: ["sh", "-c", place, "place", folder], input }, { deadline: askDeadline, signal });
     if (placed.code !== 0) throw refused(node, "the script cannot be placed on it", placed);
     const mode = job.mode === "upgrade" ? ["--upgrade", "-"] : ["-"];
     const said: string[] = [];
     const { code } = await host.run(
-      { argv: this.#root(node, "bash", onHost, ...mode), input: job.values },
+      { argv: ["bash", onHost, ...mode], input: job.values },
       {
         deadline: runDeadline,
         signal,
@@ -93,13 +88,9 @@ export class ScriptOnHost implements HostPreparer {
   }
 
   async #ask(node: string, argv: readonly string[], signal: AbortSignal): Promise<CommandResult> {
-    const host: RemoteHost = await this.#options.hosts.connect(node, signal);
+    const host: RemoteHost = await this.#options.hosts.connectAsRoot(node, signal);
     const [program = "true", ...rest] = argv;
-    return host.run({ argv: this.#root(node, program, ...rest) }, { deadline: askDeadline, signal });
-  }
-
-  #root(node: string, program: string, ...rest: readonly string[]): [string, ...string[]] {
-    return this.#options.sudo(node) ? ["sudo", "-n", program, ...rest] : [program, ...rest];
+    return host.run({ argv: [program, ...rest] }, { deadline: askDeadline, signal });
   }
 
   #script(): Promise<string> {

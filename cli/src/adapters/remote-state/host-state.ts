@@ -12,9 +12,8 @@ export interface HostStateOptions {
   name: string;
   /** Directory of the environment on the host: `HostLayout.root`. */
   root: string;
+  /** As root, whose the state is. */
   connect(signal: AbortSignal): Promise<RemoteHost>;
-  /** Become root with `sudo -n` where the account is not root: the state belongs to root. */
-  sudo: boolean;
   deadline?: Milliseconds;
   /** Ends everything under way, also what undoes a deploy: not the signal of Ctrl-C. */
   signal?: AbortSignal;
@@ -86,9 +85,8 @@ export class HostState {
   async #once(script: StateScript, deadline: Milliseconds, signal: AbortSignal): Promise<CommandResult> {
     signal.throwIfAborted();
     const host = await this.#options.connect(signal);
-    const asRoot = this.#options.sudo ? ["-c", becomeRoot, "gpuctl"] : ["-c"];
     const input = script.input === undefined ? {} : { input: script.input };
-    const command = { argv: ["sh", ...asRoot, script.text, "gpuctl", this.root, ...script.args] as const, ...input };
+    const command = { argv: ["sh", "-c", script.text, "gpuctl", this.root, ...script.args] as const, ...input };
     try {
       return await host.run(command, { deadline, signal });
     } catch (error) {
@@ -147,8 +145,6 @@ class LostMidway extends Error {
     this.cause = cause;
   }
 }
-
-const becomeRoot = `if [ "$(id -u)" = 0 ]; then exec sh -c "$@"; fi; exec sudo -n sh -c "$@"`;
 
 function nextStepsFor(because: string, root: string, host: string): readonly string[] {
   if (because.includes("No space left on device") || because.includes("quota exceeded"))

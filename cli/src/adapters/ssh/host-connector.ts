@@ -51,9 +51,13 @@ export class SshHostConnector implements HostConnector {
   }
 
   async connect(name: string, signal: AbortSignal): Promise<RemoteHost> {
-    signal.throwIfAborted();
-    const known = this.#hosts.get(name) ?? this.#make(name);
-    const host = await unlessAborted(known, signal);
+    const host = await this.#known(name, signal);
+    await host.ensureConnected(signal);
+    return host;
+  }
+
+  async connectAsRoot(name: string, signal: AbortSignal): Promise<RemoteHost> {
+    const host = (await this.#known(name, signal)).asRoot();
     await host.ensureConnected(signal);
     return host;
   }
@@ -63,6 +67,11 @@ export class SshHostConnector implements HostConnector {
     this.#hosts.clear();
     const closed = hosts.map(async (host) => (await host.catch(() => null))?.close());
     await Promise.all(closed);
+  }
+
+  #known(name: string, signal: AbortSignal): Promise<ShellHost> {
+    signal.throwIfAborted();
+    return unlessAborted(this.#hosts.get(name) ?? this.#make(name), signal);
   }
 
   /** A host is kept from then on; what could not be made is tried again by the next who asks. */

@@ -26,7 +26,7 @@ export interface HostShell {
   /** Whether the connection has ended, for whatever reason. */
   readonly lost: boolean;
   /**
-   * Starts a script under the account's login shell. Throws TargetUnreachable when the host refuses.
+   * Starts a script of POSIX sh, whatever the account's login shell is. Throws TargetUnreachable when the host refuses.
    * The function it returns leaves the script alone: no event follows.
    */
   start(script: string, input: Readable | null, events: ScriptEvents, signal: AbortSignal): Promise<() => void>;

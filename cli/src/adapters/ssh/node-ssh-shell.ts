@@ -1,6 +1,7 @@
 import type { Duplex, Readable } from "node:stream";
 import { NodeSSH } from "node-ssh";
 import type { Client, ClientChannel } from "ssh2";
+import { forLoginShell } from "../../domain/ssh/shell-line.js";
 import type { Milliseconds } from "../../domain/units.js";
 import { HostKeyCheck, type HostKeyPolicy } from "./host-key-check.js";
 import type { HostShell, ScriptEvents, TunnelEnd } from "./host-shell.js";
@@ -87,7 +88,7 @@ class NodeSshShell implements HostShell {
 
   async start(script: string, input: Readable | null, events: ScriptEvents, signal: AbortSignal): Promise<() => void> {
     const channel = await this.#open<ClientChannel>(
-      (done) => this.#client.exec(script, done),
+      (done) => this.#client.exec(forLoginShell(script), done),
       (opened) => this.#listen(opened, events),
       signal,
     );

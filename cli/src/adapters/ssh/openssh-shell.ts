@@ -1,6 +1,7 @@
 import type { Duplex, Readable } from "node:stream";
 import { connect } from "node:net";
 import { execa } from "execa";
+import { forLoginShell } from "../../domain/ssh/shell-line.js";
 import { ms } from "../../domain/units.js";
 import { cannotConnect, lastLines, type HostAddress } from "./unreachable.js";
 import type { HostShell, ScriptEvents, TunnelEnd } from "./host-shell.js";
@@ -32,7 +33,7 @@ class OpensshShell implements HostShell {
   start(script: string, input: Readable | null, events: ScriptEvents): Promise<() => void> {
     let deaf = false;
     let said = "";
-    const client = execa("ssh", [...this.#master.clientArgs(), script], {
+    const client = execa("ssh", [...this.#master.clientArgs(), forLoginShell(script)], {
       stdin: input === null ? "ignore" : "pipe",
       buffer: false,
       reject: false,

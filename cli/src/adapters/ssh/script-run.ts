@@ -1,7 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Readable } from "node:stream";
 import { endGroupScript } from "../../domain/ssh/remote-files.js";
-import { forLoginShell } from "../../domain/ssh/shell-line.js";
 import { framed, FrameReader, verdictOf } from "../../domain/ssh/framing.js";
 import type { HostShell, ScriptEvents, Verdict } from "./host-shell.js";
 import { ms } from "../../domain/units.js";
@@ -67,7 +66,7 @@ class ScriptRun implements ScriptEvents {
 
   async start(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    const text = forLoginShell(framed(this.#script.text, this.#token, this.#shell.status));
+    const text = framed(this.#script.text, this.#token, this.#shell.status);
     // What was asked for may already run when the answer comes, so the answer is waited for: only then can it be ended.
     const patience = delayed(signal, answerMs);
     try {
@@ -151,8 +150,7 @@ class ScriptRun implements ScriptEvents {
     if (pid === null || this.#killed) return;
     this.#killed = true;
     const deaf: ScriptEvents = { stdout: nothing, stderr: nothing, exited: nothing, closed: nothing };
-    const text = forLoginShell(endGroupScript(pid));
-    this.#shell.start(text, null, deaf, AbortSignal.timeout(farewellMs)).catch(nothing);
+    this.#shell.start(endGroupScript(pid), null, deaf, AbortSignal.timeout(farewellMs)).catch(nothing);
   }
 }
 

@@ -7,6 +7,7 @@ import { LineSplitter } from "../exec/line-splitter.js";
 import { readRemoteFile, sendRemoteFile, writeRemoteFile, type Exchange, type FileToSend } from "./file-exchange.js";
 import type { HostShell, TunnelEnd, Verdict } from "./host-shell.js";
 import { openTunnel } from "./loopback-tunnel.js";
+import { rootShell } from "./root-shell.js";
 import { runScript, type Script } from "./script-run.js";
 import { Slots } from "./slots.js";
 import { unlessAborted, withLimit, type Limit } from "./time-limit.js";
@@ -21,19 +22,30 @@ export class ShellHost implements RemoteHost {
   readonly name: string;
   readonly #address: HostAddress;
   readonly #connect: (signal: AbortSignal) => Promise<HostShell>;
-  readonly #slots = new Slots(maxScripts);
+  readonly #slots: Slots;
   #closing = new AbortController();
   #shell: Promise<HostShell> | null = null;
+  #root: ShellHost | null = null;
 
-  constructor(address: HostAddress, connect: (signal: AbortSignal) => Promise<HostShell>) {
+  /** @param slots  of the connection, where another host shares it */
+  constructor(address: HostAddress, connect: (signal: AbortSignal) => Promise<HostShell>, slots = new Slots(maxScripts)) {
     this.name = address.node;
     this.#address = address;
     this.#connect = connect;
+    this.#slots = slots;
   }
 
   /** Makes sure that there is a connection. */
   async ensureConnected(signal: AbortSignal): Promise<void> {
     await this.#connected(signal);
+  }
+
+  /** The same host over the same connection, with everything done as root. */
+  asRoot(): ShellHost {
+    const rise = async (signal: AbortSignal): Promise<HostShell> =>
+      rootShell(await this.#connected(signal), this.#address, this.#slots, signal);
+    this.#root ??= new ShellHost(this.#address, rise, this.#slots);
+    return this.#root;
   }
 
   run(command: Command, options: ExecuteOptions): Promise<CommandResult> {

@@ -1,17 +1,20 @@
 /**
  * What a login shell prints before a command (a banner in `.bashrc`) arrives on the same stdout as the command's output, and the
  * system's ssh says 255 for a lost connection, a command that ended by a signal, and a status of 255. A frame around the output
- * tells them apart: a line with the shell's pid before it, and, where the transport has no exit status of its own, one after it.
+ * tells them apart: a line with the pid of its group's leader before it, and, where the transport has no exit status of its own, one after it.
  */
 const mark = "\u001e";
 /** What is kept of output before the frame, bytes: enough to say who is talking. */
 const preludeLimit = 2048;
 
+/** The first argument of the shell where somebody else leads its process group, else the shell itself. */
+const leader = "${1:-$$}";
+
 /** @param token  random and free of special characters; nothing but the frame may contain it */
 export function framed(script: string, token: string, status: "printed" | "native"): string {
   const line = (kind: "b" | "e", value: string): string => `printf '\\036%s %s\\n' ${token}${kind} ${value}`;
-  if (status === "native") return `${line("b", "$$")}; ${script}`;
-  return `${line("b", "$$")}; ( ${script}\n); s=$?; ${line("e", "$s")}; exit $s`;
+  if (status === "native") return `${line("b", leader)}; ${script}`;
+  return `${line("b", leader)}; ( ${script}\n); s=$?; ${line("e", "$s")}; exit $s`;
 }
 
 /** Takes the stdout of a framed script apart, however it is cut into chunks. */
@@ -28,7 +31,7 @@ export class FrameReader {
     this.#onBody = onBody;
   }
 
-  /** Pid of the shell on the host, which leads its process group; null until the script has begun. */
+  /** Pid of what leads the script's process group on the host; null until the script has begun. */
   get pid(): number | null {
     return this.#pid;
   }

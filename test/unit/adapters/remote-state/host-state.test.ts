@@ -12,7 +12,7 @@ const sleeping = { text: "exec sleep 60", args: [], failure: "the sleep could no
 
 describe("a script on a host", () => {
   it("ends at its deadline, and says which host and how long", async () => {
-    const host = new HostState({ name: "box", root: "/nowhere", sudo: false, connect: here, deadline: ms(100) });
+    const host = new HostState({ name: "box", root: "/nowhere", connect: here, deadline: ms(100) });
     await expect(host.run(sleeping)).rejects.toMatchObject({ exit: "failed", message: expect.stringMatching(/box/) as unknown });
   });
 
@@ -21,7 +21,7 @@ describe("a script on a host", () => {
       new Promise((_, reject) => {
         signal.addEventListener("abort", () => reject(signal.reason as Error));
       });
-    const host = new HostState({ name: "box", root: "/nowhere", sudo: false, connect, deadline: ms(50) });
+    const host = new HostState({ name: "box", root: "/nowhere", connect, deadline: ms(50) });
     await expect(host.run(sleeping)).rejects.toMatchObject({
       exit: "targetUnreachable",
       because: "it did not answer within 0.1 s",
@@ -32,7 +32,7 @@ describe("a script on a host", () => {
     const controller = new AbortController();
     const { signal } = controller;
     const all = which === "of everything" ? { signal } : {};
-    const host = new HostState({ name: "box", root: "/nowhere", sudo: false, connect: here, ...all });
+    const host = new HostState({ name: "box", root: "/nowhere", connect: here, ...all });
     const running = host.run(which === "of everything" ? sleeping : { ...sleeping, signal });
     setTimeout(() => controller.abort(new Error("stopped by hand")), 50);
     await expect(running).rejects.toThrow("stopped by hand");
@@ -43,7 +43,7 @@ describe("a script on a host", () => {
 
   it("says what the host said, and what to type, when it fails for a reason of its own", async () => {
     const root = join(temporary(), "state");
-    const host = new HostState({ name: "box", root, sudo: false, connect: here });
+    const host = new HostState({ name: "box", root, connect: here });
     const failing = (said: string): Promise<string> =>
       host.run({ text: 'echo "$2" >&2; exit 7', args: [said], failure: "the record could not be written" });
     await expect(failing("mv: cannot move: No space left on device")).rejects.toMatchObject({

@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { FileAuditLog } from "../../../../cli/src/adapters/audit/file-audit-log.js";
@@ -11,13 +11,9 @@ import { SystemClock } from "../../../../cli/src/adapters/clock/system-clock.js"
 import { GpuctlError } from "../../../../cli/src/domain/errors.js";
 import { ms } from "../../../../cli/src/domain/units.js";
 import { connectorTo, SshHome } from "../../../contract/host/host-world.js";
-import { thisMachineAs } from "../../../contract/state/remote-environment.js";
 import { recordOf } from "../../../support/records.js";
 import { newKey, TestSshServer } from "../../../support/ssh-server.js";
-import { temporaryDirectories } from "../../../support/temporary.js";
 import { never } from "./world.js";
-
-const temporary = temporaryDirectories();
 
 /** Asks again until it succeeds, as a person would. */
 async function insisting<T>(work: () => Promise<T>): Promise<T> {
@@ -39,7 +35,7 @@ describe("state on a host by SSH", { timeout: 90_000 }, () => {
     const connector = connectorTo(home, server.port);
     try {
       const root = join(home.folder, "state");
-      const host = new HostState({ name: "box", root, sudo: false, connect: (signal) => connector.connect("box", signal) });
+      const host = new HostState({ name: "box", root, connect: (signal) => connector.connect("box", signal) });
       const clock = new SystemClock();
       const audit = new FileAuditLog(home.folder, "ada", clock);
       const leases = new RemoteLeaseStore({ host, name: "demo/prod", owner: "ada@here", clock, audit, here: ownMachine() });
@@ -67,30 +63,5 @@ describe("state on a host by SSH", { timeout: 90_000 }, () => {
       await server.close();
       home.remove();
     }
-  });
-});
-
-describe("an account that is not root", () => {
-  it.runIf(process.getuid?.() === 0)("becomes root by sudo, which never asks for a password", async () => {
-    const folder = temporary();
-    const tools = join(folder, "tools");
-    mkdirSync(tools);
-    const told = join(folder, "told");
-    writeFileSync(join(tools, "sudo"), `#!/bin/sh\necho "$1 $2 $3" >>"${told}"\nshift\nexec "$@"\n`);
-    chmodSync(join(tools, "sudo"), 0o755);
-    chmodSync(folder, 0o777);
-    const local = await thisMachineAs("box", { PATH: `${tools}:${process.env["PATH"] ?? ""}` });
-    const account = ["setpriv", "--reuid=65534", "--clear-groups"];
-    const connect = (): Promise<typeof local> =>
-      Promise.resolve({
-        ...local,
-        name: "box",
-        run: (command, options) =>
-          local.run({ ...command, argv: [...account, ...command.argv] as [string, ...string[]] }, options),
-      });
-    const host = new HostState({ name: "box", root: join(folder, "a b"), sudo: true, connect });
-    expect(await new RemoteReleaseFiles(host).key("ab".repeat(32))).toBe("ab".repeat(32));
-    expect(readFileSync(told, "utf8")).toBe("-n sh -c\n");
-    expect(existsSync(join(folder, "a b/hmac.key"))).toBe(true);
   });
 });

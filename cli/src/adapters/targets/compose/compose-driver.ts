@@ -61,7 +61,7 @@ import { Standbys } from "./standby.js";
 import { startContainer } from "./starting.js";
 import { TrafficMover } from "./traffic-mover.js";
 
-export interface ComposeDriverOptions extends Pick<HostCommandsOptions, "connect" | "sudo" | "guard" | "rehearsal"> {
+export interface ComposeDriverOptions extends Pick<HostCommandsOptions, "connect" | "guard" | "rehearsal"> {
   node: NodeSettings;
   clock: Clock;
   http: HttpClient;

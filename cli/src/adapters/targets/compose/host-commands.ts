@@ -13,9 +13,8 @@ export interface HostCommandsOptions {
   node: string;
   /** Directory of the environment there. */
   root: string;
+  /** As root. */
   connect(signal: AbortSignal): Promise<RemoteHost>;
-  /** Become root with `sudo -n` where the account is not root. */
-  sudo: boolean;
   /** Lines of POSIX sh that end a script, with the status of a lost lease, unless this lease is still the newest on the host. */
   guard(lease: Lease): string;
   /** Set in a dry run: nothing is changed, and it is told what would be. */
@@ -71,8 +70,7 @@ export class HostCommands {
   /** Runs a command as data, whatever its exit status. */
   async attempt(command: Command, options: Partial<ExecuteOptions> = {}): Promise<CommandResult> {
     const host = await this.host(options.signal);
-    const argv = this.#options.sudo ? (["sudo", "-n", ...command.argv] as const) : command.argv;
-    return host.run({ ...command, argv }, { deadline: usualDeadline, ...options });
+    return host.run(command, { deadline: usualDeadline, ...options });
   }
 
   /** The same for one that must succeed; its stdout. Throws with Docker's own words. */

@@ -51,7 +51,6 @@ case $2 in *%u*) echo "$(stat -c %a "$p") $(awk -v p="$p" '$2 == p { o = $1 } EN
       node: "gpu-1",
       root: this.root,
       connect: (signal) => this.connect(signal),
-      sudo: false,
       guard: ({ token }) =>
         `[ ${token} -ge "$(cat '${this.directory}/newest')" ] || { echo "lease ${token} is old" >&2; exit ${fencedStatus}; }`,
     });
