@@ -8,7 +8,7 @@ import type { Milliseconds } from "./domain/units.js";
 export const preparationFlags = {
   gpu: Flags.string({
     description:
-      "Whether to install NVIDIA's driver: auto (where a GPU is), require, none (default: require where a service does, else auto).",
+      "Whether to install NVIDIA's driver: auto (where a GPU is), require, none (default: require where a service does, else as before, else auto).",
     options: ["auto", "require", "none"],
   }),
   "deploy-user": Flags.string({
@@ -21,12 +21,12 @@ export const preparationFlags = {
     helpValue: "FILE",
   }),
   "app-address": Flags.string({
-    description: "Network that may reach the service ports (default: allow of the environment).",
+    description: "Network that may reach the service ports, or any (default: allow of the environment, else as before).",
     multiple: true,
     helpValue: "CIDR",
   }),
   "ssh-address": Flags.string({
-    description: "Network that may reach SSH (default: SSH is left as it is).",
+    description: "Network that may reach SSH; any takes back what was named before (default: as before).",
     multiple: true,
     helpValue: "CIDR",
   }),
@@ -57,12 +57,20 @@ export function preparation(flags: Given): Omit<PrepareRequest, "node" | "mode" 
     gpu: flags.gpu as PrepareRequest["gpu"],
     deployUser: flags["deploy-user"],
     authorizedKeys: flags["authorized-key"] ?? [],
-    appAddresses: flags["app-address"] ?? [],
-    sshAddresses: flags["ssh-address"] ?? [],
+    appAddresses: networks("app", flags["app-address"]),
+    sshAddresses: networks("ssh", flags["ssh-address"]),
     reboot: flags.reboot,
     patience: patience(flags.patience),
     repositories: { ...(docker && { docker }), ...(toolkit && { toolkit }), ...(driver && { driver }) },
   };
+}
+
+/** Null when none were named: then the host keeps what it has. */
+function networks(of: "app" | "ssh", given: readonly string[] = []): readonly string[] | null {
+  if (given.length === 0) return null;
+  if (!given.includes("any")) return given;
+  if (given.length === 1) return [];
+  throw new UsageError(`--${of}-address any stands alone`, { nextSteps: [`--${of}-address any`] });
 }
 
 function patience(text: string): Milliseconds {

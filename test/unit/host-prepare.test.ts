@@ -29,21 +29,27 @@ const result = (state: string, more: object = {}): string =>
 /** A host of which a test says how each run ends, and what is there afterwards. */
 class RehearsedHost implements HostPreparer {
   runs: (() => ScriptExit)[] = [];
+  /** What an earlier run left. */
+  before: string | null = null;
   results: string[] = [];
+  lines: string[] = [];
   boots: (() => string)[] = [() => "boot-1"];
-  containers: string[] = [];
+  containers: string[] | null = [];
   readonly values: string[] = [];
 
   script = (): Promise<string> => Promise.resolve("");
   check = (): Promise<string | null> => Promise.resolve(null);
   logTail = (): Promise<readonly string[]> => Promise.resolve(["E: no network"]);
-  serving = (): Promise<readonly string[]> => Promise.resolve(this.containers);
-  result = (): Promise<string | null> =>
-    Promise.resolve((this.results.length > 1 ? this.results.shift() : this.results[0]) ?? null);
+  serving = (): Promise<readonly string[] | null> => Promise.resolve(this.containers);
+  result = (): Promise<string | null> => {
+    if (this.values.length === 0) return Promise.resolve(this.before);
+    return Promise.resolve((this.results.length > 1 ? this.results.shift() : this.results[0]) ?? null);
+  };
   bootId = async (): Promise<string> =>
     Promise.resolve(((this.boots.length > 1 ? this.boots.shift() : this.boots[0]) ?? String)());
-  run = async (_: string, job: { values: string }): Promise<ScriptExit> => {
+  run = async (_: string, job: { values: string; onLine: (line: string) => void }): Promise<ScriptExit> => {
     this.values.push(job.values);
+    this.lines.forEach(job.onLine);
     return Promise.resolve(((this.runs.length > 1 ? this.runs.shift() : this.runs[0]) as () => ScriptExit)());
   };
 }
@@ -67,8 +73,8 @@ const request: PrepareRequest = {
   gpu: undefined,
   deployUser: undefined,
   authorizedKeys: [],
-  appAddresses: [],
-  sshAddresses: [],
+  appAddresses: null,
+  sshAddresses: null,
   reboot: true,
   repositories: {},
   patience: ms(60_000),
@@ -77,12 +83,14 @@ const request: PrepareRequest = {
 let host: RehearsedHost;
 let progress: CollectingProgress;
 let context: HostContext;
+let clock: SteppingClock;
 
 beforeEach(() => {
   host = new RehearsedHost();
   progress = new CollectingProgress();
+  clock = new SteppingClock();
   const files = { read: () => Promise.resolve("ssh-ed25519 AAAA ops\n"), replace: () => Promise.resolve() };
-  context = { config, preparer: host, files, clock: new SteppingClock(), progress, signal: new AbortController().signal };
+  context = { config, preparer: host, files, clock, progress, signal: new AbortController().signal };
 });
 
 test("the environment says what is not asked for: a GPU that a service requires, its port, its user, who may come", async () => {
@@ -91,6 +99,48 @@ test("the environment says what is not asked for: a GPU that a service requires,
   expect(await prepareHost(context, request)).toMatchObject({ state: "prepared", restarted: false });
   for (const line of ["GPU=require", "DEPLOY_USER=ops", "SERVICE_PORTS=8001", "APP_ADDRESSES=10.0.0.0/8", "REBOOT=yes"])
     expect(host.values[0]).toContain(`GPUCTL_${line}\n`);
+});
+
+test("what nobody asked for is not said to the host, which keeps what it has; an empty list takes that back", async () => {
+  host.runs = [ends(0)];
+  host.results = [result("prepared")];
+  await prepareHost(context, request);
+  expect(host.values[0]).not.toMatch(/SSH_ADDRESSES|REPOSITORY|AUTHORIZED_KEY/);
+  context.config = { ...config, services: {}, targetSettings: { target: "compose", nodes: { "gpu-1": { host: "h" } } } } as never;
+  await prepareHost(context, { ...request, sshAddresses: [] });
+  expect(host.values[1]).toMatch(/^GPUCTL_SSH_ADDRESSES=$/m);
+  expect(host.values[1]).not.toMatch(/GPU=|DEPLOY_USER|SERVICE_PORTS|APP_ADDRESSES/);
+});
+
+describe("a result that an earlier run left", () => {
+  const earlier = result("prepared", { at: "long ago" });
+  const locked =
+    '{"time":"x","step":"lock","event":"end","result":"failed","detail":"another run has held the lock for an hour"}';
+
+  test.each([1, 3, 4])("is not that of a run that ended with %i: what it said last is", async (code) => {
+    host.before = earlier;
+    host.results = [earlier];
+    host.lines = [locked];
+    host.runs = [ends(code)];
+    const thrown = await prepareHost(context, request).catch((error: unknown) => error);
+    expect(thrown).toBeInstanceOf(Failed);
+    expect(thrown).toMatchObject({ because: "another run has held the lock for an hour" });
+  });
+
+  test("that failed is not that of a run that ended well and could not write its own", async () => {
+    host.before = result("failed");
+    host.results = [host.before];
+    host.runs = [ends(0)];
+    await expect(prepareHost(context, request)).rejects.toMatchObject({ because: "E: no network" });
+  });
+});
+
+test("what may become a fault is a warning to the operator", async () => {
+  host.runs = [ends(0)];
+  host.results = [result("prepared")];
+  host.lines = ['{"time":"x","step":"limits","event":"warning","detail":"no swap"}'];
+  await prepareHost(context, request);
+  expect(progress.events).toContainEqual({ kind: "warning", text: "limits: no swap" });
 });
 
 test("a restart is waited for until another boot has verified itself, not until the old one answers again", async () => {
@@ -115,6 +165,17 @@ test("a run that loses its connection is followed by one that waits for its end"
   expect(host.values).toHaveLength(2);
 });
 
+test("patience begins when the connection is lost, however long the run had taken until then", async () => {
+  const late = (): never => {
+    clock.pass(3_600_000);
+    return lost();
+  };
+  host.runs = [late, ends(0)];
+  host.results = [result("prepared")];
+  host.boots = [() => "boot-1", lost, () => "boot-1"];
+  expect((await prepareHost(context, request)).state).toBe("prepared");
+});
+
 test("a host that stays away is unreachable in the end", async () => {
   host.runs = [lost];
   host.boots = [() => "boot-1", lost];
@@ -132,6 +193,13 @@ describe("releases that serve", () => {
     await prepareHost(context, request);
     await prepareHost(context, { ...request, confirm: "gpu-1" });
     expect(host.values.map((text) => /REBOOT=(\w+)/.exec(text)?.[1])).toEqual(["no", "yes"]);
+  });
+
+  test("are taken to be there when Docker does not say", async () => {
+    host.containers = null;
+    await prepareHost(context, request);
+    expect(host.values[0]).toContain("REBOOT=no");
+    await expect(prepareHost(context, { ...request, mode: "upgrade" })).rejects.toThrow(PreflightRefused);
   });
 
   test("refuse an upgrade, unless the node's name confirms it", async () => {

@@ -9,9 +9,14 @@ export function followLog(progress: Progress): { onLine: (line: string) => void;
     if (line === null) return;
     lines.push(line);
     const said = logText(line);
-    if (said !== null) progress.emit({ kind: "step", text: said });
+    if (said !== null) progress.emit({ kind: line.event === "warning" ? "warning" : "step", text: said });
   };
   return { onLine, lines };
+}
+
+/** What the script said last of itself; null when it said nothing. */
+export function lastSaid(lines: readonly HostLogLine[]): string | null {
+  return lines.findLast(({ detail }) => detail !== undefined)?.detail ?? null;
 }
 
 /** Steps that changed something. */

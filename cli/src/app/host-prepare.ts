@@ -1,8 +1,8 @@
-import { changedSteps, followLog } from "./host-log.js";
+import { changedSteps, followLog, lastSaid } from "./host-log.js";
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
 import { Failed, GpuctlError, PreflightRefused, TargetUnreachable, UsageError } from "../domain/errors.js";
 import { readResult, type HostResult } from "../domain/host/result.js";
-import { valuesText, type HostValues } from "../domain/host/values.js";
+import { valuesText, type AskedValues, type HostValues } from "../domain/host/values.js";
 import { ms, type Milliseconds } from "../domain/units.js";
 import type { Clock, Progress } from "../ports.js";
 import type { HostPreparer, TextFiles } from "../ports/host-preparer.js";
@@ -26,8 +26,10 @@ export interface PrepareRequest {
   deployUser: string | undefined;
   /** Files with public keys. */
   authorizedKeys: readonly string[];
-  appAddresses: readonly string[];
-  sshAddresses: readonly string[];
+  /** Null: those of the environment, else what the host was told before; empty takes that back. */
+  appAddresses: readonly string[] | null;
+  /** Null: what the host was told before; empty takes that back. */
+  sshAddresses: readonly string[] | null;
   reboot: boolean;
   repositories: HostValues["repositories"];
   /** How long the host may take to come back, after a restart or a lost connection. */
@@ -52,17 +54,19 @@ export async function prepareHost(context: HostContext, request: PrepareRequest)
   const values = await valuesOf(context, request);
   const serving = await preparer.serving(request.node, signal);
   const agreed = request.confirm === request.node;
-  if (serving.length > 0 && request.mode === "upgrade" && !agreed) throw stillServing(request.node, serving);
-  const reboot = request.reboot && (serving.length === 0 || agreed);
+  const idle = serving?.length === 0;
+  if (!idle && request.mode === "upgrade" && !agreed) throw stillServing(request.node, serving);
+  const reboot = request.reboot && (idle || agreed);
   if (reboot !== request.reboot) {
-    const text = `releases serve on ${request.node}, so it is not restarted; with --confirm ${request.node} it may be`;
-    progress.emit({ kind: "warning", text });
+    const why = serving === null ? `Docker on ${request.node} does not say what runs` : `releases serve on ${request.node}`;
+    progress.emit({ kind: "warning", text: `${why}, so it is not restarted; with --confirm ${request.node} it may be` });
   }
-  const before = await preparer.bootId(request.node, ms(15_000), signal);
+  const boot = await preparer.bootId(request.node, ms(15_000), signal);
+  const left = await preparer.result(request.node, signal);
   const log = followLog(progress);
   const code = await runThroughLoss(context, request, valuesText({ ...values, reboot }), log.onLine);
-  const result = await resultAfter(context, request, code, before);
-  const restarted = (await preparer.bootId(request.node, ms(15_000), signal)) !== before;
+  const result = await resultAfter(context, request, { code, said: lastSaid(log.lines) }, { boot, left });
+  const restarted = (await preparer.bootId(request.node, ms(15_000), signal)) !== boot;
   return { node: request.node, state: result.state, changed: changedSteps(log.lines), restarted, result };
 }
 
@@ -73,8 +77,7 @@ async function runThroughLoss(
   values: string,
   onLine: (line: string) => void,
 ): Promise<number> {
-  const { preparer, progress, signal, clock } = context;
-  const end = clock.monotonic() + patience;
+  const { preparer, progress, signal } = context;
   for (;;) {
     try {
       const { code, said } = await preparer.run(node, { mode, values, onLine }, signal);
@@ -84,12 +87,12 @@ async function runThroughLoss(
         nextSteps: [`gpuctl host prepare ${node}, which goes on where it was`],
       });
     } catch (error) {
-      if (!(error instanceof TargetUnreachable) || clock.monotonic() > end) throw error;
+      if (!(error instanceof TargetUnreachable)) throw error;
       progress.emit({
         kind: "step",
         text: `the connection to ${node} was lost (${error.because ?? error.message}); the work there goes on`,
       });
-      await reachable(context, node, ms(Math.max(0, end - clock.monotonic())));
+      await reachable(context, node, patience);
     }
   }
 }
@@ -108,18 +111,28 @@ async function reachable({ preparer, signal, clock }: HostContext, node: string,
   }
 }
 
+/** How a run ended: its exit status, and what it said last. */
+interface Ended {
+  code: number;
+  said: string | null;
+}
+
+/** How the host was before the run: its boot, and the result of an earlier run as text. */
+interface Before {
+  boot: string;
+  left: string | null;
+}
+
 /** What the script left, once nothing is under way any more. Throws what it failed or refused with. */
-async function resultAfter(context: HostContext, request: PrepareRequest, code: number, before: string): Promise<HostResult> {
+async function resultAfter(context: HostContext, request: PrepareRequest, ended: Ended, before: Before): Promise<HostResult> {
   const { preparer, signal } = context;
   const { node } = request;
-  if (code === 2) throw new UsageError(`${node} refuses the values`, { because: await lastDetail(context, node) });
-  let result = readResult((await preparer.result(node, signal)) ?? "");
-  if (result?.state === "rebooting") result = await afterRestart(context, request, before);
-  if (result === null)
-    throw new Failed(`${node} has no result of its preparation`, {
-      because: await lastDetail(context, node),
-      nextSteps: [`gpuctl host prepare ${node}`],
-    });
+  const { code, said } = ended;
+  if (code === 2) throw new UsageError(`${node} refuses the values`, { because: said ?? (await lastDetail(context, node)) });
+  const text = await preparer.result(node, signal);
+  let result = readResult(text ?? "");
+  if (result === null || !belongs(result, code, text !== before.left)) throw await withoutResult(context, request, ended);
+  if (result.state === "rebooting") result = await afterRestart(context, request, before.boot);
   if (result.state === "prepared" || result.state === "reboot-needed") return result;
   const details = {
     because: result.reason ?? `it ended at ${result.step}`,
@@ -128,6 +141,20 @@ async function resultAfter(context: HostContext, request: PrepareRequest, code: 
   };
   if (result.state === "refused") throw new PreflightRefused(`${node} cannot be prepared, and nothing was changed`, details);
   throw new Failed(`${node} is not prepared: ${result.step} failed`, { ...details, lines: await tail(context, node) });
+}
+
+/** Whether a result is of the run that ended so: on a full disk, or where a run ends before its first step, an older one stays. */
+function belongs({ state }: HostResult, code: number, fresh: boolean): boolean {
+  if (code === 0) return state === "prepared";
+  return fresh && (code === 4 || state === "failed" || state === "refused");
+}
+
+async function withoutResult(context: HostContext, { node, mode }: PrepareRequest, { code, said }: Ended): Promise<Failed> {
+  return new Failed(`${node} has no result of its preparation, which ended with ${code}`, {
+    because: said ?? (await lastDetail(context, node)),
+    lines: await tail(context, node),
+    nextSteps: [`gpuctl host ${mode} ${node}`],
+  });
 }
 
 /** Waits for the next start of the host, and for what is verified after it. */
@@ -158,18 +185,19 @@ async function lastDetail(context: HostContext, node: string): Promise<string> {
   return (await tail(context, node)).at(-1) ?? "its log is empty";
 }
 
-/** What the script is told: what was asked for, else what the environment says of the node. */
-async function valuesOf({ config, files }: HostContext, request: PrepareRequest): Promise<HostValues> {
+/** What the script is told: what was asked for, else what the environment says of the node; of the rest the host keeps what it has. */
+async function valuesOf({ config, files }: HostContext, request: PrepareRequest): Promise<AskedValues> {
   const settings = config.targetSettings?.target === "compose" ? config.targetSettings : null;
   const services = Object.values(config.services).filter(({ nodes }) => nodes == null || nodes.includes(request.node));
   const user = settings?.nodes[request.node]?.user;
+  const allow = settings?.allow ?? [];
   const keys = await Promise.all(request.authorizedKeys.map((path) => files.read(path)));
   return {
-    gpu: request.gpu ?? (services.some(({ device }) => device.require === "cuda") ? "require" : "auto"),
+    gpu: request.gpu ?? (services.some(({ device }) => device.require === "cuda") ? "require" : null),
     deployUser: request.deployUser ?? (user === undefined || user === "root" ? null : user),
     authorizedKeys: keys.flatMap(publicKeys),
-    servicePorts: services.map(({ port }) => port),
-    appAddresses: request.appAddresses.length > 0 ? request.appAddresses : (settings?.allow ?? []),
+    servicePorts: services.length > 0 ? services.map(({ port }) => port) : null,
+    appAddresses: request.appAddresses ?? (allow.length > 0 ? allow : null),
     sshAddresses: request.sshAddresses,
     reboot: request.reboot,
     revision: `${config.project}/${config.environment}`,
@@ -197,9 +225,9 @@ export function requireNode({ targetSettings, environment }: EnvironmentConfig, 
   });
 }
 
-function stillServing(node: string, serving: readonly string[]): PreflightRefused {
-  return new PreflightRefused(`releases serve on ${node}`, {
-    because: `the driver would be changed and the host restarted under ${serving.join(", ")}`,
+function stillServing(node: string, serving: readonly string[] | null): PreflightRefused {
+  return new PreflightRefused(serving === null ? `nobody knows what serves on ${node}` : `releases serve on ${node}`, {
+    because: `the driver would be changed and the host restarted under ${serving?.join(", ") ?? "whatever Docker, which does not answer, runs"}`,
     nextSteps: ["gpuctl destroy, or leave the node out of the next deploys", `gpuctl host upgrade ${node} --confirm ${node}`],
     data: { node, serving },
   });

@@ -26,8 +26,8 @@ export interface HostPreparer {
   result(node: string, signal: AbortSignal): Promise<string | null>;
   /** The last lines of the script's log and of apt's. */
   logTail(node: string, signal: AbortSignal): Promise<readonly string[]>;
-  /** Names of running containers that belong to releases, of any project; none where Docker is not there. */
-  serving(node: string, signal: AbortSignal): Promise<readonly string[]>;
+  /** Names of running containers that belong to releases, of any project; none where Docker is not there, null where it does not say. */
+  serving(node: string, signal: AbortSignal): Promise<readonly string[] | null>;
   /** Another one after every start of the host. Makes a new connection, within the deadline. */
   bootId(node: string, deadline: Milliseconds, signal: AbortSignal): Promise<string>;
 }

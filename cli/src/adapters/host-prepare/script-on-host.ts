@@ -13,6 +13,8 @@ const runDeadline = ms(3_600_000);
 const askDeadline = ms(60_000);
 /** The script comes by one rename: a run that is under way keeps the one it began with. */
 const place = `umask 077 && mkdir -p "$1" && cat >"$1/.arrived.$$" && mv "$1/.arrived.$$" "$1/prepare-host.sh"`;
+/** A client without its engine is the half of an interrupted installation: nothing runs there. */
+const engine = `command -v docker >/dev/null && command -v dockerd >/dev/null || exit 127; exec docker "$@"`;
 
 export interface ScriptOptions {
   hosts: HostConnector;
@@ -73,10 +75,11 @@ export class ScriptOnHost implements HostPreparer {
     return stdout.split("\n").filter((line) => line !== "");
   }
 
-  async serving(node: string, signal: AbortSignal): Promise<readonly string[]> {
-    const argv = ["docker", "ps", "--filter", "label=dev.gpuctl.instance", "--format", "{{.Names}}"];
+  async serving(node: string, signal: AbortSignal): Promise<readonly string[] | null> {
+    const argv = ["sh", "-c", engine, "docker", "ps", "--filter", "label=dev.gpuctl.instance", "--format", "{{.Names}}"];
     const { code, stdout } = await this.#ask(node, argv, signal);
-    return code === 0 ? stdout.split("\n").filter((name) => name !== "") : [];
+    if (code === 127) return [];
+    return code === 0 ? stdout.split("\n").filter((name) => name !== "") : null;
   }
 
   async bootId(node: string, deadline: Milliseconds, signal: AbortSignal): Promise<string> {

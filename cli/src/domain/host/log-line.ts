@@ -2,7 +2,7 @@ import { z } from "zod";
 
 const logLine = z.object({
   step: z.string(),
-  event: z.enum(["start", "end"]),
+  event: z.enum(["start", "end", "warning"]),
   result: z.enum(["done", "unchanged", "failed", "skipped"]).optional(),
   detail: z.string().optional(),
 });
@@ -23,7 +23,7 @@ export function readLogLine(text: string): HostLogLine | null {
 
 /** The line for people; null where there is nothing to say: a step that begins, or one that left everything as it was. */
 export function logText({ step, event, result, detail }: HostLogLine): string | null {
-  if (event === "start") return detail === undefined ? null : `${step}: ${detail}`;
+  if (event !== "end") return detail === undefined ? null : `${step}: ${detail}`;
   if (result === "unchanged" || result === "skipped") return null;
   return `${step}: ${result ?? "ended"}${detail === undefined ? "" : `, ${detail}`}`;
 }
