@@ -42,6 +42,11 @@ export default defineConfig({
         // The same for what takes longer than a run of CI may: a step of `npm run test:long`.
         test: { name: "docker-long", include: ["test/e2e-docker-long/**/*.test.ts"], fileParallelism: false, ...patient },
       },
+      {
+        extends: true,
+        // Every refusal and every interruption of the preparation of hosts: a step of `npm run test:long`.
+        test: { name: "infra-long", include: ["test/e2e-infra-long/**/*.test.ts"], fileParallelism: false, ...patient },
+      },
     ],
   },
 });

@@ -40,8 +40,12 @@ function stepsOf({ long, node }, scratch) {
     .filter((name) => !name.startsWith("_"))
     .toSorted()
     .map((name) => ({ ...pytestStep(name, long, join(scratch, `${name}.xml`), `tests_long/${name}`), env }));
-  // Needs root, and 20 minutes on two cores.
-  return [...python, { ...vitestStep("hosts", node, scratch, "docker-long"), needsModels: true, env }];
+  // Both need root; the first takes 20 minutes on two cores.
+  return [
+    ...python,
+    { ...vitestStep("hosts", node, scratch, "docker-long"), needsModels: true, env },
+    { ...vitestStep("infra-long", node, scratch), env },
+  ];
 }
 
 function readFigures(scratch) {
