@@ -3,6 +3,7 @@ import type { SourceDocument } from "../../cli/src/domain/config/source.js";
 import { planAddresses, type AddressPlan } from "./address-plan.js";
 import { isOpen, parseNetwork } from "./cidr.js";
 import { opensSsh } from "./firewall.js";
+import { soundParts } from "./sound-parts.js";
 import { asksForGpu, gpuRefusal } from "./gpu-refusal.js";
 import { stackSchema, type HcloudNode, type StackConfig } from "./stack-schema.js";
 
@@ -50,27 +51,46 @@ export class StackInvalid extends Error {
  * @throws StackInvalid with every problem
  */
 export function checkStack(raw: Readonly<Record<string, unknown>>, secrets: GivenSecrets): CheckedStack {
-  const document: SourceDocument = { file: "", text: "", value: raw, problems: [], locate: () => null };
   const parsed = stackSchema.safeParse(raw);
-  if (!parsed.success) {
-    const problems = problemsFromIssues(parsed.error.issues, stackSchema, document).map(({ path, message, hint }) => ({
-      key: `gpuctl:${path ?? ""}`,
-      message: hint === null ? message : `${message}; ${hint}`,
-    }));
-    throw new StackInvalid([...problems, ...gpuProblemsOf(raw)]);
-  }
-  const config = parsed.data;
-  const { plan, problems } = addressesOf(config);
-  const all = [
-    ...problems,
-    ...accessProblems(config),
-    ...gpuProblems(config),
-    ...clusterProblems(config, secrets),
-    ...tokenProblems(config, secrets),
-  ];
+  if (!parsed.success) throw new StackInvalid(problemsOfUnsound(raw, parsed.error.issues, secrets));
+  const { plan, problems } = addressesOf(parsed.data);
+  const all = [...problems, ...gpuProblems(parsed.data), ...otherProblems(parsed.data, secrets)];
   if (all.length > 0) throw new StackInvalid(all);
-  return { config, plan };
+  return { config: parsed.data, plan };
 }
+
+/** What the schema says, and what is wrong with the rest: nobody should mend ten keys first to hear that SSH is open, or that there is no GPU. */
+function problemsOfUnsound(
+  raw: Readonly<Record<string, unknown>>,
+  issues: Parameters<typeof problemsFromIssues>[0],
+  secrets: GivenSecrets,
+): StackProblem[] {
+  const document: SourceDocument = { file: "", text: "", value: raw, problems: [], locate: () => null };
+  const unsound = problemsFromIssues(issues, stackSchema, document);
+  const said = unsound.map(({ path, message, hint }) => ({
+    key: `gpuctl:${path ?? ""}`,
+    message: hint === null ? message : `${message}; ${hint}`,
+  }));
+  const rest = soundParts(raw);
+  if (rest === null) return said;
+  const meant = unsound.flatMap(({ path, guess }) => (path === null || guess === null ? [] : [path.replace(/[^.]*$/, guess)]));
+  const known = [...said.map(({ key }) => key), ...meant.map((path) => `gpuctl:${path}`)];
+  const more = [...addressesOf(rest).problems, ...otherProblems(rest, secrets)];
+  return [...said, ...gpuProblems(rest), ...more.filter(({ key }) => !known.some((other) => follows(key, other)))];
+}
+
+/** Whether what was found at `key` may only be there because `wrong` is wrong. */
+function follows(key: string, wrong: string): boolean {
+  if (/^gpuctl:network\b/.test(wrong) && /^gpuctl:network\b|\.robot\.vlan\./.test(key)) return true;
+  const below = (inner: string, outer: string) => inner.startsWith(outer) && /^(?:$|[.[])/.test(inner.slice(outer.length));
+  return below(key, wrong) || below(wrong, key);
+}
+
+const otherProblems = (config: StackConfig, secrets: GivenSecrets): StackProblem[] => [
+  ...accessProblems(config),
+  ...clusterProblems(config, secrets),
+  ...tokenProblems(config, secrets),
+];
 
 const problem = (path: string, message: string): StackProblem => ({ key: `gpuctl:${path}`, message });
 
@@ -167,12 +187,6 @@ function gpuProblems(config: StackConfig): StackProblem[] {
   if (first === undefined) return [];
   const names = asking.map(([name]) => name).join(", ");
   return [problem(`nodes.${first[0]}`, `${asking.length > 1 ? `(and ${names}) ` : ""}${gpuRefusal(config.prices)}`)];
-}
-
-/** The refusal also when other things are wrong: whoever asks for a GPU should not mend ten keys first to hear that there is none. */
-function gpuProblemsOf(raw: Readonly<Record<string, unknown>>): StackProblem[] {
-  const alone = stackSchema.pick({ nodes: true, prices: true }).safeParse({ nodes: raw["nodes"], prices: raw["prices"] });
-  return alone.success ? gpuProblems({ ...alone.data } as StackConfig) : [];
 }
 
 function clusterProblems(config: StackConfig, secrets: GivenSecrets): StackProblem[] {

@@ -412,7 +412,7 @@ describe("a configuration that cannot work", () => {
     const nodes = { "gpu-1": { kind: "adopted", host: "203.0.113.20" }, "gpu-2": { kind: "hcloud", serverType: "cx33" } };
     const wrong = { ...config, "gpuctl:nodes": nodes, "gpuctl:operater": "x" };
     await expect(runStack("adopted-t4", wrong)).rejects.toThrow(
-      /3 problems.*gpuctl:nodes\.gpu-1\.hostKey.*gpuctl:nodes\.gpu-2\.location.*gpuctl:operater.*did you mean "operators"/s,
+      /4 problems.*gpuctl:nodes\.gpu-1\.hostKey.*gpuctl:nodes\.gpu-2\.location.*gpuctl:operater.*did you mean "operators".*gpuctl:network/s,
     );
   });
 });

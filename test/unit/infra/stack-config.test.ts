@@ -19,11 +19,47 @@ describe("the configuration of a stack", () => {
     expect(problems.map(({ key }) => key).sort()).toEqual([
       "gpuctl:nodes.gpu-1.hostKey",
       "gpuctl:nodes.gpu-1.port",
+      "gpuctl:operators.addresses[0]",
       "gpuctl:operators.keys[0]",
       "gpuctl:project",
       "gpuctl:servicePorts",
     ]);
     expect(messageOf(problems, "gpuctl:nodes.gpu-1.hostKey")).toContain("ssh-keyscan -t ed25519");
+  });
+
+  it("shows open SSH, a missing token and two hosts of one number also when other keys are wrong", () => {
+    const server = { kind: "hcloud", serverType: "cx33", location: "fsn1", number: 20 };
+    const wrong = {
+      ...raw("hetzner-cpu"),
+      operators: { ...operators(), addresses: ["nonsense!", "0.0.0.0/0"] },
+      servicePorts: [0],
+      nodes: { a: { ...server, location: undefined }, b: server, "gpu-1": { kind: "hcloud", serverType: "a100" } },
+    };
+    expect(keysOf(problemsOf(wrong, { ...secrets, hcloudToken: false }))).toEqual([
+      "gpuctl:nodes.a.location",
+      "gpuctl:nodes.b.number",
+      "gpuctl:nodes.gpu-1",
+      "gpuctl:nodes.gpu-1.location",
+      "gpuctl:operators.addresses[0]",
+      "gpuctl:operators.addresses[1]",
+      "gpuctl:servicePorts[0]",
+      "hcloud:token",
+    ]);
+  });
+
+  it("says nothing that is only so because something else is wrong", () => {
+    const keys = (config: Record<string, unknown>) => keysOf(problemsOf(config));
+    const robot = raw("robot-gex");
+    expect(keys({ ...robot, network: { range: "ten" } })).toEqual(["gpuctl:network.range"]);
+    expect(keys({ ...robot, operators: "me" })).toEqual(["gpuctl:operators"]);
+    expect(keys({ ...robot, nodes: [] })).toEqual(["gpuctl:nodes"]);
+    const pool = raw("k3s-gpu-pool");
+    expect(keys({ ...pool, cluster: { ...(pool["cluster"] as object), agents: ["gpu-1", "GPU 2"] } })).toEqual([
+      "gpuctl:cluster.agents[1]",
+    ]);
+    expect(keys({ ...pool, nodes: { ...(pool["nodes"] as object), "gpu-1": {} } })).toEqual(["gpuctl:nodes.gpu-1.kind"]);
+    const { operators: mine, ...without } = raw("adopted-t4");
+    expect(keys({ ...without, opertors: mine })).toEqual(["gpuctl:opertors"]);
   });
 
   it("guesses what a mistyped key or kind was meant to be", () => {
@@ -149,6 +185,8 @@ function problemsOf(config: Record<string, unknown>, given = secrets): readonly 
     throw error;
   }
 }
+
+const keysOf = (problems: readonly StackProblem[]): string[] => problems.map(({ key }) => key).sort();
 
 const messageOf = (problems: readonly StackProblem[], key: string): string =>
   problems.find((problem) => problem.key === key)?.message ?? `no problem at ${key}: ${JSON.stringify(problems)}`;
