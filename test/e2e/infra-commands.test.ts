@@ -203,6 +203,9 @@ describe("destroy", () => {
     const box = sandbox([guarded]);
     const { code, stderr } = await box.run(["infra", "destroy", "--confirm", "prod"]);
     expect([code, stderr.includes("volume models is protected")]).toEqual([5, true]);
+    expect(stderr).toContain(
+      `cd ${box.directory} && PULUMI_BACKEND_URL=file://${box.directory}/state/gpuctl/infra pulumi config set gpuctl:protect false --stack prod`,
+    );
     expect(box.calls().map(({ args }) => args[0])).toEqual(["stack"]);
     box.answers([
       guarded,
