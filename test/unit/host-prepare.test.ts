@@ -143,6 +143,21 @@ test("what may become a fault is a warning to the operator", async () => {
   expect(progress.events).toContainEqual({ kind: "warning", text: "limits: no swap" });
 });
 
+test("the ingress is a port of its node, and its node is one that may come to the others", async () => {
+  const nodes = { "gpu-1": { host: "203.0.113.6" }, "gpu-2": { host: "203.0.113.7" } };
+  const targetSettings = {
+    ...{ target: "compose", nodes, allow: ["10.0.0.0/8"] },
+    ingress: { node: "gpu-1" },
+    tls: { mode: "acme" },
+  };
+  const behind = { ...context, config: { ...config, bind: "0.0.0.0", targetSettings } as EnvironmentConfig };
+  host.runs = [ends(0), ends(0)];
+  host.results = [result("prepared"), result("prepared")];
+  for (const node of ["gpu-1", "gpu-2"]) await prepareHost(behind, { ...request, node });
+  expect(host.values[0]).toContain("GPUCTL_SERVICE_PORTS=8001,443\nGPUCTL_APP_ADDRESSES=10.0.0.0/8\n");
+  expect(host.values[1]).toContain("GPUCTL_SERVICE_PORTS=8001\nGPUCTL_APP_ADDRESSES=10.0.0.0/8,203.0.113.6/32\n");
+});
+
 test("a restart is waited for until another boot has verified itself, not until the old one answers again", async () => {
   host.runs = [ends(4)];
   host.results = [result("rebooting"), result("rebooting"), result("prepared")];

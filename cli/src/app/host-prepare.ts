@@ -1,8 +1,10 @@
 import { changedSteps, followLog, lastSaid } from "./host-log.js";
+import { ingressAddressOf, ingressPort, type ComposeSettings } from "../domain/compose/node-settings.js";
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
 import { Failed, GpuctlError, PreflightRefused, TargetUnreachable, UsageError } from "../domain/errors.js";
 import { readResult, type HostResult } from "../domain/host/result.js";
 import { valuesText, type AskedValues, type HostValues } from "../domain/host/values.js";
+import { parseNetwork } from "../domain/preflight/network.js";
 import { ms, type Milliseconds } from "../domain/units.js";
 import type { Clock, Progress } from "../ports.js";
 import type { HostPreparer, TextFiles } from "../ports/host-preparer.js";
@@ -190,19 +192,29 @@ async function valuesOf({ config, files }: HostContext, request: PrepareRequest)
   const settings = config.targetSettings?.target === "compose" ? config.targetSettings : null;
   const services = Object.values(config.services).filter(({ nodes }) => nodes == null || nodes.includes(request.node));
   const user = settings?.nodes[request.node]?.user;
-  const allow = settings?.allow ?? [];
+  const ingress = settings?.ingress?.node === request.node ? [ingressPort(settings)] : [];
+  const ports = [...services.map(({ port }) => port), ...ingress];
+  const allow = allowedOn(config, settings, request.node);
   const keys = await Promise.all(request.authorizedKeys.map((path) => files.read(path)));
   return {
     gpu: request.gpu ?? (services.some(({ device }) => device.require === "cuda") ? "require" : null),
     deployUser: request.deployUser ?? (user === undefined || user === "root" ? null : user),
     authorizedKeys: keys.flatMap(publicKeys),
-    servicePorts: services.length > 0 ? services.map(({ port }) => port) : null,
+    servicePorts: ports.length > 0 ? ports : null,
     appAddresses: request.appAddresses ?? (allow.length > 0 ? allow : null),
     sshAddresses: request.sshAddresses,
     reboot: request.reboot,
     revision: `${config.project}/${config.environment}`,
     repositories: request.repositories,
   };
+}
+
+/** Who may reach the services: `allow`, and the ingress of another node, which asks on their behalf. */
+function allowedOn(config: EnvironmentConfig, settings: ComposeSettings | null, node: string): readonly string[] {
+  if (settings?.allow === undefined) return [];
+  const address = ingressAddressOf(config, settings, node);
+  if (address === null || parseNetwork(address) === null) return settings.allow;
+  return [...new Set([...settings.allow, `${address}/${address.includes(":") ? 128 : 32}`])];
 }
 
 /** Keys of a file as `authorized_keys` and `.pub` files have them. */
