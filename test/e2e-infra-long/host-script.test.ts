@@ -98,6 +98,15 @@ test("--upgrade moves driver, modules and kernel as one set, through a restart, 
   expect(held).toContain("linux-modules-nvidia-580-server-open-6.8.0-95-generic");
 });
 
+test("an upgrade of a driver that no package brought is refused, for a newer kernel would have no module", async () => {
+  await box.fresh();
+  await box.ssh("mkdir -p /sys/module/nvidia; echo 580.95.05 >/sys/module/nvidia/version");
+  const refused = await box.prepare(values(), ["--upgrade", "-"]);
+  expect(refused.code, refused.stdout).toBe(3);
+  expect(box.result()).toMatchObject({ state: "refused", step: "driver-plan" });
+  expect(box.result().reason).toMatch(/came from no package/);
+});
+
 test("a kernel that somebody else brought gets its modules, without a restart", async () => {
   await box.fresh();
   expect((await box.prepare()).code).toBe(0);

@@ -43,7 +43,8 @@ describe("a bare Ubuntu 24.04 with a GPU, and a daemon.json with other people's 
     const before = await traces();
     const second = await box.prepare(values(guarded));
     expect(second).toMatchObject({ code: 0, changed: [], stderr: "" });
-    expect(second.seconds).toBeLessThan(10);
+    // On a machine with much else to do, everything takes longer.
+    expect(second.seconds).toBeLessThan(Math.max(10, first.seconds / 2));
     expect(await traces()).toBe(before);
   });
 
