@@ -107,6 +107,19 @@ test("an upgrade of a driver that no package brought is refused, for a newer ker
   expect(box.result().reason).toMatch(/came from no package/);
 });
 
+test("a repository that is switched off, or named where apt does not look, is none that the host has already", async () => {
+  await box.fresh({ gpus: 0 });
+  const line = "deb [trusted=yes] file:///srv/mirror/docker/ubuntu noble stable";
+  box.write("etc/apt/sources.list.d/docker.list", `# ${line}\n`);
+  box.write("etc/apt/sources.list.d/docker.list.save", `${line}\n`);
+  box.write("etc/apt/sources.list.d/docker.list.distUpgrade", `${line}\n`);
+  const off = "Enabled: no\nTypes: deb\nURIs: file:///srv/mirror/docker/ubuntu\nSuites: noble\nComponents: stable\n";
+  box.write("etc/apt/sources.list.d/docker.sources", off);
+  const { code, stdout } = await box.prepare();
+  expect(code, stdout).toBe(0);
+  expect(box.read("etc/apt/sources.list.d/gpuctl-docker.sources")).toContain("URIs: file:///srv/mirror/docker/ubuntu");
+});
+
 test("a kernel that somebody else brought gets its modules, without a restart", async () => {
   await box.fresh();
   expect((await box.prepare()).code).toBe(0);
