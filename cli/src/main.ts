@@ -1,4 +1,5 @@
 import { run } from "@oclif/core/run";
+import { settings } from "@oclif/core/settings";
 import { errorText, reportError } from "./error-report.js";
 import { processIo } from "./io.js";
 import { asksForJson, jsonDocument } from "./json-document.js";
@@ -11,6 +12,8 @@ const lingerMs = 1000;
 
 /** Runs one command line. Commands end in their own `catch`; what arrives here failed before or around one. */
 export async function main(argv: readonly string[], packageRoot: string): Promise<void> {
+  // A checkout has tsx, by which oclif would run the sources where NODE_ENV is `test` or `development`.
+  settings.enableAutoTranspile = false;
   process.once("uncaughtException", (thrown) => {
     tell(thrown, argv);
     end();

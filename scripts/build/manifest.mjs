@@ -2,8 +2,12 @@
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Plugin } from "@oclif/core/config";
+import { settings } from "@oclif/core/settings";
 import { root } from "../setup/run.mjs";
 import { rootHelp } from "./root-help.mjs";
+
+// A checkout has tsx, by which oclif would read the sources where NODE_ENV is `test` or `development`.
+settings.enableAutoTranspile = false;
 
 /** The manifest of the commands as they are now, whatever the file says. */
 export async function currentManifest() {
