@@ -64,9 +64,12 @@ describe("the packed tarball", () => {
     ]) {
       expect(existsSync(installed(path)), path).toBe(true);
     }
-    expect(
-      readdirSync(installed()).filter((name) => /^(test|scripts|infra|\.ci|\.stamp|node_modules\/\.bin)$/.test(name)),
-    ).toEqual([]);
+    expect(readdirSync(installed()).filter((name) => /^(test|scripts|\.ci|\.stamp|node_modules\/\.bin)$/.test(name))).toEqual([]);
+    // Of the infrastructure the one script that `gpuctl host prepare` sends; the Pulumi program is used from a checkout.
+    expect(readdirSync(installed("infra"), { recursive: true })).toEqual(["host", "host/prepare-host.sh"]);
+    expect(readFileSync(installed("infra/host/prepare-host.sh"), "utf8")).toBe(
+      readFileSync(join(repository, "infra/host/prepare-host.sh"), "utf8"),
+    );
   });
 
   test("carries what images are built from and what runs them by hand, each file as it is in the repository", async () => {
