@@ -30,7 +30,7 @@ export function remoteProgram(
     "gpuctl_program() {",
     "set -u",
     ...assignments,
-    first.trimEnd(),
+    ...(first === "" ? [] : [first.trimEnd(), "main || exit 1"]),
     ...files.map(placed),
     body.trimEnd(),
     "main",

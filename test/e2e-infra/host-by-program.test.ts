@@ -49,7 +49,6 @@ describe("a bare host with a GPU", () => {
     expect(said, said.stderr).toMatchObject({ code: 0, stderr: "" });
     expect(JSON.parse(said.stdout)).toMatchObject({
       state: "prepared",
-      reboot: false,
       revision: "7",
       script: hostScript().sha256,
       gpus: [{ name: "Tesla T4", memory: 15360 }],
