@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """go_toolchain.py FOLDER: Go from its module proxy, for a machine that has none. Prints where its `go` is.
 
-The proxy is the first web address of GOPROXY, by default Go's public one. What came is compared with the hash that Go's
-checksum database has of it (`go` cannot ask: there is none yet).
+The proxy is the first web address of GOPROXY, else the one that an older Go on PATH has as its default. What
+came is compared with the hash that Go's checksum database has of it (`go` cannot ask: there is none yet).
 """
 
 import base64
@@ -11,6 +11,7 @@ import os
 import pathlib
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 import urllib.request
@@ -24,10 +25,19 @@ PLATFORMS = {
 
 
 def proxy() -> str:
-    for address in os.environ.get("GOPROXY", "").replace("|", ",").split(","):
-        if address.startswith(("http://", "https://", "file://")):
-            return address.rstrip("/")
-    return "https://proxy.golang.org"
+    for address in (os.environ.get("GOPROXY") or default_of_older_go()).replace("|", ",").split(","):
+        if address.strip().startswith(("http://", "https://", "file://")):
+            return address.strip().rstrip("/")
+    sys.exit(
+        "no Go 1.26 is on PATH, and no proxy is known to fetch it from: install one (https://go.dev/dl/), or set GOPROXY"
+    )
+
+
+def default_of_older_go() -> str:
+    go = shutil.which("go")
+    if go is None:
+        return ""
+    return subprocess.run([go, "env", "GOPROXY"], capture_output=True, text=True, check=False).stdout
 
 
 def hash_of(archive: zipfile.ZipFile) -> str:
@@ -41,7 +51,9 @@ def hash_of(archive: zipfile.ZipFile) -> str:
 def main(folder: pathlib.Path) -> None:
     machine = platform.machine()
     if machine not in PLATFORMS:
-        sys.exit(f"no Go is on PATH, and none is known for {machine}: install Go 1.26 or newer (https://go.dev/dl/)")
+        sys.exit(
+            f"no Go is on PATH, and none is known for {machine}: install Go 1.26 or newer (https://go.dev/dl/)"
+        )
     system, wanted = PLATFORMS[machine]
     module = f"golang.org/toolchain@{VERSION}.{system}"
     with tempfile.TemporaryFile() as file:
@@ -50,7 +62,9 @@ def main(folder: pathlib.Path) -> None:
             with urllib.request.urlopen(url, timeout=60) as answer:
                 shutil.copyfileobj(answer, file)
         except OSError as error:
-            sys.exit(f"no Go is on PATH, and {url} cannot be had ({error}): install Go 1.26 or newer, or set GOPROXY")
+            sys.exit(
+                f"no Go is on PATH, and {url} cannot be had ({error}): install Go 1.26 or newer, or set GOPROXY"
+            )
         with zipfile.ZipFile(file) as archive:
             found = hash_of(archive)
             if found != wanted:
