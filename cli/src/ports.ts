@@ -8,13 +8,13 @@ import type { ModelStore } from "./ports/models.js";
 import type { AuditLog, LeaseStore, ReleaseStore } from "./ports/records.js";
 import type { Nodes, TargetDriver } from "./ports/target-driver.js";
 
-export * from "./ports/documents.js";
-export * from "./ports/execution.js";
-export * from "./ports/load.js";
-export * from "./ports/machine.js";
-export * from "./ports/models.js";
-export * from "./ports/records.js";
-export * from "./ports/target-driver.js";
+export type * from "./ports/documents.js";
+export type * from "./ports/execution.js";
+export type * from "./ports/load.js";
+export type * from "./ports/machine.js";
+export type * from "./ports/models.js";
+export type * from "./ports/records.js";
+export type * from "./ports/target-driver.js";
 export type { HostConnector, RemoteHost, TransferOptions, Tunnel } from "./ports/remote-host.js";
 
 /** Everything a use case of one environment may touch. */

@@ -1,4 +1,5 @@
 /** Time, processes, and what is told while long work runs. */
+import type { Phase } from "../domain/phases.js";
 import type { ServiceName } from "../domain/names.js";
 import type { Milliseconds } from "../domain/units.js";
 
@@ -48,28 +49,6 @@ export interface Executor {
   run(command: Command, options: ExecuteOptions): Promise<CommandResult>;
 }
 
-/** Phases of a deploy in the order in which they run, the first five without a lease and repeatable; the numbers are printed. */
-export const phases = [
-  "resolve",
-  "preflight",
-  "space",
-  "stage-code",
-  "stage-models",
-  "lease",
-  "strategy",
-  "start",
-  "load",
-  "warm-up",
-  "device-proof",
-  "gates",
-  "switch",
-  "drain",
-  "soak",
-  "mark-good",
-  "prune",
-] as const;
-export type Phase = (typeof phases)[number];
-
 /** What a use case tells while it works. Rendered on stderr; collected into `events` of the JSON document. */
 export type ProgressEvent =
   | {
@@ -87,3 +66,5 @@ export type ProgressEvent =
 export interface Progress {
   emit(event: ProgressEvent): void;
 }
+
+export type { Phase };

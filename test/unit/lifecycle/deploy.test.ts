@@ -3,7 +3,7 @@ import { deploy } from "../../../cli/src/app/deploy.js";
 import { CandidateFailed, PreflightRefused, UsageError } from "../../../cli/src/domain/errors.js";
 import { summaryOf, type NodeSummary } from "../../../cli/src/domain/preflight/node-summary.js";
 import { ms } from "../../../cli/src/domain/units.js";
-import { phases } from "../../../cli/src/ports.js";
+import { phases } from "../../../cli/src/domain/phases.js";
 import { Environment } from "../../fakes/environment.js";
 import { faults } from "../../fakes/service-behaviour.js";
 import { factsOf } from "../preflight/captures.js";

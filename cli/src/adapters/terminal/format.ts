@@ -1,4 +1,4 @@
-import { type Phase, phases } from "../../ports.js";
+import { type Phase, phases } from "../../domain/phases.js";
 
 export interface Symbols {
   done: string;

@@ -1,6 +1,6 @@
 import type { RehearsedStep } from "../../domain/rehearsal.js";
 import { quoteWord } from "../../domain/ssh/shell-line.js";
-import { phases } from "../../ports.js";
+import { phases } from "../../domain/phases.js";
 import type { DryPhase, DryRunReport } from "../dry-run.js";
 import { planText } from "./plan-text.js";
 import { blocks } from "./table.js";
