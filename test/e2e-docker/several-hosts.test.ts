@@ -218,9 +218,39 @@ test(
 );
 
 test(
+  "a host without power is left out of a deploy by --hosts, which says that the environment is mixed, and is level when it is back",
+  async () => {
+    stack.write({ services: [embedder(8)] });
+    const half = await stack.run(["deploy", "-e", "prod", "--hosts", "one,two", "--json"]);
+    expectCode(half, 5);
+    const before = (await statusOf()).release.id;
+    await bed.host("three").powerOff();
+    const refused = await stack.run(["deploy", "-e", "prod", "--json"]);
+    expectCode(refused, 4);
+    expect(documentOf(refused).error?.nextSteps).toContain("gpuctl deploy --hosts one,two, to go on without it");
+    const ran = await under(["one", "two"], () => stack.run(["deploy", "-e", "prod", "--hosts", "one,two", "--json"]));
+    expectCode(ran, 9);
+    expect(statesOf(ran)).toEqual({ one: "new", two: "new", three: "left-out" });
+    const release = (await statusOf()).release.id;
+    expect((await statusOf()).problems.join()).toContain(`${release} was deployed without it`);
+    await bed.host("three").powerOn();
+    await until(async () => (await ask("three").catch(() => null))?.status === 200, "three serves again", 120_000);
+    expect((await statusOf()).problems.join()).toMatch(
+      new RegExp(`three is left behind: ${release} was deployed without it, and embedder-\\S+ answers there`),
+    );
+    const level = await under(names, () => stack.run(["deploy", "-e", "prod", "--lock-wait", "1m", "--json"]));
+    expectCode(level, 0);
+    expect(release).not.toBe(before);
+    expect(await containerOf("three", release)).not.toBe("");
+    expect(await statusOf()).toMatchObject({ release: { id: release }, healthy: true, drift: [] });
+  },
+  patience,
+);
+
+test(
   "a host that was installed again is refused for its new key, then recognised, and brought back; half of a change is refused",
   async () => {
-    stack.write({ services: [embedder(5)] });
+    stack.write({ services: [embedder(8)] });
     await bed.host("three").powerOff();
     await bed.host("three").install();
     await bed.host("three").powerOn();
@@ -233,7 +263,7 @@ test(
     const half = await stack.run(["deploy", "-e", "prod", "--hosts", "three", "--json"]);
     expectCode(half, 5);
     expect(documentOf(half).error?.message).toBe("this would put another release on three alone");
-    stack.write({ services: [embedder(5)] });
+    stack.write({ services: [embedder(8)] });
     const back = await under(["one", "two"], () => stack.run(["deploy", "-e", "prod", "--hosts", "three", "--json"]));
     expectCode(back, 0);
     expect((await ask("three")).status).toBe(200);
@@ -247,7 +277,7 @@ test(
 test(
   "a service that is not to run on a host any more is ended there, and its port is free",
   async () => {
-    stack.write({ services: [embedder(5, ", nodes: [one, two]")] });
+    stack.write({ services: [embedder(8, ", nodes: [one, two]")] });
     const ran = await under(["one", "two"], () => stack.run(["deploy", "-e", "prod", "--json"]));
     expectCode(ran, 0);
     await expect(ask("three")).rejects.toThrow("fetch failed");

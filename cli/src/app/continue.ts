@@ -7,10 +7,12 @@ import { cannotResume, cutShort, resume, type CutShort } from "../domain/resume.
 import type { Milliseconds } from "../domain/units.js";
 import type { Context } from "../ports.js";
 import { sayWhatServes, type DeployResult } from "./deploy.js";
+import { passBySilent } from "./lifecycle/left-out.js";
 import { requireEveryNode } from "./lifecycle/nodes.js";
 import { rollOut } from "./lifecycle/rollout.js";
 import { phase, withLease, type Session } from "./lifecycle/session.js";
 import { stageEverything } from "./lifecycle/staging.js";
+import { newInstances } from "./lifecycle/switch.js";
 import { keepCurrent, survey, type Survey } from "./lifecycle/survey.js";
 
 type Outcome = Omit<DeployResult, "elapsedMs">;
@@ -23,8 +25,14 @@ export async function continueDeploy(ctx: Context, request: { lockWait: Millisec
   const began = ctx.clock.monotonic();
   const look = (): Promise<Survey> => survey(ctx, keepCurrent);
   const shown = await phase(ctx, "resolve", null, look, (seen) => `on with ${unfinished(seen).record.id}`);
-  requireEveryNode(ctx, shown.facts.observation);
+  requireEveryNode(ctx, shown.facts.observation, "deploy --continue");
   const found = unfinished(shown);
+  await passBySilent(ctx, {
+    command: "deploy --continue",
+    asks: `${found.record.id} is to be finished on all hosts`,
+    services: newInstances(rest(ctx, shown, found)),
+    nextSteps: ["gpuctl status"],
+  });
   try {
     await stageEverything(ctx, rest(ctx, shown, found));
     const result = await withLease(ctx, "deploy --continue", request.lockWait, continueUnderLease);

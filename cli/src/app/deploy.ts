@@ -46,7 +46,7 @@ export async function deploy(ctx: Context, request: DeployRequest): Promise<Depl
   const only = request.service === undefined ? null : configuredService(ctx.config, request.service);
   const shown = await surveyConfigured(ctx, only);
   const timed = (result: Outcome): DeployResult => ({ ...result, elapsedMs: Math.round(ctx.clock.monotonic() - began) });
-  requireEveryNode(ctx, shown.facts.observation);
+  requireEveryNode(ctx, shown.facts.observation, "deploy");
   if (isEmpty(shown.plan)) return timed(settled(ctx, shown, []));
   try {
     if (shown.plan.release !== null) await stageEverything(ctx, shown.plan.release);

@@ -10,7 +10,7 @@ const meanings: Readonly<Record<ExitCodeName, string>> = {
   candidateFailed: "the candidate failed; the old release was kept or restored",
   changesPending: "plan --exit-code: there is something to do",
   gateMissed: "a benchmark or service-level gate was missed",
-  targetMixed: "instances of two releases serve; the text names the next command",
+  targetMixed: "instances of two releases serve, or may on hosts that were left out; the text names the next command",
   bug: "a bug in gpuctl",
   unknownCommand: "there is no such command; nothing was run",
   interrupted: "ended by SIGINT (Ctrl-C), cleaned up",

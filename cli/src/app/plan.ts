@@ -1,14 +1,15 @@
 import type { ReleaseId, ServiceName } from "../domain/names.js";
-import { PreflightRefused } from "../domain/errors.js";
 import { describeOperation } from "../domain/operations.js";
 import { isEmpty, type Plan, type ServiceChange } from "../domain/plan.js";
 import type { Strategy } from "../domain/placement.js";
 import { expectedTime, wayBack, type Readiness } from "../domain/rollback.js";
 import type { Context } from "../ports.js";
 import { configuredService, resolveDesired, type Desired } from "./lifecycle/desired.js";
+import { passBySilent } from "./lifecycle/left-out.js";
 import { surveying } from "./lifecycle/nodes.js";
 import { describeStrategy } from "./lifecycle/rollout.js";
 import { phase, step } from "./lifecycle/session.js";
+import { newInstances } from "./lifecycle/switch.js";
 import { survey, type Decide, type Survey, type Wish } from "./lifecycle/survey.js";
 
 export interface PlanRequest {
@@ -60,28 +61,26 @@ export async function surveyConfigured(ctx: Context, only: ServiceName | null): 
     ctx,
     "resolve",
     null,
-    () => surveying(ctx, () => survey(ctx, fromConfiguration(ctx, only))),
+    () => surveying(ctx, "deploy", () => survey(ctx, fromConfiguration(ctx, only))),
     ({ plan: made }) => summary(made),
   );
-  refusePartOfANewRelease(ctx, seen.plan);
+  await passBy(ctx, seen.plan);
   for (const { file, because } of seen.stored.damaged)
     ctx.progress.emit({ kind: "warning", text: `release record ${file} is not trusted: ${because}` });
   for (const note of seen.wish.desired.notes) step(ctx, note);
   return seen;
 }
 
-/** Some hosts on one release and some on another is what every other rule prevents: `--hosts` only brings hosts back to what is current. */
-function refusePartOfANewRelease({ nodes, config }: Context, { release, current }: Plan): void {
-  const chosen = nodes?.chosen ?? null;
-  if (chosen === null || release === null) return;
+/** Some hosts on one release and some on another is what every other rule prevents: only what does not answer is left behind. */
+async function passBy(ctx: Context, { release, current }: Plan): Promise<void> {
+  if (release === null) return;
   const changes = release.changes.map(({ service, because }) => `${service} (${because.join("; ")})`).join(", ");
-  throw new PreflightRefused(`this would put another release on ${chosen.join(", ")} alone`, {
-    because: `${config.projectFile} asks for more than ${current ?? "nothing"}, which is current on all hosts: ${changes}`,
-    nextSteps: [
-      "gpuctl deploy, on all hosts",
-      ...(current === null ? [] : [`gpuctl repair --hosts ${chosen.join(",")}, to bring ${current} back there`]),
-    ],
-    data: { hosts: chosen, current },
+  const chosen = ctx.nodes?.chosen ?? [];
+  await passBySilent(ctx, {
+    command: "deploy",
+    asks: `${ctx.config.projectFile} asks for more than ${current ?? "nothing"}, which is current on all hosts: ${changes}`,
+    services: newInstances(release),
+    nextSteps: current === null ? [] : [`gpuctl repair --hosts ${chosen.join(",")}, to bring ${current} back there`],
   });
 }
 

@@ -11,12 +11,14 @@ import type { Context } from "../ports.js";
 import { sayWhatServes } from "./deploy.js";
 import { dryRun, type DryRunReport } from "./dry-run.js";
 import type { SecretValues } from "./lifecycle/desired.js";
+import { passBySilent } from "./lifecycle/left-out.js";
 import { mend } from "./lifecycle/mend.js";
 import { requireEveryNode, surveying } from "./lifecycle/nodes.js";
 import { readinessOf } from "./lifecycle/observe.js";
 import { rollOut } from "./lifecycle/rollout.js";
 import { phase, reasonOf, step, withLease, type Session } from "./lifecycle/session.js";
 import { stageEverything } from "./lifecycle/staging.js";
+import { newInstances } from "./lifecycle/switch.js";
 import { survey, type Decide, type Survey, type Wish } from "./lifecycle/survey.js";
 
 export interface RollbackRequest {
@@ -63,6 +65,7 @@ export async function dryRunRollback(ctx: Context, { service, to }: Omit<Rollbac
     () => survey(ctx, decide),
     ({ wish }) => `back to ${wish.rollbackTo.id}`,
   );
+  await passBy(ctx, seen);
   await wayTo(ctx, seen, only);
   return dryRun(ctx, seen, await secretsOf(ctx, seen.wish.rollbackTo, only), []);
 }
@@ -76,10 +79,11 @@ export async function rollback(ctx: Context, request: RollbackRequest): Promise<
     ctx,
     "resolve",
     null,
-    () => surveying(ctx, () => survey(ctx, decide)),
+    () => surveying(ctx, "rollback", () => survey(ctx, decide)),
     ({ wish }) => `back to ${wish.rollbackTo.id}`,
   );
-  requireEveryNode(ctx, shown.facts.observation);
+  requireEveryNode(ctx, shown.facts.observation, "rollback");
+  await passBy(ctx, shown);
   try {
     const way = await wayTo(ctx, shown, only);
     if (shown.plan.release !== null && way.path !== "warm") await fetchMissing(ctx, shown, shown.plan.release, way);
@@ -91,6 +95,17 @@ export async function rollback(ctx: Context, request: RollbackRequest): Promise<
   } catch (thrown) {
     throw sayWhatServes(thrown, shown.current?.id ?? null);
   }
+}
+
+/** Of a rollback on some hosts only the silent others are left behind, as of a deploy. */
+async function passBy(ctx: Context, { wish, plan }: Survey & { wish: Return }): Promise<void> {
+  if (plan.release === null) return;
+  await passBySilent(ctx, {
+    command: "rollback",
+    asks: `${wish.rollbackTo.id} is not what is current on all hosts`,
+    services: newInstances(plan.release),
+    nextSteps: ["gpuctl status"],
+  });
 }
 
 async function rollBackUnderLease(

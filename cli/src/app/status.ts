@@ -196,9 +196,12 @@ function problemsOf(report: Facts): readonly string[] {
   return problems;
 }
 
-function nodeProblem({ node, silent, records }: NodeStatus): readonly string[] {
-  if (silent !== null) return [`${node} cannot be reached: ${silent}`];
+function nodeProblem({ node, silent, records, leftOutOf, open }: NodeStatus): readonly string[] {
+  const without = leftOutOf === null ? "" : `${leftOutOf} was deployed without it`;
+  if (silent !== null)
+    return [`${node} cannot be reached: ${silent}${without === "" ? "" : `; ${without}, so another release may serve there`}`];
   if (records === "blank") return [`${node} keeps no release: it is new or was installed again`];
+  if (without !== "") return [`${node} is left behind: ${without}, and ${open.join(" and ") || "nothing"} answers there`];
   return records === "behind" ? [`${node} missed the newest release records`] : [];
 }
 

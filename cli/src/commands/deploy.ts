@@ -6,7 +6,8 @@ import { deployText } from "../app/render/deploy-text.js";
 import { dryRunText } from "../app/render/dry-run-text.js";
 import { systemdUnit } from "../app/render/unit.js";
 import { BaseCommand } from "../base-command.js";
-import { UsageError } from "../domain/errors.js";
+import { UsageError, type ExitCodeName } from "../domain/errors.js";
+import { hostsLeftOut } from "../domain/host-table.js";
 import type { Milliseconds } from "../domain/units.js";
 import { hostsFlag, lockWait, lockWaitFlag, nodeChoice, parallelFlag, serviceArg } from "../lifecycle-flags.js";
 import type { Context } from "../ports.js";
@@ -19,6 +20,7 @@ export default class Deploy extends BaseCommand<typeof Deploy> {
     "<%= config.bin %> deploy",
     "<%= config.bin %> deploy reranker --lock-wait 30s",
     "<%= config.bin %> deploy --parallel 3",
+    "<%= config.bin %> deploy --hosts gpu-1,gpu-2",
     "<%= config.bin %> deploy --continue",
     "<%= config.bin %> deploy --dry-run",
     "<%= config.bin %> deploy --print-unit > ~/.config/systemd/user/gpuctl.service",
@@ -28,9 +30,11 @@ export default class Deploy extends BaseCommand<typeof Deploy> {
     "dry-run": Flags.boolean({ description: "Print the plan and every command that hosts would be given; change nothing." }),
     continue: Flags.boolean({
       description: "Finish a deploy that was cut short, on the hosts that lack its release, instead of taking it back.",
-      exclusive: ["dry-run", "print-unit", "hosts"],
+      exclusive: ["dry-run", "print-unit"],
     }),
-    hosts: hostsFlag("Bring only these hosts to the current release; another one is never put on a part of the hosts."),
+    hosts: hostsFlag(
+      "Only these hosts. Another release is put on them alone when none of the others can be reached (exit code 9); else they are brought to the current one.",
+    ),
     parallel: parallelFlag(),
     "lock-wait": lockWaitFlag(),
     "print-unit": Flags.boolean({ description: "Print a systemd user unit that serves the current release after a reboot." }),
@@ -63,6 +67,10 @@ export default class Deploy extends BaseCommand<typeof Deploy> {
     const { project, environment, projectFile } = await this.loadConfig();
     const program = `${this.config.root}/cli/bin/run.js`;
     return { unit: systemdUnit({ project, environment, projectFile, program, node: process.execPath }) };
+  }
+
+  override successExit(result: Result): ExitCodeName {
+    return "outcome" in result && hostsLeftOut(result.hosts).length > 0 ? "targetMixed" : "ok";
   }
 
   override render(result: Result): string {

@@ -10,6 +10,8 @@ export interface HostSeen {
   silent: string | null;
   /** Whether traffic was moved there, or may have been. */
   moved: boolean;
+  /** Whether the change was told to pass it by, because it does not answer. */
+  leftOut: boolean;
   /** Services that are to run there. */
   services: readonly ServiceName[];
   /** Instances that answer public traffic there, and the release that each was started by. */
@@ -19,9 +21,9 @@ export interface HostSeen {
 /**
  * `new`: the release of this change serves. `before`: what served before it serves. `mixed`: neither of them whole. `nothing`: nothing
  * answers. `left`: it cannot be asked, and was not touched, so what served goes on or is back with the host. `unknown`: it cannot be
- * asked, and traffic may have been moved there.
+ * asked, and traffic may have been moved there. `left-out`: it did not answer when the change began, and the change passed it by.
  */
-type HostState = "new" | "before" | "mixed" | "nothing" | "left" | "unknown";
+type HostState = "new" | "before" | "mixed" | "nothing" | "left" | "left-out" | "unknown";
 
 /** A line of the table that ends a change over several hosts. */
 export interface HostRow {
@@ -52,6 +54,7 @@ type Judged = Pick<HostRow, "now" | "state" | "detail">;
 
 function judge(host: HostSeen, before: ReleaseRecord | null, candidate: ReleaseRecord | null): Judged {
   const { silent, moved, open } = host;
+  if (host.leftOut) return { now: null, state: "left-out", detail: `left out, not known what serves: ${silent ?? ""}` };
   if (silent !== null)
     return moved
       ? { now: null, state: "unknown", detail: `not known what serves: ${silent}` }
@@ -75,3 +78,7 @@ function serves(host: HostSeen, record: ReleaseRecord): boolean {
 
 const instancesOn = ({ services }: HostSeen, record: ReleaseRecord): readonly InstanceId[] =>
   inOrder(record.services).flatMap(([service, release]) => (services.includes(service) ? [instanceOf(release)] : []));
+
+/** Hosts that a change passed by: with them the environment may serve two releases. */
+export const hostsLeftOut = (rows: readonly HostRow[]): readonly string[] =>
+  rows.flatMap(({ node, state }) => (state === "left-out" ? [node] : []));

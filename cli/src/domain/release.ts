@@ -98,6 +98,8 @@ export interface ReleaseRecord {
   gates: readonly GateResult[];
   /** On targets of nodes: what each was when it was looked at last, for this release or an earlier one. */
   nodes?: readonly NodeSummary[];
+  /** On targets of nodes: those that did not answer and were passed by, and that were not brought level since. */
+  leftOut?: readonly string[];
   /** Why it failed, or null. */
   failure: string | null;
   finishedAt: string | null;

@@ -20,12 +20,12 @@ const reranker: ServiceOnNode = { ...embedder, service: "reranker", process: { s
 test("nodes with what they run and keep, and what they were when they were looked at last", async () => {
   const seen = summaryOf("gpu-1", factsOf("t4-ubuntu"), at);
   const nodes: readonly NodeStatus[] = [
-    { node: "gpu-1", silent: null, services: [embedder, reranker], records: "whole", open: [embedder.instance], seen },
+    { node: "gpu-1", silent: null, services: [embedder, reranker], records: "whole", leftOutOf: null, open: [embedder.instance], seen },
     {
       node: "gpu-2",
       silent: null,
       services: [{ ...embedder, traffic: "paused" }, { ...reranker, process: null, traffic: null }],
-      records: "behind",
+      records: "behind", leftOutOf: null,
       open: [],
       seen: { ...summaryOf("gpu-2", factsOf("bare-ubuntu"), at), clock: { skewMs: -4200, boundMs: 30 } },
     },
@@ -33,11 +33,11 @@ test("nodes with what they run and keep, and what they were when they were looke
       node: "gpu-4",
       silent: null,
       services: [],
-      records: "blank",
+      records: "blank", leftOutOf: null,
       open: [],
       seen: summaryOf("gpu-4", factsOf("after-upgrade"), at),
     },
-    { node: "gpu-3", silent: "no route to host", services: [embedder], records: "unreachable", open: [], seen: null },
+    { node: "gpu-3", silent: "no route to host", services: [embedder], records: "unreachable", leftOutOf: null, open: [], seen: null },
   ];
   await expect(nodesText(nodes)).toMatchFileSnapshot(join(import.meta.dirname, "status-nodes.txt"));
   expect(nodesText([])).toBe("");

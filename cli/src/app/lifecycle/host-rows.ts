@@ -2,6 +2,7 @@ import { hostTable, type HostRow, type HostSeen } from "../../domain/host-table.
 import { serviceNames } from "../../domain/names.js";
 import type { ReleaseRecord } from "../../domain/release.js";
 import type { Context, Observation } from "../../ports.js";
+import { leftOut } from "./left-out.js";
 import { silentNodes } from "./nodes.js";
 import { observe } from "./observe.js";
 
@@ -18,7 +19,9 @@ export async function hostRows(
   const { nodes } = ctx;
   if (nodes === undefined) return [];
   const seen = await observe(ctx).catch(() => null);
-  const about = (nodes.chosen ?? nodes.names).filter((node) => servicesOn(ctx, node).length > 0 || nodes.lost.has(node));
+  const about = nodes.names.filter(
+    (node) => nodes.lost.has(node) || ((nodes.chosen?.includes(node) ?? true) && servicesOn(ctx, node).length > 0),
+  );
   return hostTable(
     about.map((node) => hostSeen(ctx, node, seen, moved.has(node))),
     before,
@@ -35,6 +38,7 @@ function hostSeen(ctx: Context, node: string, seen: Observation | null, moved: b
   return {
     node,
     moved,
+    leftOut: leftOut(ctx).includes(node),
     silent: lost ?? silent ?? null,
     services: servicesOn(ctx, node),
     open: open.map(({ id, release }) => ({ id, release })),

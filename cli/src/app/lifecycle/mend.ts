@@ -7,6 +7,7 @@ import type { ReleaseId, ServiceName } from "../../domain/names.js";
 import type { ReleaseRecord } from "../../domain/release.js";
 import { ms } from "../../domain/units.js";
 import { bringWriterTo } from "./index-hand-over.js";
+import { silentNodes } from "./nodes.js";
 import { observe } from "./observe.js";
 import { CandidateTrouble, passGates, proveDevice, troubled, verifyWarm, waitLoaded, warmUp, type Findings } from "./prepare.js";
 import { phase, reasonOf, step, type Session } from "./session.js";
@@ -41,6 +42,7 @@ export async function mend<W extends Wish>(
       // Files that only `models fetch` can put back must not bar the way to another release, nor back to this one.
       const [problem] = lost.values();
       if (problem !== undefined && now.plan.release === null && giveUp === null) throw problem;
+      if (giveUp === null) await forgetLeftOut(session, now);
       return { survey: now, mended };
     }
     for (const operation of firstOf(drift)) {
@@ -64,6 +66,15 @@ export async function mend<W extends Wish>(
     because: `after ${rounds} rounds of mending something still differs from the current release`,
     nextSteps: ["gpuctl status", "gpuctl logs"],
   });
+}
+
+/** Once all hosts are there and level, none is told as left out any more. On a part of them the record would differ from the others'. */
+async function forgetLeftOut({ ctx, target }: Session, { current, facts }: Survey): Promise<void> {
+  if (current?.leftOut === undefined || ctx.nodes?.chosen !== null) return;
+  if (ctx.nodes.lost.size > 0 || silentNodes(facts.observation).length > 0) return;
+  const { leftOut: _, ...record } = current;
+  await target.check();
+  await ctx.releases.update(record);
 }
 
 /** Whether an operation is not for now: what failed once, and while a failed release is taken back all that can wait. */

@@ -7,8 +7,11 @@ export function silentNodes(observation: Observation): readonly { node: string; 
   return (observation.nodes ?? []).flatMap(({ node, silent }) => (silent === null ? [] : [{ node, because: silent }]));
 }
 
-/** Refuses to begin what has to hold on all nodes while one of them cannot be reached. Nothing has changed. */
-export function requireEveryNode(ctx: Context, observation: Observation): void {
+/**
+ * Refuses to begin what has to hold on all nodes while one of them cannot be reached. Nothing has changed.
+ * @param command  what may be asked again for the others alone; null for what needs no such way on
+ */
+export function requireEveryNode(ctx: Context, observation: Observation, command: string | null = null): void {
   const silent = silentNodes(observation);
   const [first] = silent;
   if (first === undefined) return;
@@ -20,6 +23,9 @@ export function requireEveryNode(ctx: Context, observation: Observation): void {
     nextSteps: [
       "gpuctl doctor",
       ...spared,
+      ...(others.length === 0 || command === null
+        ? []
+        : [`gpuctl ${command} --hosts ${others.join(",")}, to go on without ${names.length === 1 ? "it" : "them"}`]),
       `or take ${names.length === 1 ? "it" : "them"} out of nodes in ${ctx.config.projectFile}, to deploy without ${names.length === 1 ? "it" : "them"}`,
     ],
     data: { nodes: names },
@@ -27,13 +33,13 @@ export function requireEveryNode(ctx: Context, observation: Observation): void {
 }
 
 /** A survey that fails because a node cannot be reached is told as that node's trouble, with the ways on. */
-export async function surveying<T>(ctx: Context, survey: () => Promise<T>): Promise<T> {
+export async function surveying<T>(ctx: Context, command: string | null, survey: () => Promise<T>): Promise<T> {
   try {
     return await survey();
   } catch (thrown) {
     if (!(thrown instanceof TargetUnreachable) || ctx.nodes === undefined) throw thrown;
     const observation = await ctx.driver.observe().catch(() => null);
-    if (observation !== null) requireEveryNode(ctx, observation);
+    if (observation !== null) requireEveryNode(ctx, observation, command);
     throw thrown;
   }
 }

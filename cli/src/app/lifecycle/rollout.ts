@@ -1,13 +1,12 @@
 import { PreflightRefused } from "../../domain/errors.js";
 import { recheck, strategiesOf } from "../../domain/device-load.js";
-import { inOrder, type PerService } from "../../domain/fingerprint.js";
+import type { PerService } from "../../domain/fingerprint.js";
 import { gateResult } from "../../domain/gates.js";
 import type { HostRow } from "../../domain/host-table.js";
 import type { ReleaseId } from "../../domain/names.js";
 import type { PlannedRelease } from "../../domain/plan.js";
-import { latestSummaries } from "../../domain/preflight/node-summary.js";
 import type { Strategy } from "../../domain/placement.js";
-import type { ReleaseRecord, ReleaseState } from "../../domain/release.js";
+import type { ReleaseRecord } from "../../domain/release.js";
 import { loadsNow } from "../../domain/strategy.js";
 import { ms, type Milliseconds } from "../../domain/units.js";
 import type { Context } from "../../ports.js";
@@ -15,7 +14,8 @@ import { budgets, seconds, within } from "./deadline.js";
 import type { SecretValues } from "./desired.js";
 import { hostRows } from "./host-rows.js";
 import { pruneBeyondRetention } from "./keep.js";
-import { passGates, proveDevice, troubled, verifyWarm, waitLoaded, warmUp, withMeasurements, type Findings } from "./prepare.js";
+import { passGates, proveDevice, troubled, verifyWarm, waitLoaded, warmUp, type Findings } from "./prepare.js";
+import { candidateRecord, complete, writeRecord } from "./recording.js";
 import { phase, reasonOf, type Session } from "./session.js";
 import { soak } from "./soak.js";
 import { renewStandbys } from "./stand-by.js";
@@ -200,70 +200,6 @@ export function describeStrategy(strategy: Strategy): string {
 
 function describeSwitch({ switchMs, heldMs }: SwitchFigures): string {
   return `traffic moved in ${seconds(switchMs)}${heldMs === null ? "" : `, index writes held for ${seconds(heldMs)}`}`;
-}
-
-function candidateRecord(ctx: Context, { release, current, resumed }: Rollout): ReleaseRecord {
-  if (resumed !== undefined) return { ...resumed.record, state: "candidate", failure: null, finishedAt: null };
-  const nodes = latestSummaries(ctx.nodesSeen?.() ?? [], current?.nodes ?? []);
-  return {
-    schemaVersion: 1,
-    id: release.id,
-    number: release.number,
-    project: ctx.config.project,
-    environment: ctx.config.environment,
-    target: ctx.config.target,
-    services: release.services,
-    parent: release.parent,
-    rollbackOf: release.rollbackOf,
-    author: ctx.author,
-    createdAt: ctx.clock.now().toISOString(),
-    gpuctl: ctx.gpuctlVersion,
-    state: "candidate",
-    gates: [],
-    ...(nodes.length > 0 && { nodes }),
-    failure: null,
-    finishedAt: null,
-  };
-}
-
-/** The record exists before anything starts: whoever finds the instances finds out what they are. */
-async function writeRecord(session: Session, rollout: Rollout, record: ReleaseRecord): Promise<void> {
-  const { ctx, target } = session;
-  await target.check();
-  if (rollout.resumed !== undefined) {
-    await ctx.releases.update(record);
-    return ctx.audit.append({ action: rollout.action, release: record.id, detail: "goes on where it was cut short" });
-  }
-  const kept = rollout.current === null ? {} : await ctx.releases.secrets(rollout.current.id);
-  const secrets: Record<string, SecretValues> = {};
-  for (const [service] of inOrder(record.services)) secrets[service] = rollout.secrets[service] ?? kept[service] ?? {};
-  await ctx.releases.create(record, secrets);
-  await ctx.audit.append({ action: rollout.action, release: record.id, detail: describeChanges(rollout.release) });
-}
-
-function describeChanges(release: PlannedRelease): string {
-  const changes = release.changes.map(({ service, because }) => `${service} (${because.join("; ")})`).join(", ");
-  return release.rollbackOf === null ? changes : `back to ${release.rollbackOf}: ${changes}`;
-}
-
-async function complete(
-  session: Session,
-  record: ReleaseRecord,
-  findings: Findings,
-  state: ReleaseState,
-): Promise<ReleaseRecord> {
-  const { ctx, target } = session;
-  await target.check();
-  const finishedAt = state === "good" ? ctx.clock.now().toISOString() : null;
-  const done: ReleaseRecord = {
-    ...record,
-    state,
-    finishedAt,
-    gates: [...findings.gates],
-    services: withMeasurements(record.services, findings),
-  };
-  await ctx.releases.update(done);
-  return done;
 }
 
 /** The release is good now; nothing from here on may take it back. What goes wrong is said, and mended by the next deploy. */

@@ -1,5 +1,6 @@
 import { Failed } from "../../domain/errors.js";
 import type { PlannedRelease } from "../../domain/plan.js";
+import type { ServiceName } from "../../domain/names.js";
 import type { RolloutOperation } from "../../domain/operations.js";
 import {
   buildGeneration,
@@ -30,6 +31,10 @@ export function operationsOf<K extends RolloutOperation["kind"]>(
 ): readonly Extract<RolloutOperation, { kind: K }>[] {
   return release.operations.filter((operation): operation is Extract<RolloutOperation, { kind: K }> => operation.kind === kind);
 }
+
+/** Services that traffic is moved to a new instance of. */
+export const newInstances = (release: PlannedRelease): readonly ServiceName[] =>
+  operationsOf(release, "open").map(({ service }) => service);
 
 /** Builds the new generation through the index that writes now. Without one, the candidate does it after it took over. */
 export async function buildGenerations(session: Session, release: PlannedRelease): Promise<string> {

@@ -163,7 +163,7 @@ const whenBack = (nodes: readonly string[]): readonly string[] =>
 function leftMixed(unmade: Unmade, ending: { reason: string; problem: unknown; hosts: readonly HostRow[] }): TargetMixed {
   const { record, current } = unmade;
   const { reason, problem, hosts } = ending;
-  const stuck = hosts.filter(({ state }) => state !== "before").map(({ node }) => node);
+  const stuck = hosts.filter(({ state }) => state !== "before" && state !== "left-out").map(({ node }) => node);
   const before = current?.id ?? "the empty state before it";
   const what =
     stuck.length === 0 ? `${before} could not be restored` : `${stuck.join(" and ")} could not be taken back to ${before}`;
