@@ -46,6 +46,7 @@ export function buildInventory(stack: string, config: StackConfig, nodes: Readon
     nodes,
     network: config.network === null ? null : { range: config.network.range },
     allow: config.app,
+    servicePorts: config.servicePorts,
     cluster: config.cluster === null ? null : inventoryCluster(config.cluster),
   });
 }

@@ -19,6 +19,8 @@ const silent = "NVIDIA-SMI has failed because it couldn't communicate with the N
 const disk = (name: string, kibibytes: number): Changes => ({ "docker-disk": [0, `${name}\n${df(kibibytes)}`] });
 const t4 = (changes: Changes, needs = wanted): Case => ["ok", "t4-ubuntu", changes, needs];
 
+const ingress = { name: "ingress", port: 443, inside: 8443, tls: true, keys: true } as const;
+
 /** Branches of messages that the table of codes, one node for each code, does not take. */
 const more: readonly Case[] = [
   t4({ identity: [1, ""], sudo: [1, "sudo: a password is required"] }),
@@ -44,6 +46,7 @@ const more: readonly Case[] = [
     { "docker-info": info({ DiscoveredDevices: [] }) },
     want({ services: [cuda(), cuda({ name: "embedder", gpu: unseenGpu })] }),
   ),
+  t4({}, want({ services: [], entrances: [ingress], promised: { gpus: 0, ports: [8001], by: "stack prod" } })),
   t4({ "docker-info": info({ Driver: "devicemapper", LiveRestoreEnabled: false }) }),
   t4({
     "docker-version": [0, JSON.stringify({ Client: { Version: "24.0.9" }, Server: { Version: "24.0.9" } })],

@@ -24,7 +24,7 @@ function inventory(change: Partial<Inventory> = {}): Inventory {
     preparedWith: null,
   });
   const nodes = { "gpu-1": node("198.51.100.7", "10.0.1.2"), "gpu-2": node("198.51.100.8", "10.0.1.3") };
-  const rest = { network: { range: "10.0.0.0/16" }, allow: ["10.9.0.0/24"], cluster: null };
+  const rest = { network: { range: "10.0.0.0/16" }, allow: ["10.9.0.0/24"], servicePorts: [8001, 8002], cluster: null };
   return { schemaVersion: 1, project: "shop", stack: "prod", nodes, ...rest, ...change };
 }
 
@@ -75,7 +75,7 @@ async function nodesOf(yaml: string, given: Given): Promise<Record<string, unkno
   return { nodes: targetSettings.nodes, allow: targetSettings.allow };
 }
 
-const found = { user: "deploy", port: 2222, hostKeys: [key], gpusExpected: 1 };
+const found = { user: "deploy", port: 2222, hostKeys: [key], gpusExpected: 1, portsAdmitted: [8001, 8002] };
 
 test("nodes, addresses, keys and the app's networks come from the stack, and nothing has to be typed again", async () => {
   const pinned = { ...found, pinnedBy: "stack prod" };
@@ -93,7 +93,7 @@ test("GPUs that the inventory promises are asked of the node before a deploy", a
     request(project("inventory: stack prod\nnodes: { spare: { host: 192.0.2.9 } }"), { stack: inventory() }),
   );
   const promised = (node: string): unknown => nodeNeeds(config, node, { imageBytes: null, modelBytes: null }).promised;
-  expect([promised("gpu-1"), promised("spare")]).toEqual([{ gpus: 1, by: "stack prod" }, undefined]);
+  expect([promised("gpu-1"), promised("spare")]).toEqual([{ gpus: 1, ports: [8001, 8002], by: "stack prod" }, undefined]);
 });
 
 test("what gpuctl.yaml says of a node wins, but never over its keys; a node of its own is kept", async () => {

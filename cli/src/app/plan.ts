@@ -1,4 +1,7 @@
 import type { ReleaseId, ServiceName } from "../domain/names.js";
+import { PreflightRefused } from "../domain/errors.js";
+import { checkAdmitted } from "../domain/preflight/check-admitted.js";
+import { nodeNames, nodeNeeds } from "../domain/preflight/needs-of.js";
 import { describeOperation } from "../domain/operations.js";
 import { isEmpty, type Plan, type ServiceChange } from "../domain/plan.js";
 import type { Strategy } from "../domain/placement.js";
@@ -55,8 +58,9 @@ export async function plan(ctx: Context, request: PlanRequest): Promise<PlanRepo
   return planReport(ctx, seen, seen.wish.desired.notes);
 }
 
-/** Phase 1: resolves what is wished for and looks at what is there. */
+/** Phase 1: resolves what is wished for and looks at what is there. Throws PreflightRefused for what cannot be made of it. */
 export async function surveyConfigured(ctx: Context, only: ServiceName | null): Promise<Survey & { wish: ConfiguredWish }> {
+  refuseUnknownPorts(ctx);
   const seen = await phase(
     ctx,
     "resolve",
@@ -69,6 +73,24 @@ export async function surveyConfigured(ctx: Context, only: ServiceName | null): 
     ctx.progress.emit({ kind: "warning", text: `release record ${file} is not trusted: ${because}` });
   for (const note of seen.wish.desired.notes) step(ctx, note);
   return seen;
+}
+
+/** What is said of ports without asking a host: whoever only plans shall hear it too. */
+function refuseUnknownPorts({ config, progress }: Context): void {
+  const load = { imageBytes: null, modelBytes: null };
+  const found = nodeNames(config).flatMap((node) =>
+    checkAdmitted(nodeNeeds(config, node, load)).map((finding) => ({ ...finding, what: `${node}: ${finding.what}` })),
+  );
+  for (const { level, what, because } of found)
+    if (level === "warning") progress.emit({ kind: "warning", text: `${what}: ${because ?? ""}` });
+  const blockers = found.filter(({ level }) => level === "blocker");
+  const [first] = blockers;
+  if (first === undefined) return;
+  throw new PreflightRefused(blockers.map(({ what }) => what).join("; "), {
+    because: first.because ?? "",
+    nextSteps: [...new Set(blockers.flatMap(({ nextSteps = [] }) => nextSteps)), "gpuctl plan"],
+    data: { blockers },
+  });
 }
 
 /** Some hosts on one release and some on another is what every other rule prevents: only what does not answer is left behind. */

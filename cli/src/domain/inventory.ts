@@ -61,6 +61,8 @@ export const inventorySchema = z.strictObject({
   network: z.strictObject({ range: cidr }).nullable(),
   /** Networks of the app: the only ones that reach the services. */
   allow: z.array(cidr),
+  /** Ports that the firewalls let the app reach; whatever is published on another one, nobody guards or nobody reaches. */
+  servicePorts: z.array(port).min(1),
   cluster: cluster.nullable(),
 });
 

@@ -32,7 +32,7 @@ test("a node that has lost every card it was made with takes no deploy, not even
     judgeNode(factsOf("t4-ubuntu", noGpu), needs)
       .filter(({ level }) => level === "blocker")
       .map(({ code }) => code);
-  expect(codes({ ...onCpu, promised: { gpus: 1, by: "stack prod" } })).toContain("gpus-missing");
+  expect(codes({ ...onCpu, promised: { gpus: 1, ports: [8001, 8002, 8003], by: "stack prod" } })).toContain("gpus-missing");
   expect(codes(onCpu)).not.toContain("gpus-missing");
 });
 

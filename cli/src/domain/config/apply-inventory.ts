@@ -32,7 +32,7 @@ export function withInventory(own: WrittenEnvironment, inventory: KnownInventory
   const nodes = names.flatMap((name): [string, ComposeNodeSettings][] => {
     const { host, ...said } = written[name] ?? {};
     const known = inventory === null ? undefined : made[name];
-    const base = known === undefined ? {} : fromInventory(known, inventory?.source ?? "", own.bind === undefined);
+    const base = known === undefined || inventory === null ? {} : { ...fromInventory(known, inventory, own.bind === undefined) };
     const address = host ?? known?.host;
     return address === undefined ? [] : [[name, { ...base, ...said, host: address }]];
   });
@@ -40,7 +40,11 @@ export function withInventory(own: WrittenEnvironment, inventory: KnownInventory
   return { ...rest, ...(own.allow === undefined && allow.length === 0 ? {} : { allow }), nodes: Object.fromEntries(nodes) };
 }
 
-function fromInventory(node: InventoryNode, source: string, bindToPrivate: boolean): Omit<ComposeNodeSettings, "host"> {
+function fromInventory(
+  node: InventoryNode,
+  { source, value }: KnownInventory,
+  bindToPrivate: boolean,
+): Omit<ComposeNodeSettings, "host"> {
   return {
     user: node.user,
     port: node.port,
@@ -48,6 +52,7 @@ function fromInventory(node: InventoryNode, source: string, bindToPrivate: boole
     hostKeys: node.hostKeys,
     pinnedBy: source,
     gpusExpected: node.gpus.expected,
+    portsAdmitted: value.servicePorts,
   };
 }
 
@@ -82,9 +87,10 @@ export function inventoryProblems(document: SourceDocument, environment: string,
 export function inventoryValues(settings: EnvironmentSettings, document: SourceDocument, environment: string): Traced[] {
   if (settings.target !== "compose") return [];
   return Object.entries(settings.nodes).flatMap(([name, node]) => {
-    const { pinnedBy, hostKeys = [], gpusExpected = 0, labels: _labels, ...plain } = node;
+    const { pinnedBy, hostKeys = [], gpusExpected = 0, portsAdmitted = [], labels: _labels, ...plain } = node;
     if (pinnedBy === undefined) return [];
-    const values = { ...plain, hostKeys: JSON.stringify(hostKeys), gpusExpected };
+    const lists = { hostKeys: JSON.stringify(hostKeys), portsAdmitted: JSON.stringify(portsAdmitted) };
+    const values = { ...plain, ...lists, gpusExpected };
     const own: Path = ["environments", environment, "nodes", name];
     return Object.entries(values).flatMap(([key, value]): Traced[] =>
       value === undefined || valueAt(document.value, [...own, key]) !== undefined

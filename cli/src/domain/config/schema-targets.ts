@@ -204,6 +204,8 @@ export type ComposeNodeSettings = NonNullable<WrittenCompose["nodes"]>[string] &
   pinnedBy?: string;
   /** GPUs that the inventory promises. */
   gpusExpected?: number;
+  /** Ports that the firewalls of the inventory know. */
+  portsAdmitted?: readonly number[];
 };
 
 /** An environment with the nodes that it really has. */

@@ -41,7 +41,7 @@ function checkPorts(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
 type Door = Omit<Entrance, "name"> & { name: string };
 
 /** Ports of the services and of the ingress; without that of ACME's challenge, behind which nothing is. */
-function doorsOf({ services, entrances, tls }: NodeNeeds): Door[] {
+export function doorsOf({ services, entrances, tls }: NodeNeeds): Door[] {
   const inside: Readonly<Record<string, number>> = insidePort;
   const own = services.map(({ name, port, keys }) => ({ name, port, inside: inside[name] ?? port, tls, keys }));
   return [...own, ...entrances.filter(({ name }) => name === "ingress")];

@@ -1,4 +1,5 @@
 import { doctorGroups, type DoctorFinding } from "../doctor/finding.js";
+import { checkAdmitted } from "./check-admitted.js";
 import { checkNodeDocker } from "./check-docker.js";
 import { checkDriver, checkToolkit } from "./check-driver.js";
 import { checkGpus } from "./check-gpu.js";
@@ -21,6 +22,7 @@ export function judgeNode(facts: NodeFacts, wanted: NodeNeeds): DoctorFinding[] 
     ...(hasCard(facts) ? [...checkDriver(facts, needs), ...checkToolkit(facts, needs)] : []),
     ...checkNodeDocker(facts, needs),
     ...checkNetwork(facts, needs),
+    ...checkAdmitted(needs),
   ];
   return sortFindings(findings);
 }

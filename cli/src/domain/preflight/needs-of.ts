@@ -16,7 +16,7 @@ export function nodeNames({ targetSettings }: EnvironmentConfig): string[] {
 /** What a compose environment wants of one of its nodes. */
 export function nodeNeeds(config: EnvironmentConfig, node: string, load: Load): NodeNeeds {
   const settings = config.targetSettings?.target === "compose" ? config.targetSettings : undefined;
-  const { gpusExpected: gpus = 0, pinnedBy: by = "" } = settings?.nodes[node] ?? {};
+  const { gpusExpected: gpus = 0, portsAdmitted: ports = [], pinnedBy: by } = settings?.nodes[node] ?? {};
   const services = Object.values(config.services).filter(({ nodes }) => nodes == null || nodes.includes(node));
   return {
     node,
@@ -29,7 +29,7 @@ export function nodeNeeds(config: EnvironmentConfig, node: string, load: Load): 
       keys: "API_KEYS" in secrets,
     })),
     entrances: settings === undefined ? [] : entrancesOf(config, settings, node, services.length > 0),
-    ...(gpus > 0 ? { promised: { gpus, by } } : {}),
+    ...(by === undefined ? {} : { promised: { gpus, ports, by } }),
     bind: settings?.nodes[node]?.bind ?? config.bind,
     allow: settings === undefined ? null : allowedOn(config, settings, node),
     ingress: settings?.ingress !== undefined,

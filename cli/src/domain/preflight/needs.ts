@@ -8,8 +8,8 @@ export interface NodeNeeds {
   services: readonly ServiceNeeds[];
   /** What is published beside the services: the ingress, and where ACME's challenge is answered. */
   entrances: readonly Entrance[];
-  /** GPUs that the inventory promises for this node; absent where no inventory does. */
-  promised?: { gpus: number; by: string };
+  /** What the inventory says of this node: its GPUs, and the ports that its firewalls know; absent where no inventory has it. */
+  promised?: { gpus: number; ports: readonly number[]; by: string };
   /** Address the public ports are published on. */
   bind: string;
   /** Networks that may reach the public ports; null when the bind address decides. */
