@@ -4,7 +4,8 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ExampleStack } from "../support/pulumi-engine/example.js";
-import { repository } from "../support/sandbox.js";
+import { must, run } from "../support/bed/shell.js";
+import { repository, type JsonDocument } from "../support/sandbox.js";
 import { until } from "../support/until.js";
 
 describe("an up that does not reach its end", () => {
@@ -29,6 +30,23 @@ describe("an up that does not reach its end", () => {
     return { up, letGo };
   }
 
+  /** `gpuctl infra up` that fails: its error, and what it said on the way. */
+  async function infraUp(): Promise<NonNullable<JsonDocument["error"]> & { said: string }> {
+    const command = [join(repository, "cli/bin/run.js"), "infra", "up", "--stack", stack.name, "--json"];
+    const { stdout, stderr } = await run("/bin/sh", ["-c", 'cd "$0" && exec node "$@"', stack.project.folder, ...command], {
+      env: stack.project.env,
+    });
+    const { error } = JSON.parse(stdout) as JsonDocument;
+    if (error === undefined) throw new Error(`it went well: ${stdout}`);
+    return { ...error, said: stderr };
+  }
+
+  /** Types the next step that has these words, as it is printed, without a terminal. */
+  async function typed({ nextSteps = [] }: { nextSteps?: string[] }, words: string): Promise<void> {
+    const step = nextSteps.find((each) => each.includes(words)) ?? `false ${words}`;
+    await must("/bin/sh", ["-c", step.slice(Math.max(0, step.indexOf("cd ")))], { env: stack.project.env });
+  }
+
   test("a kill while things are made leaves them behind: the next up says which, and goes on once they are gone", async () => {
     const { world } = stack.hcloud;
     await stack.set("protect", "false");
@@ -38,14 +56,16 @@ describe("an up that does not reach its end", () => {
     up.kill("SIGKILL");
     await once(up, "exit");
     world.options.actionMs = 15;
-    await stack.must("cancel", "--yes", stack.name);
-    const { code, stdout, stderr } = await stack.project.operate("up");
-    expect(code).not.toBe(0);
-    expect(stdout + stderr).toMatch(/(?:server|volume) name is already used/);
-    expect(stdout + stderr).toMatch(/hcloud:index\/server:Server::staging-1, interrupted while creating/);
+    const locked = await infraUp();
+    expect(locked.message).toBe("the stack hetzner-cpu is locked");
+    await typed(locked, "pulumi cancel");
+    const taken = await infraUp();
+    expect(taken.message).toMatch(/the name or the key of (?:server|volume) \S+ is taken/);
+    expect(taken.nextSteps?.join("\n")).toContain("gpuctl infra gc");
+    expect(taken.said).toContain("does not know what became of server staging-1 (creating)");
     for (const kind of ["servers", "volumes"] as const)
       for (const { id } of world.list(kind)) await stack.hcloudCall("DELETE", `/${kind}/${id}`);
-    await stack.must("refresh", "--yes", "--clear-pending-creates");
+    await typed(taken, "pulumi refresh");
     await stack.project.must("up");
     expect(world.list("servers")).toHaveLength(1);
     expect(interrupted(stack.state())).toBe(0);

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { EventReader } from "../../cli/src/domain/infra/events.js";
+import { cutOffText } from "../../cli/src/domain/infra/cut-off.js";
 import { explain } from "../../cli/src/domain/infra/explain.js";
 import { parsePreview, type Diagnostic } from "../../cli/src/domain/infra/preview.js";
 import { kindOf, resourceOf } from "../../cli/src/domain/infra/resource.js";
@@ -159,7 +160,7 @@ describe("a failure is explained", () => {
       "refused",
       "the stack prod is locked",
       "error: the stack is currently locked by 1 lock(s). Either wait for the other process(es) to end or delete the lock file with `pulumi cancel`.\n  file:///home/ann/state/.pulumi/locks/organization/shop/prod/abc.json?no_tmp_dir=true: created by ann@laptop (pid 4711) at 2026-11-21T08:00:00Z\n",
-      "when it was killed: cd /home/ann/shop && pulumi cancel --stack prod",
+      "when it was killed: cd /home/ann/shop && pulumi cancel --yes --stack prod",
     ),
     stderrOf(
       "refused",
@@ -226,6 +227,27 @@ describe("a failure is explained", () => {
     const found = explain([{ about, severity: "error", message: text }], "", doing);
     expect(found.message).toBe(message);
     expect(found.nextSteps).toContain(step);
+  });
+
+  test("what a killed change left in doubt: what to look for, and what ends the doubt without a terminal", () => {
+    const message =
+      "Attempting to deploy or update resources with 1 pending operations from previous deployment.\n  * urn:pulumi:prod::shop::gpuctl:HcloudHost$hcloud:index/server:Server::web, interrupted while creating\nThese resources are in an unknown state";
+    expect(cutOffText(message)).toContain("does not know what became of server web (creating)");
+    const about = { type: "hcloud:index/server:Server", name: "web" };
+    const found = explain(
+      [
+        { about: null, severity: "warning", message },
+        { about, severity: "error", message: "server name is already used (uniqueness_error, 9f2)" },
+      ],
+      "",
+      doing,
+    );
+    expect(found.message).toBe("the name or the key of server web is taken");
+    expect(found.nextSteps.map((step) => step.replace(/ +#.*/, "").replace(/^cd .* pulumi/, "pulumi"))).toEqual([
+      "gpuctl infra gc",
+      "pulumi refresh --yes --clear-pending-creates --stack prod",
+      doing.again,
+    ]);
   });
 
   test("a plugin of the wrong version", () => {

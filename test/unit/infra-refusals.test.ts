@@ -120,7 +120,7 @@ test("commands of Pulumi are told the backend that only gpuctl knows of, and a s
   const own = { ...doing, directory: "/home/ann/my shop", givenBackend: "file:///home/ann/it's" };
   const locked = "error: the stack is currently locked by 1 lock(s).\n";
   expect(explain([], locked, own).nextSteps[1]).toBe(
-    `when it was killed: cd '/home/ann/my shop' && PULUMI_BACKEND_URL='file:///home/ann/it'\\''s' pulumi cancel --stack prod`,
+    `when it was killed: cd '/home/ann/my shop' && PULUMI_BACKEND_URL='file:///home/ann/it'\\''s' pulumi cancel --yes --stack prod`,
   );
   const wrong = [
     { about: null, severity: "error" as const, message: "Running program '/p' failed with an unhandled exception:\nError: no" },

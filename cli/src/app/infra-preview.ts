@@ -1,5 +1,6 @@
 import { Failed } from "../domain/errors.js";
 import { unavailable, type Unavailable } from "../domain/infra/availability.js";
+import { cutOffText } from "../domain/infra/cut-off.js";
 import { oldPluginText } from "../domain/infra/engine-troubles.js";
 import { isChatter, type Told } from "../domain/infra/events.js";
 import type { Change, Preview } from "../domain/infra/preview.js";
@@ -66,7 +67,7 @@ export function tell(progress: Progress, told: Told): void {
   if (told.kind === "step") progress.emit(told);
   if (told.kind !== "diagnostic") return;
   const { about, severity, message } = told.diagnostic;
-  const text = oldPluginText(message) ?? (about === null ? message : `${about.name}: ${message}`);
+  const text = oldPluginText(message) ?? cutOffText(message) ?? (about === null ? message : `${about.name}: ${message}`);
   progress.emit({ kind: severity === "warning" ? "warning" : "step", text });
 }
 

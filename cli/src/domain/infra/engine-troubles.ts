@@ -1,3 +1,4 @@
+import { cutOffSteps } from "./cut-off.js";
 import { protectionTroubles } from "./protection-troubles.js";
 import { inFolder, refused, type Doing, type Rule } from "./trouble.js";
 
@@ -68,7 +69,7 @@ export const engineTroubles: readonly Rule[] = [
         who === undefined ? "another change is under way, or was killed" : `by ${who} since ${at ?? "then"}`,
         [
           "wait, when that change is still under way",
-          `when it was killed: ${inFolder(doing, `pulumi cancel --stack ${doing.stack}`)}`,
+          `when it was killed: ${inFolder(doing, `pulumi cancel --yes --stack ${doing.stack}`)}`,
           doing.again,
         ],
       );
@@ -139,7 +140,7 @@ export const engineTroubles: readonly Rule[] = [
     pattern: /the stack has \d+ pending operations?|pending operations/i,
     words: (_, doing) =>
       refused("Pulumi was killed in the middle of a change", "what became of some resources is not in the state", [
-        inFolder(doing, `pulumi refresh --stack ${doing.stack}   # asks the provider what is there`),
+        ...cutOffSteps(doing),
         doing.again,
       ]),
   },

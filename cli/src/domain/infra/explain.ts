@@ -1,4 +1,5 @@
 import { engineTroubles, oldPluginText } from "./engine-troubles.js";
+import { cutOffSteps, cutOffText } from "./cut-off.js";
 import type { Diagnostic } from "./preview.js";
 import { ofProvider, providerTroubles } from "./provider-troubles.js";
 import { troublesOf } from "./host-troubles.js";
@@ -16,7 +17,16 @@ export function explain(said: readonly Diagnostic[], stderr: string, doing: Doin
   );
   // It may be the reason of whatever went wrong.
   const plugins = said.flatMap(({ message }) => oldPluginText(message) ?? []);
-  return plugins.length === 0 ? found : { ...found, nextSteps: [...new Set([...plugins, ...found.nextSteps])] };
+  const doubts = said.some(({ message }) => cutOffText(message) !== null) ? cutOffSteps(doing) : [];
+  const steps = doubts.length === 0 ? found.nextSteps : withDoubts(found.nextSteps, doubts, doing);
+  return { ...found, nextSteps: [...new Set([...plugins, ...steps])] };
+}
+
+/** Before the change is tried again; of two commands that differ in their remark alone, the one that knows more. */
+function withDoubts(steps: readonly string[], doubts: readonly string[], { again }: Doing): string[] {
+  const command = (step: string): string => step.replace(/ +# .*/, "");
+  const own = steps.filter((step) => step !== again && !doubts.some((doubt) => command(doubt) === command(step)));
+  return [...own, ...doubts, again];
 }
 
 function explained(errors: readonly Diagnostic[], stderr: string, doing: Doing): Explanation {
