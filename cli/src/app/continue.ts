@@ -92,7 +92,7 @@ function unfinished({ stored, facts }: Survey): CutShort {
 }
 
 const rest = (ctx: Context, { facts }: Survey, found: CutShort): PlannedRelease =>
-  resume(found, facts.observed, ctx.config.timings.keepWarm);
+  resume(found, facts.observed, { keepWarmMs: ctx.config.timings.keepWarm, loadMs: ctx.config.timings.load });
 
 /** Nodes on which the release answers already: there it has to be taken back, should it fail. */
 function answersOn({ facts }: Survey, { record }: CutShort): readonly string[] {

@@ -10,8 +10,9 @@ import type { RehearsedStep } from "../domain/rehearsal.js";
 import { ms } from "../domain/units.js";
 import type { Context, Lease, Phase, TargetDriver } from "../ports.js";
 import { configuredService, type SecretValues } from "./lifecycle/desired.js";
+import { hostByHost, withoutOpened } from "./lifecycle/host-by-host.js";
 import { LeasedTarget } from "./lifecycle/leased-target.js";
-import { describeStrategy, suspendTimes } from "./lifecycle/rollout.js";
+import { strategyText, suspendTimes } from "./lifecycle/rollout.js";
 import { operationsOf } from "./lifecycle/switch.js";
 import type { Survey } from "./lifecycle/survey.js";
 import { planReport, surveyConfigured, type PlanReport } from "./plan.js";
@@ -120,12 +121,12 @@ class DryRun {
   }
 
   async rollOut(release: PlannedRelease, secrets: PerService<SecretValues>, seen: Survey): Promise<void> {
-    this.#begin("strategy", describeStrategy(release.strategy));
-    await this.#start(release, secrets);
-    for (const phase of ["load", "warm-up", "device-proof", "gates"] as const)
-      this.#begin(phase, "the candidates are asked over their private sockets");
-    for (const operation of operationsOf(release, "build-generation")) this.#begin("gates", describeOperation(operation));
-    await this.#switch(release);
+    this.#begin("strategy", strategyText(this.#ctx, release));
+    this.#begin("start", `record of ${release.id} written with its secrets, a line in the audit`);
+    const parts = hostByHost(this.#ctx, release);
+    for (const { ctx, release: here } of parts ?? [{ ctx: this.#ctx, release }])
+      await new DryRun(ctx, ctx.driver, this.#begin).bringIntoService(here, secrets);
+    if (parts !== null) await this.#drain(withoutOpened(release));
     this.#begin("soak", "what serves is asked again and again; a failure takes everything back");
     this.#begin("mark-good", `record of ${release.id} marked good, a line in the audit`);
     for (const { id, keepWarmMs } of operationsOf(release, "close"))
@@ -133,6 +134,15 @@ class DryRun {
     for (const operation of standbyOperations(release, seen.facts.observation.standbys ?? []))
       await this.#standBy(operation, secrets);
     await this.#prune(release, seen);
+  }
+
+  async bringIntoService(release: PlannedRelease, secrets: PerService<SecretValues>): Promise<void> {
+    await this.#start(release, secrets);
+    for (const phase of ["load", "warm-up", "device-proof", "gates"] as const)
+      this.#begin(phase, "the candidates are asked over their private sockets");
+    for (const operation of operationsOf(release, "build-generation")) this.#begin("gates", describeOperation(operation));
+    await this.#switch(release);
+    await this.#drain(release);
   }
 
   async stage(release: PlannedRelease): Promise<void> {
@@ -146,7 +156,6 @@ class DryRun {
   }
 
   async #start(release: PlannedRelease, secrets: PerService<SecretValues>): Promise<void> {
-    this.#begin("start", `record of ${release.id} written with its secrets, a line in the audit`);
     if (operationsOf(release, "start").length > 0) await this.#target.ensureManager();
     for (const { id } of operationsOf(release, "free-slot")) await this.#target.stop(id, null);
     for (const { id } of operationsOf(release, "stop-first")) await this.#target.suspend(id, suspendTimes(this.#ctx, release));
@@ -162,6 +171,9 @@ class DryRun {
       this.#begin("switch", describeOperation(operation));
       for (const target of this.#turns(operation.service)) await target.open(operation.id);
     }
+  }
+
+  async #drain(release: PlannedRelease): Promise<void> {
     for (const operation of operationsOf(release, "close")) {
       this.#begin("drain", describeOperation(operation));
       for (const target of this.#turns(operation.service)) await target.close(operation.id, this.#ctx.config.timings.drain);

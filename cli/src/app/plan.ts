@@ -10,7 +10,7 @@ import type { Context } from "../ports.js";
 import { configuredService, resolveDesired, type Desired } from "./lifecycle/desired.js";
 import { passBySilent } from "./lifecycle/left-out.js";
 import { surveying } from "./lifecycle/nodes.js";
-import { describeStrategy } from "./lifecycle/rollout.js";
+import { strategyText } from "./lifecycle/rollout.js";
 import { phase, step } from "./lifecycle/session.js";
 import { newInstances } from "./lifecycle/switch.js";
 import { survey, type Decide, type Survey, type Wish } from "./lifecycle/survey.js";
@@ -128,7 +128,7 @@ export function planReport(
     empty: isEmpty(made),
     drift: made.drift.map(describeOperation),
     changes: release?.changes ?? [],
-    strategy: release === null ? null : { ...release.strategy, summary: describeStrategy(release.strategy) },
+    strategy: release === null ? null : { ...release.strategy, summary: strategyText(ctx, release) },
     operations: (release?.operations ?? []).map(describeOperation),
     soakMs: ctx.config.timings.soak,
     wayBack: back === null ? null : { ...back, expected: expectedTime(back.readiness, ctx.config.target) },

@@ -98,6 +98,8 @@ export interface ReleaseRecord {
   gates: readonly GateResult[];
   /** On targets of nodes: what each was when it was looked at last, for this release or an earlier one. */
   nodes?: readonly NodeSummary[];
+  /** Services whose old instances had to stop before the new ones started: there is no room for both. Absent when there were none. */
+  stopFirst?: readonly ServiceName[];
   /** On targets of nodes: those that did not answer and were passed by, and that were not brought level since. */
   leftOut?: readonly string[];
   /** Why it failed, or null. */

@@ -5,6 +5,7 @@ import type { RolloutOperation } from "./operations.js";
 import type { PlannedRelease } from "./plan.js";
 import type { ReleaseRecord } from "./release.js";
 import { indexSpace } from "./spec.js";
+import type { Milliseconds } from "./units.js";
 
 /** A release whose deploy was cut short, and the one that was current before it. */
 export interface CutShort {
@@ -38,7 +39,13 @@ export function cannotResume({ record, before }: CutShort): string | null {
  * The rest of a release's rollout, from whatever was found: everything of it is started where it does not run and proven again, opened
  * where it is not open, and what it replaces is closed. What is done already costs a look.
  */
-export function resume({ record, before }: CutShort, observed: Observed, keepWarmMs: number): PlannedRelease {
+export function resume(
+  { record, before }: CutShort,
+  observed: Observed,
+  { keepWarmMs, loadMs }: { keepWarmMs: number; loadMs: Milliseconds },
+): PlannedRelease {
+  const first = new Set(record.stopFirst);
+  const stops: RolloutOperation[] = [];
   const starts: RolloutOperation[] = [];
   const opens: RolloutOperation[] = [];
   const closes: RolloutOperation[] = [];
@@ -52,7 +59,8 @@ export function resume({ record, before }: CutShort, observed: Observed, keepWar
     if (service === "index" && writer !== id) starts.push({ kind: "hand-over", service, from: writer, to: id });
     opens.push({ kind: "open", service, id });
     if (old !== undefined && runs(observed, instanceOf(old)))
-      closes.push({ kind: "close", service, id: instanceOf(old), keepWarmMs });
+      if (first.has(service)) stops.push({ kind: "stop-first", service, id: instanceOf(old) });
+      else closes.push({ kind: "close", service, id: instanceOf(old), keepWarmMs });
   }
   for (const [service, old] of inOrder(before?.services ?? {}))
     if (record.services[service] === undefined && runs(observed, instanceOf(old)))
@@ -64,9 +72,12 @@ export function resume({ record, before }: CutShort, observed: Observed, keepWar
     rollbackOf: record.rollbackOf,
     services: record.services,
     changes: [],
-    strategy: { kind: "overlap", freeAfterMiB: null },
+    strategy:
+      stops.length === 0
+        ? { kind: "overlap", freeAfterMiB: null }
+        : { kind: "stop-first", gapMs: loadMs, because: "there was no room for both when its deploy began" },
     loads: [],
-    operations: [...starts, ...opens, ...closes],
+    operations: [...stops, ...starts, ...opens, ...closes],
   };
 }
 

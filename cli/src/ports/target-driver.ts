@@ -129,6 +129,8 @@ export interface TargetDriver {
   nodesOf?(service: ServiceName): readonly NodeTarget[];
   /** On a target of several nodes: one of them, whether or not it runs a service. */
   at?(node: string): TargetDriver;
+  /** On a target of several nodes: the same target as if it had no others than these. */
+  only?(nodes: readonly string[]): TargetDriver;
   /**
    * The same target, on which nothing is changed: each command that would change something is told instead, and whatever is waited for.
    * What is asked is answered as things are. Absent where nothing is known of commands.

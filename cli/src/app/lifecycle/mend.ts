@@ -45,7 +45,7 @@ export async function mend<W extends Wish>(
       if (giveUp === null) await forgetLeftOut(session, now);
       return { survey: now, mended };
     }
-    for (const operation of firstOf(drift)) {
+    for (const operation of roomFirst(firstOf(drift), now.stored.records)) {
       step(session.ctx, describeOperation(operation));
       if (operation.kind === "stand-by") {
         tended.add(operation.service);
@@ -95,6 +95,19 @@ function firstOf(drift: readonly DriftOperation[]): readonly DriftOperation[] {
   if (copies.length > 0) return copies;
   const first = drift.filter(({ kind }) => kind === "settle" || kind === "ensure-manager");
   return first.length > 0 ? first : drift;
+}
+
+/** Where there was no room for two instances, the one that is to end does so before the other starts again. Else whoever answers ends last. */
+function roomFirst(drift: readonly DriftOperation[], records: readonly ReleaseRecord[]): readonly DriftOperation[] {
+  const starting = new Set(drift.flatMap((operation) => (operation.kind === "restart" ? operation.service : [])));
+  const inTheWay = (operation: DriftOperation): boolean =>
+    operation.kind === "discard" &&
+    starting.has(operation.service) &&
+    records.some(({ services, stopFirst = [] }) => {
+      const release = services[operation.service];
+      return release !== undefined && stopFirst.includes(operation.service) && instanceOf(release) === operation.id;
+    });
+  return [...drift.filter(inTheWay), ...drift.filter((operation) => !inTheWay(operation))];
 }
 
 /** Whether a service of the current release answers, whatever became of the files it was started from. */

@@ -12,7 +12,7 @@ export interface Place {
 /** Every place that runs a service; what is asked through its context is asked there. */
 export function placesOf(ctx: Context, service: ServiceName): readonly Place[] {
   const nodes = ctx.driver.nodesOf?.(service) ?? [];
-  if (nodes.length < 2) return [{ node: null, ctx }];
+  if (nodes.length === 0 || (ctx.nodes?.names.length ?? 1) < 2) return [{ node: null, ctx }];
   return nodes.map(({ node, driver }) => ({ node, ctx: { ...ctx, driver } }));
 }
 

@@ -7,6 +7,7 @@ import type { SecretValues } from "./desired.js";
 import { leftOut } from "./left-out.js";
 import { withMeasurements, type Findings } from "./prepare.js";
 import type { Rollout } from "./rollout.js";
+import { operationsOf } from "./switch.js";
 import type { Session } from "./session.js";
 
 /** The record as it is before anything starts. */
@@ -14,6 +15,7 @@ export function candidateRecord(ctx: Context, { release, current, resumed }: Rol
   const without = leftOut(ctx);
   const passedBy = without.length > 0 && { leftOut: without };
   if (resumed !== undefined) return { ...resumed.record, ...passedBy, state: "candidate", failure: null, finishedAt: null };
+  const stopped = operationsOf(release, "stop-first").map(({ service }) => service);
   const nodes = latestSummaries(ctx.nodesSeen?.() ?? [], current?.nodes ?? []);
   return {
     schemaVersion: 1,
@@ -32,6 +34,7 @@ export function candidateRecord(ctx: Context, { release, current, resumed }: Rol
     gates: [],
     ...(nodes.length > 0 && { nodes }),
     ...passedBy,
+    ...(stopped.length > 0 && { stopFirst: stopped }),
     failure: null,
     finishedAt: null,
   };

@@ -14,12 +14,15 @@ import { budgets, seconds, within } from "./deadline.js";
 import type { SecretValues } from "./desired.js";
 import { hostRows } from "./host-rows.js";
 import { pruneBeyondRetention } from "./keep.js";
+import { hostByHost, whatAnswersMeanwhile, withoutOpened } from "./host-by-host.js";
 import { passGates, proveDevice, troubled, verifyWarm, waitLoaded, warmUp, type Findings } from "./prepare.js";
+import { observe } from "./observe.js";
 import { candidateRecord, complete, writeRecord } from "./recording.js";
-import { phase, reasonOf, type Session } from "./session.js";
+import { phase, reasonOf, step, type Session } from "./session.js";
 import { soak } from "./soak.js";
 import { renewStandbys } from "./stand-by.js";
 import { buildGenerations, drain, operationsOf, switchTraffic, type SwitchFigures } from "./switch.js";
+import { standsUpEverywhere } from "./turns.js";
 import { undo, withoutInterruption } from "./undo.js";
 
 /** One release on its way from candidate to good. */
@@ -46,7 +49,13 @@ export interface RolloutResult {
 /** Phases 7 to 17: brings a release into service, or leaves the old one serving and says why. */
 export async function rollOut(session: Session, rollout: Rollout): Promise<RolloutResult> {
   const { ctx } = session;
-  await phase(ctx, "strategy", null, () => acceptStrategy(rollout), describeStrategy);
+  await phase(
+    ctx,
+    "strategy",
+    null,
+    () => acceptStrategy(rollout),
+    () => strategyText(ctx, rollout.release),
+  );
   let record = candidateRecord(ctx, rollout);
   const moved = new Set(rollout.resumed?.answersOn);
   await phase(
@@ -58,16 +67,15 @@ export async function rollOut(session: Session, rollout: Rollout): Promise<Rollo
   );
   const findings: Findings = { gates: [], measured: {} };
   try {
-    await prepareAll(session, rollout, findings);
     const quiet = withoutInterruption(session);
-    const figures = await phase(ctx, "switch", null, () => switchTraffic(quiet, rollout.release, moved), describeSwitch);
+    const figures = await bringIntoService(session, rollout, findings, moved);
     const movedAt = ctx.clock.monotonic();
     record = await complete(quiet, record, findings, "switched");
     await phase(
       quiet.ctx,
       "drain",
       null,
-      () => drain(quiet, rollout.release),
+      () => drain(quiet, hostByHost(ctx, rollout.release) === null ? rollout.release : withoutOpened(rollout.release)),
       (detail) => detail,
     );
     await phase(
@@ -89,6 +97,40 @@ export async function rollOut(session: Session, rollout: Rollout): Promise<Rollo
   } catch (failure) {
     throw await undo(session, { ...rollout, record, findings, moved }, failure);
   }
+}
+
+/** Phases 8 to 13, on all hosts, or on a few after the other. */
+async function bringIntoService(
+  session: Session,
+  rollout: Rollout,
+  findings: Findings,
+  moved: Set<string>,
+): Promise<SwitchFigures> {
+  const parts = hostByHost(session.ctx, rollout.release);
+  const move = (within: Session, { release }: Rollout): Promise<SwitchFigures> =>
+    phase(session.ctx, "switch", null, () => switchTraffic(withoutInterruption(within), release, moved), describeSwitch);
+  if (parts === null) {
+    await prepareAll(session, rollout, findings);
+    return move(session, rollout);
+  }
+  const sum = { switchMs: 0, heldMs: null as number | null };
+  for (const { nodes, ctx, release } of parts) {
+    step(ctx, `${nodes.join(" and ")}: the other hosts answer meanwhile`);
+    const there = { ...session, ctx, target: session.target.at(ctx.driver) };
+    await prepareAll(there, { ...rollout, release }, findings);
+    const { switchMs, heldMs } = await move(there, { ...rollout, release });
+    sum.switchMs += switchMs;
+    sum.heldMs ??= heldMs;
+    await phase(
+      session.ctx,
+      "drain",
+      null,
+      () => drain(withoutInterruption(there), release),
+      (detail) => detail,
+    );
+    for (const { service, id } of operationsOf(release, "open")) await standsUpEverywhere(there, service, id);
+  }
+  return sum;
 }
 
 /** Phases 8 to 12: everything that can be known about the candidates without giving them traffic. */
@@ -158,7 +200,11 @@ async function lookAgain(ctx: Context, release: PlannedRelease): Promise<void> {
  * the target does, at once when it can see that, else when every budget up to the switch is used up.
  */
 async function stopFirst(session: Session, release: PlannedRelease): Promise<void> {
-  for (const { id } of operationsOf(release, "stop-first")) await session.target.suspend(id, suspendTimes(session.ctx, release));
+  const stops = operationsOf(release, "stop-first");
+  const { instances } = stops.length === 0 ? { instances: [] } : await observe(session.ctx);
+  // A deploy that is continued has them stopped on some hosts already.
+  const runs = (id: string): boolean => instances.some((seen) => seen.id === id && seen.process.state === "running");
+  for (const { id } of stops) if (runs(id)) await session.target.suspend(id, suspendTimes(session.ctx, release));
 }
 
 /** How long an instance that makes room is drained, and when the target brings it back at the latest. */
@@ -185,7 +231,12 @@ function acceptStrategy(rollout: Rollout): Promise<Strategy> {
 }
 
 /** One line for the plan and for the strategy phase. */
-export function describeStrategy(strategy: Strategy): string {
+export function strategyText(ctx: Context, release: PlannedRelease): string {
+  const meanwhile = whatAnswersMeanwhile(ctx, release);
+  return `${describeStrategy(release.strategy)}${meanwhile === null ? "" : `; ${meanwhile}`}`;
+}
+
+function describeStrategy(strategy: Strategy): string {
   switch (strategy.kind) {
     case "overlap":
       return strategy.freeAfterMiB === null

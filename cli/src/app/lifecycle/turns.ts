@@ -42,6 +42,12 @@ function turnOf({ ctx, target }: Session, { node, driver }: NodeTarget): Turn {
   return { node, ctx: { ...ctx, driver }, target: target.at(driver) };
 }
 
+/** Whether what traffic was moved to is in order everywhere that a service runs; throws with the node to blame when it is not. */
+export async function standsUpEverywhere(session: Session, service: ServiceName, serves: InstanceId): Promise<void> {
+  const turns = (session.ctx.driver.nodesOf?.(service) ?? []).map((host) => turnOf(session, host));
+  throwFirst(session.ctx, turns, await Promise.allSettled(turns.map((turn) => standsUp(turn, serves))));
+}
+
 /** Before the next node gets it: what fails under real traffic should fail on few nodes. */
 async function standsUp({ ctx }: Turn, id: InstanceId): Promise<void> {
   const health = await within(ctx.clock, ms(budgets.ask), `asking ${id}`, () => ctx.driver.health(id));

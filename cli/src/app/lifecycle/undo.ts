@@ -1,11 +1,13 @@
 import { CandidateFailed, GpuctlError, Interrupted, TargetMixed, TargetUnreachable } from "../../domain/errors.js";
 import { inOrder } from "../../domain/fingerprint.js";
+import type { PlannedRelease } from "../../domain/plan.js";
 import type { ReleaseRecord } from "../../domain/release.js";
 import { ms } from "../../domain/units.js";
 import type { Context } from "../../ports.js";
 import type { HostRow } from "../../domain/host-table.js";
 import { hostLines } from "../render/host-table-text.js";
 import { hostRows } from "./host-rows.js";
+import { hostByHost, partOf } from "./host-by-host.js";
 import { giveUpBlamed, giveUpSilent, silentNodes } from "./nodes.js";
 import { CandidateTrouble, type Findings } from "./prepare.js";
 import { observe } from "./observe.js";
@@ -20,6 +22,7 @@ import type { ServiceName } from "../../domain/names.js";
 /** A release that did not make it. */
 export interface Unmade {
   record: ReleaseRecord;
+  release: PlannedRelease;
   current: ReleaseRecord | null;
   findings: Findings;
   action: string;
@@ -51,7 +54,7 @@ export async function undo(session: Session, unmade: Unmade, failure: unknown): 
   await untilReachable(quiet.ctx);
   await giveUpSilent(quiet.ctx);
   await writeFailure(quiet, unmade, reason);
-  const problem = await takeBack(quiet, record);
+  const problem = await takeBack(quiet, unmade);
   const hosts = await hostRows(quiet.ctx, unmade.current, record, unmade.moved);
   if (problem !== null) return leftMixed(unmade, { reason, problem, hosts });
   const outcomes = await outcomesOf(quiet, unmade.current);
@@ -76,11 +79,11 @@ async function untilReachable(ctx: Context): Promise<void> {
 }
 
 /** Mends to the release of before. Null when that went well on every node that was not given up, else why not. */
-async function takeBack(session: Session, record: ReleaseRecord): Promise<unknown> {
+async function takeBack(session: Session, unmade: Unmade): Promise<unknown> {
   let problem: unknown = null;
   for (let tries = 0; tries < attempts; tries += 1) {
     try {
-      await mend(session, keepCurrent, record.id);
+      await mendEverywhere(session, unmade);
       return null;
     } catch (thrown) {
       problem = thrown;
@@ -89,6 +92,20 @@ async function takeBack(session: Session, record: ReleaseRecord): Promise<unknow
     }
   }
   return problem ?? new Error("nothing was tried");
+}
+
+/** As it came, it goes: host by host where there is no room for both, and first where nothing answers now. */
+async function mendEverywhere(session: Session, { release, record, moved }: Unmade): Promise<void> {
+  const nodes = (hostByHost(session.ctx, release) ?? []).flatMap((part) => part.nodes);
+  const atOnce = session.ctx.nodes?.parallel ?? 1;
+  // Of those that traffic was moved on, the last is the one where that may have gone wrong.
+  const switched = nodes.filter((node) => moved.has(node)).reverse();
+  for (const some of [nodes.filter((node) => !moved.has(node)), switched])
+    for (let next = 0; next < some.length; next += atOnce) {
+      const { ctx } = partOf(session.ctx, release, some.slice(next, next + atOnce));
+      await mend({ ctx, target: session.target.at(ctx.driver) }, keepCurrent, record.id);
+    }
+  await mend(session, keepCurrent, record.id);
 }
 
 /** Best effort: a full disk must not keep the old release from coming back. The next command settles an unwritten failure. */

@@ -63,6 +63,12 @@ export class HostsDriver implements TargetDriver {
     return found.driver;
   }
 
+  only(nodes: readonly string[]): HostsDriver {
+    const [first, ...rest] = this.#options.hosts.filter(({ node }) => nodes.includes(node));
+    if (first === undefined) throw new Failed(`none of ${nodes.join(", ")} is a node of this environment`);
+    return new HostsDriver({ ...this.#options, hosts: [first, ...rest] });
+  }
+
   rehearse(tell: (step: RehearsedStep) => void): HostsDriver {
     const rehearsed = ({ node, driver }: NodeTarget): NodeTarget => {
       if (driver.rehearse === undefined) throw new Failed(`${node} knows no dry run`);
