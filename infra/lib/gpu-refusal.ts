@@ -1,4 +1,8 @@
-import type { Price } from "./stack-schema.js";
+import type { PricedHost, PriceFile } from "../../cli/src/domain/cost/price-file.js";
+
+/** The user's own price list, which `gpuctl cost` reads too. */
+export type PriceList =
+  { kind: "none" } | { kind: "unreadable"; file: string } | { kind: "known"; file: string; list: PriceFile };
 
 const ways = [
   {
@@ -25,16 +29,30 @@ export function asksForGpu(node: { serverType: string; gpu?: unknown }): boolean
 }
 
 /**
- * Why there is no GPU server at Hetzner Cloud, and the three ways to one, each with its price where the stack's own price list
- * has it: no price is known to the program.
+ * Why there is no GPU server at Hetzner Cloud, and the three ways to one, each with its price where the user's own list has it: no
+ * price is known to the program, and the provider's API has none of what it does not sell.
  */
-export function gpuRefusal(prices: readonly Price[]): string {
-  const offers = ways.map(({ way, what }, index) => {
-    const known = prices.filter((price) => price.way === way).map(priceText);
-    return `  ${index + 1}. ${what}: ${known.length > 0 ? known.join("; ") : "price unknown"}`;
-  });
-  return ["Hetzner Cloud has no server type with a GPU, of any kind. Three ways to get one:", ...offers].join("\n");
+export function gpuRefusal(prices: PriceList): string {
+  const offers = ways.map(({ way, what }, index) => `  ${index + 1}. ${what}: ${pricesOf(way, prices)}`);
+  const unreadable = prices.kind === "unreadable" ? [`${prices.file} has mistakes, which gpuctl cost shows`] : [];
+  return ["Hetzner Cloud has no server type with a GPU, of any kind. Three ways to get one:", ...offers, ...unreadable].join(
+    "\n",
+  );
 }
 
-const priceText = ({ what, amount, currency, per, source, date }: Price): string =>
-  `${what} ${amount.toFixed(2)} ${currency} a ${per} (${source}, read on ${date})`;
+function pricesOf(way: PricedHost["way"], prices: PriceList): string {
+  if (prices.kind !== "known") return "price unknown";
+  const { currency, hosts } = prices.list;
+  const offered = Object.entries(hosts).filter(
+    ([, host]) => host.device === "gpu" && host.hcloud === undefined && host.way === way,
+  );
+  const known = offered.map(([name, host]) => priceText(name, host, currency));
+  return known.length > 0 ? known.join("; ") : "price unknown";
+}
+
+function priceText(name: string, { monthly, hourly, setup, source, date }: PricedHost, currency: string): string {
+  const amount = (value: number | undefined, per: string): string[] =>
+    value === undefined ? [] : [`${value.toFixed(2)} ${currency} ${per}`];
+  const all = [...amount(monthly, "a month"), ...amount(hourly, "an hour"), ...amount(setup, "once")];
+  return `${name} ${all.join(", ")} (${source}, read on ${date})`;
+}

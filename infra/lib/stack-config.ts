@@ -4,7 +4,7 @@ import { planAddresses, type AddressPlan } from "./address-plan.js";
 import { isOpen, parseNetwork } from "./cidr.js";
 import { opensSsh } from "./firewall.js";
 import { soundParts } from "./sound-parts.js";
-import { asksForGpu, gpuRefusal } from "./gpu-refusal.js";
+import { asksForGpu, gpuRefusal, type PriceList } from "./gpu-refusal.js";
 import { stackSchema, type HcloudNode, type StackConfig } from "./stack-schema.js";
 
 /** One thing that is wrong: the configuration key (`gpuctl:nodes.gpu-1.hostKey`) and what is wrong with it. */
@@ -20,6 +20,9 @@ export interface GivenSecrets {
   /** Whether `hcloud:token` or HCLOUD_TOKEN is set. */
   hcloudToken: boolean;
 }
+
+/** Reads a price list; asked for only when its prices are to be said. */
+type ReadPrices = (file: string) => PriceList;
 
 /** A stack whose configuration is right as far as that can be known without asking anybody. */
 export interface CheckedStack {
@@ -48,13 +51,14 @@ export class StackInvalid extends Error {
 /**
  * Reads what stands below `gpuctl:`.
  * @param raw plain data by key, without the prefix and without secrets
+ * @param prices reads the user's price list
  * @throws StackInvalid with every problem
  */
-export function checkStack(raw: Readonly<Record<string, unknown>>, secrets: GivenSecrets): CheckedStack {
+export function checkStack(raw: Readonly<Record<string, unknown>>, secrets: GivenSecrets, prices: ReadPrices): CheckedStack {
   const parsed = stackSchema.safeParse(raw);
-  if (!parsed.success) throw new StackInvalid(problemsOfUnsound(raw, parsed.error.issues, secrets));
+  if (!parsed.success) throw new StackInvalid(problemsOfUnsound(raw, parsed.error.issues, secrets, prices));
   const { plan, problems } = addressesOf(parsed.data);
-  const all = [...problems, ...gpuProblems(parsed.data), ...otherProblems(parsed.data, secrets)];
+  const all = [...problems, ...gpuProblems(parsed.data, prices), ...otherProblems(parsed.data, secrets)];
   if (all.length > 0) throw new StackInvalid(all);
   return { config: parsed.data, plan };
 }
@@ -64,6 +68,7 @@ function problemsOfUnsound(
   raw: Readonly<Record<string, unknown>>,
   issues: Parameters<typeof problemsFromIssues>[0],
   secrets: GivenSecrets,
+  prices: ReadPrices,
 ): StackProblem[] {
   const document: SourceDocument = { file: "", text: "", value: raw, problems: [], locate: () => null };
   const unsound = problemsFromIssues(issues, stackSchema, document);
@@ -76,7 +81,7 @@ function problemsOfUnsound(
   const meant = unsound.flatMap(({ path, guess }) => (path === null || guess === null ? [] : [path.replace(/[^.]*$/, guess)]));
   const known = [...said.map(({ key }) => key), ...meant.map((path) => `gpuctl:${path}`)];
   const more = [...addressesOf(rest).problems, ...otherProblems(rest, secrets)];
-  return [...said, ...gpuProblems(rest), ...more.filter(({ key }) => !known.some((other) => follows(key, other)))];
+  return [...said, ...gpuProblems(rest, prices), ...more.filter(({ key }) => !known.some((other) => follows(key, other)))];
 }
 
 /** Whether what was found at `key` may only be there because `wrong` is wrong. */
@@ -181,12 +186,12 @@ function accessProblems({ operators, app, nodes }: StackConfig): StackProblem[] 
   return [...missing, ...unreadable("operators.addresses", operators.addresses), ...unreadable("app", app), ...open, ...services];
 }
 
-function gpuProblems(config: StackConfig): StackProblem[] {
+function gpuProblems(config: StackConfig, prices: ReadPrices): StackProblem[] {
   const asking = hcloudNodes(config).filter(([, node]) => asksForGpu(node));
   const first = asking[0];
   if (first === undefined) return [];
   const names = asking.map(([name]) => name).join(", ");
-  return [problem(`nodes.${first[0]}`, `${asking.length > 1 ? `(and ${names}) ` : ""}${gpuRefusal(config.prices)}`)];
+  return [problem(`nodes.${first[0]}`, `${asking.length > 1 ? `(and ${names}) ` : ""}${gpuRefusal(prices(config.prices))}`)];
 }
 
 function clusterProblems(config: StackConfig, secrets: GivenSecrets): StackProblem[] {

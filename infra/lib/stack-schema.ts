@@ -138,16 +138,6 @@ const mirror = text(
   .nullable()
   .default(null);
 
-const price = z.strictObject({
-  way: z.enum(["robot", "adopted", "existing-cluster"]),
-  what: z.string().min(1),
-  amount: z.number().positive(),
-  currency: text("expected a currency such as EUR", /^[A-Z]{3}$/),
-  per: z.enum(["hour", "month"]),
-  source: z.string().min(1),
-  date: text("expected the day when the price was read, such as 2026-11-21", /^\d{4}-\d{2}-\d{2}$/),
-});
-
 /** Everything below `gpuctl:` in `Pulumi.<stack>.yaml`, but the secrets. */
 export const stackSchema = z.strictObject({
   project: shortName,
@@ -173,7 +163,8 @@ export const stackSchema = z.strictObject({
   revision: text("expected a short text", /^[A-Za-z0-9._-]{1,40}$/).default("1"),
   /** Where hosts get packages from, when not from Docker's, the toolkit's and NVIDIA's own servers. */
   mirrors: z.strictObject({ docker: mirror, toolkit: mirror, driver: mirror }).prefault({}),
-  prices: z.array(price).default([]),
+  /** The price list that `gpuctl cost` reads too, from the folder of Pulumi.yaml: what a GPU costs where there is one. */
+  prices: text("expected the path of a price list, such as prices.yaml", /\S/).default("prices.yaml"),
   /** Whether volumes and addresses refuse to be deleted; false for the last `pulumi up` before a `pulumi destroy`. */
   protect: z.boolean().default(true),
 });
@@ -185,4 +176,3 @@ export type AdoptedNode = Extract<NodeConfig, { kind: "adopted" }>;
 export type ClusterConfig = NonNullable<StackConfig["cluster"]>;
 export type K3sCluster = Extract<ClusterConfig, { kind: "k3s" }>;
 export type GpuRuntimeConfig = ClusterConfig["runtime"];
-export type Price = StackConfig["prices"][number];

@@ -1,4 +1,8 @@
-import { describe, expect, it } from "vitest";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { priceList } from "../../../infra/prices.js";
 import { checkStack, StackInvalid, type StackProblem } from "../../../infra/lib/stack-config.js";
 import { exampleConfig, exampleStacks, type ExampleStack } from "../../support/infra/stack-under-mocks.js";
 
@@ -127,7 +131,14 @@ describe("the configuration of a stack", () => {
 });
 
 describe("asking Hetzner Cloud for a GPU", () => {
-  const asking = (more: Record<string, unknown>, prices: unknown[] = []) => {
+  const folder = mkdtempSync(join(tmpdir(), "prices-"));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const listed = (text: string): string => {
+    const file = join(folder, "prices.yaml");
+    writeFileSync(file, text);
+    return file;
+  };
+  const asking = (more: Record<string, unknown>, prices = join(folder, "none.yaml")) => {
     const node = { kind: "hcloud", serverType: "ccx33", location: "fsn1", ...more };
     return messageOf(problemsOf({ ...raw("hetzner-cpu"), nodes: { "gpu-1": node }, prices }), "gpuctl:nodes.gpu-1");
   };
@@ -143,19 +154,22 @@ describe("asking Hetzner Cloud for a GPU", () => {
     expect(asking({ serverType })).toContain("no server type with a GPU");
   });
 
-  it("shows the prices of the stack's own list, with source and date", () => {
-    const price = {
-      way: "robot",
-      what: "GEX45",
-      amount: 212.3,
-      currency: "EUR",
-      per: "month",
-      source: "hetzner.com",
-      date: "2026-10-08",
-    };
-    const message = asking({ gpu: {} }, [price]);
-    expect(message).toContain("GEX45 212.30 EUR a month (hetzner.com, read on 2026-10-08)");
-    expect(message.match(/price unknown/g)).toHaveLength(2);
+  it("shows the prices of the list that gpuctl cost reads, with source and date, and none of CPU hosts", () => {
+    const guide = readFileSync(new URL("../../../docs/guides/cost.md", import.meta.url), "utf8");
+    const [, text = ""] = /```yaml\n([\s\S]*?)```/.exec(guide) ?? [];
+    const gex = '  gex: { device: gpu, way: robot, monthly: 212.3, source: hetzner.com, date: "2026-10-08" }\n';
+    const message = asking({ gpu: {} }, listed(text + gex));
+    expect(message).toMatch(/1\. .*: gex 212\.30 EUR a month \(hetzner\.com, read on 2026-10-08\)\n/);
+    expect(message).toMatch(
+      /2\. .*: gpu-box 219\.00 EUR a month, 100\.00 EUR once \(https:\/\/example\.net\/prices, read on 2026-11-01\)\n/,
+    );
+    expect(message).toMatch(/3\. .*: price unknown$/);
+    expect(message).not.toContain("cpu-box");
+  });
+
+  it.each(["version: 2\n", "hosts: {\n"])("is answered with a list that has mistakes, too: %j", (text) => {
+    const file = listed(text);
+    expect(asking({ gpu: {} }, file)).toMatch(/price unknown\n.*prices\.yaml has mistakes, which gpuctl cost shows$/);
   });
 
   it("is answered also when other keys are wrong", () => {
@@ -178,7 +192,7 @@ const operators = () => raw("adopted-t4")["operators"] as { addresses: string[];
 
 function problemsOf(config: Record<string, unknown>, given = secrets): readonly StackProblem[] {
   try {
-    checkStack(config, given);
+    checkStack(config, given, priceList);
     return [];
   } catch (error) {
     if (error instanceof StackInvalid) return error.problems;

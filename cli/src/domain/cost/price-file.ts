@@ -19,6 +19,10 @@ const host = z
   .strictObject({
     provider: z.string().min(1).optional().describe("Who sells it."),
     device: z.enum(["gpu", "cpu"]).describe("What it computes on."),
+    way: z
+      .enum(["robot", "adopted", "existing-cluster"])
+      .default("adopted")
+      .describe("How one comes to it: a server of Hetzner Robot, any box that SSH reaches, a node of a cluster that exists."),
     monthly: amount.optional().describe("Net, for a month."),
     hourly: amount.optional().describe("Net, for an hour; else the month's price divided by 730."),
     setup: amount.optional().describe("Paid once."),
