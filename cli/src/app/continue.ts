@@ -44,6 +44,7 @@ export async function continueDeploy(ctx: Context, request: { lockWait: Millisec
 
 async function continueUnderLease(session: Session): Promise<Outcome> {
   const { ctx, target } = session;
+  const began = ctx.clock.monotonic();
   await target.check();
   const copied = (await ctx.releases.complete?.()) ?? [];
   const seen = await survey(ctx, keepCurrent);
@@ -54,6 +55,7 @@ async function continueUnderLease(session: Session): Promise<Outcome> {
     secrets: await ctx.releases.secrets(found.record.id),
     soakFor: ctx.config.timings.soak,
     action: "continue",
+    way: { path: "cached", began },
     resumed: { record: found.record, answersOn: answersOn(seen, found) },
   });
   return {

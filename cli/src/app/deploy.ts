@@ -49,8 +49,11 @@ export async function deploy(ctx: Context, request: DeployRequest): Promise<Depl
   requireEveryNode(ctx, shown.facts.observation, "deploy");
   if (isEmpty(shown.plan)) return timed(settled(ctx, shown, []));
   try {
+    const lookedFor = ctx.clock.monotonic() - began;
     if (shown.plan.release !== null) await stageEverything(ctx, shown.plan.release);
-    const result = await withLease(ctx, "deploy", request.lockWait, (session) => deployUnderLease(session, only, shown));
+    const result = await withLease(ctx, "deploy", request.lockWait, (session) =>
+      deployUnderLease(session, only, shown, ctx.clock.monotonic() - lookedFor),
+    );
     return timed(result);
   } catch (thrown) {
     throw sayWhatServes(thrown, shown.current?.id ?? null);
@@ -59,8 +62,11 @@ export async function deploy(ctx: Context, request: DeployRequest): Promise<Depl
 
 type Outcome = Omit<DeployResult, "elapsedMs">;
 
-/** Plans again, because what was true outside the lease may not be true any more, and brings the result into service. */
-async function deployUnderLease(session: Session, only: ServiceName | null, shown: Survey): Promise<Outcome> {
+/**
+ * Plans again, because what was true outside the lease may not be true any more, and brings the result into service.
+ * @param began  what is timed counts from here, by the monotonic clock
+ */
+async function deployUnderLease(session: Session, only: ServiceName | null, shown: Survey, began: number): Promise<Outcome> {
   const { ctx } = session;
   const { survey: now, mended } = await mend(session, fromConfiguration(ctx, only));
   const { release } = now.plan;
@@ -79,6 +85,7 @@ async function deployUnderLease(session: Session, only: ServiceName | null, show
     secrets: now.wish.desired.secrets,
     soakFor: ctx.config.timings.soak,
     action: "deploy",
+    way: { path: "cached", began },
   });
   return {
     ...settled(ctx, now, mended),

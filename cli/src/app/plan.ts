@@ -5,7 +5,7 @@ import { nodeNames, nodeNeeds } from "../domain/preflight/needs-of.js";
 import { describeOperation } from "../domain/operations.js";
 import { isEmpty, type Plan, type ServiceChange } from "../domain/plan.js";
 import type { Strategy } from "../domain/placement.js";
-import { expectedTime, wayBack, type Readiness } from "../domain/rollback.js";
+import { expectedTime, wayBack, type ExpectedTime, type Readiness } from "../domain/rollback.js";
 import type { Context } from "../ports.js";
 import { configuredService, resolveDesired, type Desired } from "./lifecycle/desired.js";
 import { passBySilent } from "./lifecycle/left-out.js";
@@ -34,7 +34,7 @@ export interface PlanReport {
   operations: readonly string[];
   soakMs: number;
   /** How fast the current release could be back afterwards; null when nothing runs now. */
-  wayBack: { readiness: Readiness; warmForMs: number; expected: string } | null;
+  wayBack: ({ readiness: Readiness; warmForMs: number } & ExpectedTime) | null;
   notes: readonly string[];
 }
 
@@ -115,7 +115,7 @@ function summary(made: Plan): string {
 
 export function planReport(
   ctx: Context,
-  { plan: made, current }: Pick<Survey, "plan" | "current">,
+  { plan: made, current, records }: Pick<Survey, "plan" | "current" | "records">,
   notes: readonly string[],
 ): PlanReport {
   const { release } = made;
@@ -131,7 +131,7 @@ export function planReport(
     strategy: release === null ? null : { ...release.strategy, summary: strategyText(ctx, release) },
     operations: (release?.operations ?? []).map(describeOperation),
     soakMs: ctx.config.timings.soak,
-    wayBack: back === null ? null : { ...back, expected: expectedTime(back.readiness, ctx.config.target) },
+    wayBack: back === null || current === null ? null : { ...back, ...expectedTime(back.readiness, current, records) },
     notes,
   };
 }

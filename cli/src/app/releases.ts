@@ -15,6 +15,8 @@ export interface ReleaseRow {
   /** How fast a rollback to it would be; null for a release that never was good. */
   readiness: Readiness | null;
   expected: string | null;
+  /** The same as a figure, milliseconds; null when it was never measured. */
+  measuredMs: number | null;
   rollbackOf: ReleaseId | null;
   author: string;
   createdAt: string;
@@ -32,12 +34,12 @@ export interface ReleasesReport {
 export async function releases(ctx: Context): Promise<ReleasesReport> {
   const { records, damaged } = await ctx.releases.list();
   const facts = await lookAround(ctx, records);
-  const current = currentRelease(records);
-  const rows = await Promise.all(records.map((record) => rowOf(ctx, record, current, facts)));
+  const rows = await Promise.all(records.map((record) => rowOf(ctx, record, records, facts)));
   return { environment: ctx.config.environment, releases: rows.reverse(), damaged };
 }
 
-async function rowOf(ctx: Context, record: ReleaseRecord, current: ReleaseRecord | null, facts: Facts): Promise<ReleaseRow> {
+async function rowOf(ctx: Context, record: ReleaseRecord, records: readonly ReleaseRecord[], facts: Facts): Promise<ReleaseRow> {
+  const current = currentRelease(records);
   const { id, number, state, rollbackOf, author, createdAt, failure } = record;
   const readiness = state === "good" ? await slowestReadiness(ctx, record, current, facts) : null;
   return {
@@ -46,7 +48,7 @@ async function rowOf(ctx: Context, record: ReleaseRecord, current: ReleaseRecord
     state,
     current: id === current?.id,
     readiness,
-    expected: readiness === null ? null : expectedTime(readiness, ctx.config.target),
+    ...(readiness === null ? { expected: null, measuredMs: null } : expectedTime(readiness, record, records)),
     rollbackOf,
     author,
     createdAt,

@@ -87,8 +87,9 @@ export async function rollback(ctx: Context, request: RollbackRequest): Promise<
   try {
     const way = await wayTo(ctx, shown, only);
     if (shown.plan.release !== null && way.path !== "warm") await fetchMissing(ctx, shown, shown.plan.release, way);
+    const prepared = ctx.clock.monotonic() - began;
     const { movedAt, ...result } = await withLease(ctx, "rollback", request.lockWait, (session) =>
-      rollBackUnderLease(session, decide, only, way.path),
+      rollBackUnderLease(session, decide, only, { path: way.path, began: ctx.clock.monotonic() - prepared }),
     );
     const since = (moment: number): number => Math.round(moment - began);
     return { ...result, movedAfterMs: since(movedAt), elapsedMs: since(ctx.clock.monotonic()) };
@@ -112,7 +113,7 @@ async function rollBackUnderLease(
   session: Session,
   decide: Decide<Return>,
   only: ServiceName | null,
-  shown: Readiness,
+  shown: { path: Readiness; began: number },
 ): Promise<Omit<RollbackResult, "elapsedMs" | "movedAfterMs"> & { movedAt: number }> {
   const { ctx } = session;
   const { survey: now } = await mend(session, decide);
@@ -122,11 +123,18 @@ async function rollBackUnderLease(
   const way = await wayTo(ctx, now, only);
   if (way.missing.length > 0) throw stillCold(wish.rollbackTo, way.missing, []);
   // What was fetched meanwhile was cold all the same.
-  const path = slowestOf([shown, way.path]);
+  const path = slowestOf([shown.path, way.path]);
   step(ctx, `returning to ${wish.rollbackTo.id} on the ${path} path`);
   const soakFor = path === "warm" ? ms(Math.min(warmSoak, ctx.config.timings.soak)) : ctx.config.timings.soak;
   const secrets = await secretsOf(ctx, wish.rollbackTo, only);
-  const { record, figures, movedAt, hosts } = await rollOut(session, { release, current, secrets, soakFor, action: "rollback" });
+  const { record, figures, movedAt, hosts } = await rollOut(session, {
+    release,
+    current,
+    secrets,
+    soakFor,
+    action: "rollback",
+    way: { path: path === "current" ? "warm" : path, began: shown.began },
+  });
   return {
     environment: ctx.config.environment,
     release: record.id,

@@ -68,6 +68,14 @@ export interface ServiceRelease {
   proof: { device: Device; level: ProofLevel } | null;
 }
 
+/** How long a release took until traffic had moved to it, as measured from the beginning of its command. */
+export interface Took {
+  /** `warm`: by instances that still ran. `cached`: by instances that were started from files that were there. `cold`: files were fetched first. */
+  path: "warm" | "cached" | "cold";
+  /** Milliseconds, without waiting for a lease; of a deploy also without staging, so that it tells how long a cached rollback takes. */
+  movedMs: number;
+}
+
 export type ReleaseState =
   /** Written before anything starts. */
   | "candidate"
@@ -98,6 +106,8 @@ export interface ReleaseRecord {
   gates: readonly GateResult[];
   /** On targets of nodes: what each was when it was looked at last, for this release or an earlier one. */
   nodes?: readonly NodeSummary[];
+  /** How it came into service, and how long that took. Absent until traffic had moved. */
+  took?: Took;
   /** Services whose old instances had to stop before the new ones started: there is no room for both. Absent when there were none. */
   stopFirst?: readonly ServiceName[];
   /** On targets of nodes: those that did not answer and were passed by, and that were not brought level since. */

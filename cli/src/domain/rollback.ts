@@ -1,7 +1,8 @@
 import { isWarm, type PlannedRelease } from "./plan.js";
 import type { Observed } from "./drift.js";
+import { byNumber } from "./history.js";
 import { inOrder, type PerService } from "./fingerprint.js";
-import type { ServiceName, TargetKind } from "./names.js";
+import type { ServiceName } from "./names.js";
 import type { ReleaseRecord, ServiceRelease, ServiceSpec } from "./release.js";
 import { indexSpace, vectorSpaceOf } from "./spec.js";
 
@@ -28,19 +29,27 @@ export function slowestOf(readiness: Iterable<Readiness>): Readiness {
   return slowest[Math.max(0, ...[...readiness].map((one) => slowest.indexOf(one)))] ?? "cold";
 }
 
-/** About how long a rollback of each kind takes until the switch; shown, never relied on. */
-export function expectedTime(readiness: Readiness, target: TargetKind): string {
-  switch (readiness) {
-    case "current":
-      return "serves now";
-    case "warm":
-      // On hosts every look goes over SSH, and the proxy has to hear of it (docs/measurements).
-      return target === "process" ? "under 1 s" : "some seconds";
-    case "cached":
-      return "as long as loading and gates take";
-    case "cold":
-      return "after fetching what is missing";
-  }
+/** How long a rollback is going to take until the switch, by what was measured on this environment. */
+export interface ExpectedTime {
+  /** Milliseconds; null when a rollback of this kind was never measured here, and for a release that serves. */
+  measuredMs: number | null;
+  /** For people, with the release that took so long. */
+  expected: string;
+}
+
+/**
+ * About how long a rollback to a release takes; shown, never relied on. Its own start is the best measure of starting it again from what
+ * is cached; else the newest release that came into service in the same way is taken.
+ */
+export function expectedTime(readiness: Readiness, to: ReleaseRecord, records: readonly ReleaseRecord[]): ExpectedTime {
+  if (readiness === "current") return { measuredMs: null, expected: "serves now" };
+  const measured = byNumber(records).filter(({ state, took }) => state === "good" && took?.path === readiness);
+  const own = readiness === "cached" ? measured.find(({ id }) => id === to.id) : undefined;
+  const record = own ?? measured.at(-1);
+  if (record?.took === undefined) return { measuredMs: null, expected: "not measured yet" };
+  const { movedMs } = record.took;
+  const text = movedMs < 1000 ? `${Math.round(movedMs)} ms` : `${Number((movedMs / 1000).toFixed(1))} s`;
+  return { measuredMs: movedMs, expected: `about ${text}, as ${record.id} took` };
 }
 
 /** How fast what runs now could be back once a release serves, and for how long; null when nothing runs now. */

@@ -233,3 +233,40 @@ describe("a rollback", () => {
     expect(await readiness()).toEqual(["current", "cold"]);
   });
 });
+
+describe("how long a rollback is going to take", () => {
+  const rowsOf = async (environment: Environment) => (await releases(environment.cli().ctx)).releases;
+
+  test("is said from what was measured: its own start where that is cached, the newest of its kind else, and nothing made up", async () => {
+    const environment = await twice((each) => each.set("embedder", "LOG_FORMAT", "json"));
+    const [, first] = await rowsOf(environment);
+    expect(first).toMatchObject({ readiness: "warm", measuredMs: null, expected: "not measured yet" });
+    const result = await runRollback(environment);
+    const took = environment.releases.records.get(result.release)?.took;
+    expect(took).toEqual({ path: "warm", movedMs: result.movedAfterMs });
+    const [, second] = await rowsOf(environment);
+    expect(second).toMatchObject({ readiness: "warm", measuredMs: result.movedAfterMs });
+    expect(second?.expected).toContain(`, as ${result.release} took`);
+    await coolDown(environment);
+    const [, cached] = await rowsOf(environment);
+    expect(cached).toMatchObject({
+      readiness: "cached",
+      measuredMs: environment.releases.records.get(cached?.id ?? "r0-")?.took?.movedMs,
+    });
+    expect(cached?.expected).toContain(`, as ${cached?.id ?? ""} took`);
+  });
+
+  test("does not count the wait for a lease, nor what a deploy staged", async () => {
+    const environment = new Environment();
+    const stage = environment.driver.stage.bind(environment.driver);
+    environment.driver.stage = async (...given) => {
+      environment.clock.pass(60_000);
+      return stage(...given);
+    };
+    const { release, elapsedMs } = await runDeploy(environment);
+    const took = environment.releases.records.get(release ?? "r0-")?.took;
+    expect(elapsedMs).toBeGreaterThan(60_000);
+    expect(took?.path).toBe("cached");
+    expect(took?.movedMs).toBeLessThan(10_000);
+  });
+});

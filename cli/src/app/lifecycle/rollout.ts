@@ -6,7 +6,7 @@ import type { HostRow } from "../../domain/host-table.js";
 import type { ReleaseId } from "../../domain/names.js";
 import type { PlannedRelease } from "../../domain/plan.js";
 import type { Strategy } from "../../domain/placement.js";
-import type { ReleaseRecord } from "../../domain/release.js";
+import type { ReleaseRecord, Took } from "../../domain/release.js";
 import { loadsNow } from "../../domain/strategy.js";
 import { ms, type Milliseconds } from "../../domain/units.js";
 import type { Context } from "../../ports.js";
@@ -33,6 +33,8 @@ export interface Rollout {
   soakFor: Milliseconds;
   /** For the audit: `deploy`, `rollback`. */
   action: string;
+  /** How it comes into service, and since when that counts, by the monotonic clock. */
+  way: { path: Took["path"]; began: number };
   /** A release whose deploy was cut short and goes on, and the nodes that it answers on already. */
   resumed?: { record: ReleaseRecord; answersOn: readonly string[] };
 }
@@ -70,6 +72,7 @@ export async function rollOut(session: Session, rollout: Rollout): Promise<Rollo
     const quiet = withoutInterruption(session);
     const figures = await bringIntoService(session, rollout, findings, moved);
     const movedAt = ctx.clock.monotonic();
+    record = { ...record, took: { path: rollout.way.path, movedMs: Math.round(movedAt - rollout.way.began) } };
     record = await complete(quiet, record, findings, "switched");
     await phase(
       quiet.ctx,
