@@ -90,6 +90,7 @@ class ComposeWorld implements DriverWorld {
       http: new NodeHttpClient(),
       progress: { emit: () => undefined },
       models: { find: async () => null },
+      fetching: null,
       imageOf: () => ({ reference: images.services, local: null }),
       companions: [{ reference: images.proxy, local: null }],
       certificate: null,

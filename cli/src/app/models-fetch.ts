@@ -1,6 +1,6 @@
 import { dirname, isAbsolute, join } from "node:path";
 import type { ModelSource } from "../domain/config/resolved.js";
-import { isGraph } from "../domain/model-files.js";
+import { commitOf, isGraph } from "../domain/model-files.js";
 import { PreflightRefused, UsageError } from "../domain/errors.js";
 import type { LockedModel, ModelTools, StoredModel } from "../ports.js";
 import { type FetcherResult, newestCommit, runFetch } from "./models-run.js";
@@ -95,9 +95,6 @@ async function movedOn(
   if (source.source !== "hub" || source.revision !== undefined) return false;
   return (await newestCommit(tools, python, name, await specOf(tools, source, undefined))) !== commitOf(ref.revision);
 }
-
-/** A revision is the commit, and a suffix when options make it another model. */
-const commitOf = (revision: string): string => revision.slice(0, 40);
 
 /** Another project may have fetched the very same thing: then only the lock is missing. */
 async function alreadyStored(tools: ModelTools, name: string, source: ModelSource): Promise<StoredModel | null> {

@@ -3,12 +3,14 @@ import { dirname } from "node:path";
 import { nodeSettings, nodesOf, requireOneIndex, type ComposeSettings } from "../domain/compose/node-settings.js";
 import type { EnvironmentConfig, ServiceConfig } from "../domain/config/resolved.js";
 import type { NodeLook } from "../adapters/targets/compose/gpu-trials.js";
+import type { ComposeDriverOptions } from "../adapters/targets/compose/compose-driver.js";
 import type { ImageSource } from "../adapters/targets/compose/images.js";
 import { ConfigInvalid } from "../domain/errors.js";
+import { hubSourceOf } from "../domain/model-files.js";
 import type { NodeFacts } from "../domain/preflight/facts.js";
 import { nodeNeeds } from "../domain/preflight/needs-of.js";
 import { summaryOf, type NodeSummary } from "../domain/preflight/node-summary.js";
-import type { Clock, Context, HostConnector, NodeTarget } from "../ports.js";
+import type { Clock, Context, HostConnector, NodeTarget, SecretReader } from "../ports.js";
 import type { CommandNodes } from "../adapters/nodes/command-nodes.js";
 import { createTools, localStores, type NodeChoice, type ToolsRequest } from "../wiring.js";
 import { createHosts, hostPlace } from "./hosts.js";
@@ -44,7 +46,9 @@ export async function composeContext(
     here: ownMachine(),
     use: inUse,
   });
-  const { code, driver } = await codeAndDriver({ config, settings, request, tools, models, nodes, images, inUse });
+  const secrets = new LocalSecretReader(request.env, config.projectFile, request.progress, tools.executor);
+  const fetching = fetchingOf(config, settings, secrets);
+  const { code, driver } = await codeAndDriver({ config, settings, request, tools, models, nodes, images, inUse, fetching });
   return {
     ...tools,
     config,
@@ -53,7 +57,7 @@ export async function composeContext(
     ...state,
     models,
     code,
-    secrets: new LocalSecretReader(request.env, config.projectFile, request.progress, tools.executor),
+    secrets,
     nodesSeen: () => [...seen.values()],
     tunnelTo: (node, port) => tunnels.to(node, port),
     close: async () => {
@@ -121,6 +125,7 @@ async function codeAndDriver(parts: {
   nodes: Nodes;
   images: Images;
   inUse: CommandNodes;
+  fetching: ComposeDriverOptions["fetching"];
 }): Promise<Pick<Context, "code" | "driver">> {
   const [{ ImageCodeSource }, { ComposeDriver }, { HostsDriver }, { CertificateFiles }] = await Promise.all([
     import("../adapters/code/image-code.js"),
@@ -128,7 +133,7 @@ async function codeAndDriver(parts: {
     import("../adapters/targets/compose/hosts-driver.js"),
     import("../adapters/targets/compose/certificate.js"),
   ]);
-  const { config, settings, request, tools, models, nodes, images, inUse } = parts;
+  const { config, settings, request, tools, models, nodes, images, inUse, fetching } = parts;
   const runs = (service: ServiceConfig["service"]) => nodesOf(config, settings, service);
   const companions = [images.proxy, ...(images.redis === null ? [] : [images.redis])];
   const code = new ImageCodeSource({
@@ -154,6 +159,7 @@ async function codeAndDriver(parts: {
       http: tools.http,
       progress: tools.progress,
       models,
+      fetching,
       imageOf: (spec) => images.source(spec.code.file),
       companions: companions.map((reference) => images.source(reference)),
       certificate,
@@ -165,6 +171,24 @@ async function codeAndDriver(parts: {
   const [first, ...rest] = targets;
   if (first === undefined) throw new ConfigInvalid(`environment ${config.environment} has no nodes`);
   return { code, driver: new HostsDriver({ hosts: [first, ...rest], nodesOf: runs, nodes: inUse }) };
+}
+
+/** How nodes fetch models, by the environment's `models`; null where they are sent. */
+function fetchingOf(
+  config: EnvironmentConfig,
+  settings: ComposeSettings,
+  secrets: SecretReader,
+): ComposeDriverOptions["fetching"] {
+  const { delivery = "copy", hub, proxy, token } = settings.models ?? {};
+  if (delivery === "copy") return null;
+  return {
+    sourceOf: (ref) => hubSourceOf(config.models, ref),
+    settings: async () => ({
+      ...(hub === undefined ? {} : { HF_ENDPOINT: hub }),
+      ...(proxy === undefined ? {} : { HTTP_PROXY: proxy, HTTPS_PROXY: proxy }),
+      ...(token === undefined ? {} : { HF_TOKEN: await secrets.read("models.token", token) }),
+    }),
+  };
 }
 
 /**

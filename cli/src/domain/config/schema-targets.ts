@@ -7,6 +7,7 @@ import {
   duration,
   filePath,
   host,
+  httpAddress,
   imageReference,
   labelMap,
   memorySize,
@@ -44,6 +45,18 @@ const images = z
     redis: imageReference.optional().describe("Redis, for services with redisUrl redis://redis:6379/0."),
   })
   .describe("Images to use in place of the default ones.");
+
+const modelDelivery = z
+  .strictObject({
+    delivery: z
+      .enum(["copy", "fetch"])
+      .optional()
+      .describe("copy: sent from the machine that deploys (default). fetch: each node downloads models of the hub itself."),
+    hub: httpAddress.optional().describe("The hub or its mirror, as nodes reach it (default https://huggingface.co)."),
+    proxy: httpAddress.optional().describe("HTTP proxy on the nodes' way to the hub."),
+    token: secretSource.optional().describe("Token for private and gated models; it reaches a node by stdin."),
+  })
+  .describe("How model files get to the nodes.");
 
 const ssh = z
   .strictObject({
@@ -133,6 +146,7 @@ export const composeEnvironment = z
       .describe("Where nodes, addresses and host keys come from: `stack NAME` of Pulumi, or `file PATH` (gpuctl infra export)."),
     nodes: nodeMap({ ...sshAddress, host: sshAddress.host.optional() }).optional(),
     dataDirectory: filePath.optional().describe("Where nodes keep models, index and records (default /var/lib/gpuctl)."),
+    models: modelDelivery.optional(),
     ...hostTarget,
   })
   .describe("Containers on one or more hosts with Docker.");

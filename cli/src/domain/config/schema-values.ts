@@ -68,6 +68,11 @@ export const backendUrl = text(
   "expected where Pulumi keeps state, such as file:///srv/state, s3://bucket or https://api.pulumi.com, without credentials",
   /^(?:file|s3|gs|azblob|https?|postgres):\/\/[^\s@]*$/,
 );
+/** Without credentials: a settings file is committed. */
+export const httpAddress = text(
+  "expected an address such as https://hub.example or http://proxy.example:3128, without credentials",
+  /^https?:\/\/[^\s@/]+(?:\/[^\s@]*)?$/,
+);
 /** Without a password: options stand in release records. */
 export const redisUrl = text(
   "expected redis://host:6379/0, rediss:// for TLS or unix:///path, without a password: declare that as the secret REDIS_PASSWORD",

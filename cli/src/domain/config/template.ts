@@ -83,6 +83,7 @@ ${timings("10s")}`,
     # ingress: { node: gpu-1 }  # one address in front of several nodes
     # tls: { mode: acme, domain: retrieval.example.net }
     # allow: [10.0.0.0/8]       # networks that may reach the public ports
+    # models: { delivery: fetch } # nodes download models themselves; else they are sent from here
     # registry: { server: registry.example.net, username: ci, password: { env: REGISTRY_PASSWORD } }
 ${timings("60s")}`,
   swarm: `  # A Docker Swarm. Put your own addresses here.

@@ -23,6 +23,7 @@ from tests.support.shards import cut_into_shards
 
 from gpuctl_serving.models import __main__ as fetcher
 from gpuctl_serving.models import hub_download
+from gpuctl_serving.models.__main__ import main
 from gpuctl_serving.models.errors import ModelProblem
 from gpuctl_serving.models.fetch import fetch
 from gpuctl_serving.models.hub import DOWNLOADS
@@ -453,3 +454,23 @@ def test_two_fetches_of_one_commit_share_one_download(fetching: Fetching) -> Non
     assert len(found) == 2
     assert found[0] == found[1]
     assert read_manifest(found[0]).revision == COMMIT
+
+
+def test_settings_of_the_hub_come_by_stdin_and_nothing_else_does(
+    fetching: Fetching, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetching.hub.token = "hf_secret"  # noqa: S105
+    given = {"HF_ENDPOINT": os.environ["HF_ENDPOINT"], "HF_TOKEN": "hf_secret", "PATH": "/nowhere"}
+    # Set, so that they are put back.
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", "")
+    path = os.environ["PATH"]
+    spec = orjson.dumps({"source": "hub", "id": MODEL, "revision": COMMIT}).decode()
+    fetch = ["fetch", "--store", str(fetching.store.root), "--hub-from-stdin", "--spec", spec]
+    monkeypatch.setattr("sys.stdin", io.StringIO("hf_secret, not JSON"))
+    assert main(fetch) == 1
+    assert "hf_secret" not in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO(orjson.dumps(given).decode()))
+    assert main(fetch) == 0
+    said = orjson.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (said["event"], said["revision"], os.environ["PATH"]) == ("result", COMMIT, path)

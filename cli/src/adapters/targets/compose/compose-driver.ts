@@ -49,6 +49,7 @@ import { instanceOrders, type InstanceOrders } from "./instance-orders.js";
 import { ModelProbes } from "./model-probes.js";
 import { hasModels, stageVolumes } from "./model-volumes.js";
 import type { NodeSettings } from "../../../domain/compose/node-settings.js";
+import type { NodeFetching } from "./node-fetching.js";
 import type { NodeGpus } from "./node-gpus.js";
 import { composeNode, withInstance } from "./node-plan.js";
 import { proxyOf } from "./observation.js";
@@ -67,6 +68,8 @@ export interface ComposeDriverOptions extends Pick<HostCommandsOptions, "connect
   http: HttpClient;
   progress: Progress;
   models: Pick<ModelStore, "find">;
+  /** How nodes fetch models themselves; null where they are sent. */
+  fetching: Omit<NodeFetching, "image"> | null;
   /** The image that holds a spec's code, pinned. */
   imageOf: (spec: ServiceSpec) => ImageSource;
   companions: FrontParts["companions"];
@@ -126,8 +129,9 @@ export class ComposeDriver implements TargetDriver {
   }
 
   async stage(spec: ServiceSpec, part: "code" | "models", signal: AbortSignal): Promise<string> {
-    const { models, progress, imageOf, companions } = this.#options;
-    if (part === "models") return stageVolumes({ commands: this.#commands, models, progress }, spec, signal);
+    const { models, progress, imageOf, companions, fetching: nodeFetching } = this.#options;
+    const fetching = nodeFetching === null ? null : { ...nodeFetching, image: imageOf(spec).reference };
+    if (part === "models") return stageVolumes({ commands: this.#commands, models, progress, fetching }, spec, signal);
     const said: string[] = [];
     for (const image of [imageOf(spec), ...companions]) said.push(await stageImage(this.#commands, image, progress, signal));
     await this.#preflight.trials.afterStaging(spec, signal);

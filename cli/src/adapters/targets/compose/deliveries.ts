@@ -5,13 +5,15 @@ import type { Finding, ModelStore } from "../../../ports.js";
 import type { HostCommands } from "./host-commands.js";
 import { imageRoom } from "./image-room.js";
 import { hasImage, type ImageSource } from "./images.js";
-import { missingModels } from "./model-volumes.js";
+import { missingModels, type MissingModel } from "./model-volumes.js";
+import type { NodeFetching } from "./node-fetching.js";
 
 export interface DeliveryParts {
   commands: HostCommands;
   models: Pick<ModelStore, "find">;
   imageOf: (spec: ServiceSpec) => ImageSource;
   companions: readonly ImageSource[];
+  fetching: Pick<NodeFetching, "sourceOf"> | null;
 }
 
 /** What is still to be brought to a host, and the room that it needs there. */
@@ -54,30 +56,38 @@ async function imagesOf(parts: DeliveryParts, specs: readonly ServiceSpec[], mac
   return { bytes: sumOf(sizes), findings };
 }
 
-/** Models that are on the host whole, that are sent from here, and that nobody has. */
-async function modelsFor({ commands, models }: DeliveryParts, specs: readonly ServiceSpec[]): Promise<Part> {
-  const missing = new Map<string, ModelRef>();
+/** What was downloaded lies beside the graph that is built of it. */
+const roomToFetch = 2;
+
+/** Models that are on the host whole, that it fetches, that are sent from here, and that nobody has. */
+async function modelsFor({ commands, models, fetching }: DeliveryParts, specs: readonly ServiceSpec[]): Promise<Part> {
+  const wanted = new Map<string, MissingModel>();
   const findings: Finding[] = [];
   for (const spec of specs) {
     const lacks = await missingModels(commands, spec);
     if (spec.model !== null && lacks.length === 0)
       findings.push({ level: "ok", code: "model-present", what: `${spec.model.name} is on ${commands.node}` });
-    for (const ref of lacks) missing.set(ref.manifest, ref);
+    for (const each of lacks) wanted.set(each.ref.manifest, each);
   }
   let bytes = 0;
-  for (const ref of missing.values()) {
+  for (const { ref, changed } of wanted.values()) {
     const stored = await models.find(ref);
-    bytes += stored?.bytes ?? 0;
-    const what = `${ref.name} will be sent to ${commands.node}`;
-    findings.push(stored === null ? modelMissing(ref, commands.node) : { level: "ok", code: "model-deliverable", what });
+    const fetched = (fetching?.sourceOf(ref) ?? null) !== null;
+    bytes += (stored?.bytes ?? 0) * (fetched ? roomToFetch : 1);
+    const what = fetched ? `${ref.name} will be fetched by ${commands.node}` : `${ref.name} will be sent to ${commands.node}`;
+    const missing = stored === null && !fetched;
+    findings.push(missing ? modelMissing(ref, changed, commands.node) : { level: "ok", code: "model-deliverable", what });
   }
   return { bytes, findings };
 }
 
-const modelMissing = ({ name }: ModelRef, node: string): Finding => ({
+const modelMissing = ({ name }: ModelRef, changed: readonly string[], node: string): Finding => ({
   level: "blocker",
   code: "model-missing",
-  what: `the model ${name} is neither on ${node} nor here`,
+  what:
+    changed.length === 0
+      ? `the model ${name} is neither on ${node} nor here`
+      : `the model ${name} on ${node} has changed (${changed.join(", ")}), and it is not here`,
   nextSteps: ["gpuctl models fetch"],
 });
 

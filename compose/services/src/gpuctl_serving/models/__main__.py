@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,9 @@ from gpuctl_serving.models.manifest import MANIFEST, damage, read_manifest, sha2
 from gpuctl_serving.models.progress import Progress
 from gpuctl_serving.models.spec import HubSpec, parse_spec
 from gpuctl_serving.models.store import ModelStore, StoredModel
+
+#: Of the hub and the way to it, as its own tools name them.
+_HUB_SETTINGS = ("HF_ENDPOINT", "HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     fetching = commands.add_parser("fetch", help="fetch one model into the store")
     fetching.add_argument("--spec", required=True, help="the model's source as JSON")
+    fetching.add_argument(
+        "--hub-from-stdin",
+        action="store_true",
+        help=f"read {', '.join(_HUB_SETTINGS)} as JSON from stdin: a token is then seen by nobody",
+    )
     resolving = commands.add_parser("resolve", help="print the commit that a model of the hub is at")
     resolving.add_argument("--spec", required=True, help="the model's source as JSON")
     listing = commands.add_parser("list", help="print every stored model")
@@ -53,7 +62,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _hub_settings(text: str) -> dict[str, str]:
+    """What stdin says of the hub; whatever else it holds is left out. Raises ModelProblem."""
+    try:
+        given = msgspec.json.decode(text, type=dict[str, str])
+    except (msgspec.MsgspecError, UnicodeError) as wrong:
+        # Without its own words: they may repeat what was given.
+        raise ModelProblem("the settings of the hub on stdin cannot be read", type(wrong).__name__) from None
+    return {name: value for name, value in given.items() if name in _HUB_SETTINGS}
+
+
 def _fetch(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    if options.hub_from_stdin:
+        os.environ.update(_hub_settings(sys.stdin.read()))
     stored = asyncio.run(fetch(parse_spec(options.spec), ModelStore(options.store), progress))
     return _summary(stored)
 

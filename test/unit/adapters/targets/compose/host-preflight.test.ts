@@ -54,6 +54,7 @@ function partsOf(around: Around): PreflightParts {
     progress: { emit: (event: ProgressEvent): void => void events.push(event) },
     imageOf: () => ({ reference: serviceImage, local: null }),
     companions: [],
+    fetching: null,
     gpuOf: async () => gpu,
     view: async () => readHostView(around.view ?? here),
     kept: async () => ({ hostMemory: mib(0), services, images: [] }),

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -7,6 +7,7 @@ import { hasImage, removeImage, stageImage } from "../../../../../cli/src/adapte
 import type { ImagePart } from "../../../../../cli/src/adapters/images/saved-images.js";
 import { presentLayers } from "../../../../../cli/src/adapters/targets/compose/image-delivery.js";
 import { hasModels, stageVolumes } from "../../../../../cli/src/adapters/targets/compose/model-volumes.js";
+import type { NodeFetching } from "../../../../../cli/src/adapters/targets/compose/node-fetching.js";
 import { modelVolume } from "../../../../../cli/src/domain/compose/names.js";
 import type { ModelRef } from "../../../../../cli/src/domain/release.js";
 import type { ModelStore, ProgressEvent, StoredModel } from "../../../../../cli/src/ports.js";
@@ -113,6 +114,7 @@ describe("models on a host", () => {
   let volume: string;
   let stored: string;
   let models: Pick<ModelStore, "find">;
+  let fetching: NodeFetching | null;
 
   beforeEach(() => {
     volume = join(host.directory, "volume");
@@ -120,8 +122,9 @@ describe("models on a host", () => {
     mkdirSync(stored);
     for (const [name, text] of Object.entries(files)) writeFileSync(join(stored, name), text);
     models = { find: async () => ({ directory: stored }) as StoredModel };
+    fetching = null;
   });
-  const stage = (): Promise<string> => stageVolumes({ commands: host.commands, models, progress }, spec, never);
+  const stage = (): Promise<string> => stageVolumes({ commands: host.commands, models, progress, fetching }, spec, never);
   const made = (): void => {
     mkdirSync(volume, { recursive: true });
     host.replies([{ to: "volume\\ inspect*", stdout: `${volume}\n` }]);
@@ -158,6 +161,43 @@ describe("models on a host", () => {
     expect(await hasModels(host.commands, spec)).toBe(true);
   });
 
+  it("are hashed again when anything but their content may have changed, and sent only when it did", async () => {
+    made();
+    await stage();
+    const file = join(volume, "model.safetensors");
+    const { mtime } = statSync(file);
+    /** As if the seal were older: the time of the last change counts in seconds. */
+    const ageSeal = (): void => {
+      const seal = join(volume, ".gpuctl-complete");
+      const text = readFileSync(seal, "utf8").replaceAll(/-\d+ (?=\S+$)/gm, "-1 ");
+      rmSync(seal);
+      writeFileSync(seal, text);
+    };
+    ageSeal();
+    expect(await hasModels(host.commands, spec)).toBe(true);
+    expect(await stage()).toBe(`${ref.id}@${ref.revision} is on gpu-1: its files were touched, and have their hashes`);
+    expect(await stage()).toBe(`${ref.id}@${ref.revision} is on gpu-1`);
+    chmodSync(file, 0o644);
+    writeFileSync(file, "wEights");
+    utimesSync(file, mtime, mtime);
+    ageSeal();
+    expect(await stage()).toBe(`${ref.id}@${ref.revision}: 3 files sent to gpu-1, hashes verified there`);
+    expect(readFileSync(file, "utf8")).toBe("weights");
+  });
+
+  it("name the file that is damaged when nobody can give it again", async () => {
+    made();
+    await stage();
+    chmodSync(join(volume, "tokenizer.json"), 0o644);
+    writeFileSync(join(volume, "tokenizer.json"), "[ ]");
+    models = { find: async () => null };
+    for (let attempt = 0; attempt < 2; attempt += 1)
+      await expect(stage()).rejects.toMatchObject({
+        message: "the model bge-m3 is not whole on gpu-1 and not in the model store here",
+        because: expect.stringContaining("tokenizer.json on gpu-1 is not the file of this release") as string,
+      });
+  });
+
   it("are refused when what lies here is not what the release says", async () => {
     made();
     writeFileSync(join(stored, "model.safetensors"), "other weights");
@@ -171,5 +211,77 @@ describe("models on a host", () => {
     await expect(stage()).rejects.toThrow("the model bge-m3 is neither on gpu-1 nor in the model store here");
     host.replies([{ to: "volume\\ inspect*", stdout: "/nowhere/at/all\n" }]);
     await expect(stage()).rejects.toThrow("volumes of Docker on gpu-1 cannot be filled");
+  });
+
+  describe("that a node fetches itself", () => {
+    const token = "hf_never_in_argv";
+    const hub: NodeFetching = {
+      image: serviceImage,
+      sourceOf: () => ({ source: "hub", id: ref.id, revision: "5".repeat(40) }),
+      settings: async () => ({ HF_TOKEN: token }),
+    };
+    /** A container that leaves these files in the folder that it is given, and says this. */
+    const container = (fetched: Readonly<Record<string, string>>, says: string, code = 0): void => {
+      const folder = `.fetch/${ref.id.replaceAll("/", "--")}/${ref.revision}`;
+      const writes = Object.entries(fetched).map(([name, text]) => `printf %s '${text}' >'${folder}/${name}'`);
+      const answer = [`mkdir -p '${folder}'`, ...writes, `cat >'${host.directory}/stdin'`, `echo '${says}'`, `exit ${code}`];
+      const log = `printf 'docker %s\\n' "$*" >>'${host.directory}/asked'`;
+      const cases = [`volume\\ inspect*) echo '${volume}' ;;`, `run*) ${answer.join("; ")} ;;`];
+      host.program("docker", [log, 'case "$*" in', ...cases, "esac"].join("\n"));
+    };
+    beforeEach(() => {
+      made();
+      fetching = hub;
+    });
+
+    it("get their names when their hashes are those of the release; the token goes by stdin alone", async () => {
+      const own = { ...files, "manifest.json": "{as this node recorded it}" };
+      container(own, '{"event":"progress","label":"download","done":3,"total":7,"unit":"bytes"}');
+      expect(await stage()).toBe(`${ref.id}@${ref.revision}: 2 files fetched by gpu-1, hashes verified there`);
+      expect(readFileSync(join(volume, "model.safetensors"), "utf8")).toBe("weights");
+      expect(readFileSync(join(volume, "manifest.json"), "utf8")).toBe("{manifest}");
+      expect(readdirSync(volume)).not.toContain(".fetch");
+      expect(await hasModels(host.commands, spec)).toBe(true);
+      expect(JSON.parse(readFileSync(join(host.directory, "stdin"), "utf8"))).toEqual({ HF_TOKEN: token });
+      expect(host.asked().join("\n")).not.toContain(token);
+      expect(events).toContainEqual(expect.objectContaining({ label: "gpu-1 fetches bge-m3: download", done: 3, total: 7 }));
+    });
+
+    it("need no copy here when the manifest is the release's own", async () => {
+      models = { find: async () => null };
+      container(files, "");
+      await stage();
+      expect(await hasModels(host.commands, spec)).toBe(true);
+    });
+
+    it("are refused, and leave nothing, when they became another model", async () => {
+      container({ ...files, "model.safetensors": "of another day" }, "");
+      await expect(stage()).rejects.toMatchObject({
+        message: "the model bge-m3 could not be fetched by gpu-1",
+        because: expect.stringContaining("model.safetensors is not the file that the release names") as string,
+      });
+      expect(readdirSync(volume)).toEqual([]);
+    });
+
+    it("name the way without a network when the hub cannot be reached, and keep what came", async () => {
+      const said = {
+        event: "error",
+        message: "bge-m3 cannot be downloaded",
+        because: "hub: no route",
+        next: "check the network",
+      };
+      container({ "model.part": "half" }, JSON.stringify(said), 1);
+      await expect(stage()).rejects.toMatchObject({
+        exit: "preflightRefused",
+        because: "bge-m3 cannot be downloaded: hub: no route",
+        nextSteps: ["check the network", expect.stringContaining("delivery: copy") as string],
+      });
+      expect(readdirSync(volume)).toEqual([".fetch"]);
+    });
+
+    it("are sent from here when they are not of the hub", async () => {
+      fetching = { ...hub, sourceOf: () => null };
+      expect(await stage()).toContain("3 files sent to gpu-1");
+    });
   });
 });
