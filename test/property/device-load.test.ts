@@ -1,12 +1,12 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { hardest, recheck, stopFirstOf, strategiesOf, type DeviceLoad } from "../../cli/src/domain/device-load.js";
-import { memoryMargin } from "../../cli/src/domain/placement.js";
-import { mib, ms } from "../../cli/src/domain/units.js";
+import { memoryMargin, mostOnGpu } from "../../cli/src/domain/placement.js";
+import { mib, ms, type MiB } from "../../cli/src/domain/units.js";
 
 const gap = ms(8000);
 const amount = fc.integer({ min: 0, max: 20_000 }).map(mib);
-const load: fc.Arbitrary<DeviceLoad> = fc.record({
+const load: fc.Arbitrary<DeviceLoad & { free: MiB }> = fc.record({
   place: fc.constantFrom(null, "gpu-1", "gpu-1, GPU-1", "gpu-2, GPU-2"),
   free: amount,
   total: fc.constant(mib(16_384)),
@@ -86,4 +86,34 @@ test("a card that nobody planned for is no surprise to be ignored", () => {
     because: "gpu-1, GPU-1: nothing was planned, and now it is overlap",
   });
   expect(hardest([])).toEqual({ kind: "overlap", freeAfterMiB: null });
+});
+
+/** A GPU of 16 GB with an old instance of 3 GB, and a candidate that nobody has measured. */
+const unmeasured = (free: number | null, atMost: number | null, old = true): DeviceLoad => ({
+  place: "gpu-1, GPU-1",
+  free: free === null ? null : mib(free),
+  total: mib(16_000),
+  candidates: [{ service: "embedder", peak: null, atMost: atMost === null ? null : mib(atMost) }],
+  predecessors: old ? [{ service: "embedder", peak: mib(3000) }] : [],
+  ending: mib(0),
+});
+
+test.each([
+  [unmeasured(9000, 8000), "overlap", "8000 MiB, the most for models of its size, fit"],
+  [unmeasured(9000, 8201), "stop-first", "8201 MiB, the most for models of its size, may not fit in the 9000 MiB that are free"],
+  [unmeasured(9000, null), "stop-first", "nobody has measured what the candidate needs on a GPU, and its size is not known"],
+  [unmeasured(null, 2048), "stop-first", "the device does not say what is free"],
+] as const)("beside what serves on a GPU runs only what surely fits: %j is %s", (one, kind, because) => {
+  const strategies = strategiesOf([one], gap);
+  expect(hardest(strategies)).toMatchObject({ kind, because: expect.stringContaining(because) as string });
+  expect(recheck(strategies, [one], gap)).toEqual({ kind: "holds" });
+});
+
+test("where nothing serves yet, what nobody has measured starts", () => {
+  for (const one of [unmeasured(100, 9000, false), unmeasured(null, null, false)])
+    expect(hardest(strategiesOf([one], gap))).toEqual({ kind: "overlap", freeAfterMiB: null });
+});
+
+test("the most that a model takes on a GPU is four times its files, and never less than 2 GiB", () => {
+  expect([mostOnGpu(mib(90)), mostOnGpu(mib(2200))]).toEqual([2048, 8800]);
 });

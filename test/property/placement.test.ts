@@ -35,7 +35,7 @@ test("more free memory never makes the strategy worse", () => {
   );
 });
 
-test("a need that nobody has measured is no reason to stop what serves", () => {
+test("a need for RAM that nobody has measured is no reason to stop what serves", () => {
   fc.assert(fc.property(question, (asked) => chooseStrategy({ ...asked, peak: null }).kind === "overlap"));
 });
 

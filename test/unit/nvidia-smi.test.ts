@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { queriedFields, readNvidiaSmi } from "../../cli/src/domain/nvidia-smi.js";
-import { captures, smiOf } from "../support/nvidia-captures.js";
+import { instanceSizes, queriedFields, readNvidiaSmi } from "../../cli/src/domain/nvidia-smi.js";
+import { capture, captures, smiOf } from "../support/nvidia-captures.js";
 
 test.each(captures)("%s is read as recorded", async (name) => {
   await expect(`${JSON.stringify(smiOf(name), null, 2)}\n`).toMatchFileSnapshot(`../golden/nvidia-smi/${name}.json`);
@@ -54,4 +54,11 @@ test("no answer makes the reader throw", () => {
       expect(smi.state).toBeTypeOf("string");
     }),
   );
+});
+
+test("a MIG instance has the memory that its profile names", () => {
+  expect([...instanceSizes(capture("h200-mig").list.stdout)]).toEqual([
+    ["MIG-6b0f4f0c-0f3d-5a51-8a7c-1e2d3c4b5a60", 67_710],
+    ["MIG-0d4c1a2b-9e8f-5c7d-b6a5-f4e3d2c1b0a9", 17_166],
+  ]);
 });

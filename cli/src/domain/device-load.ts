@@ -1,19 +1,27 @@
 import type { ServiceName } from "./names.js";
-import { chooseStrategy, memoryMargin, type Strategy } from "./placement.js";
+import { chooseStrategy, chooseUnmeasured, memoryMargin, type Strategy } from "./placement.js";
 import { mib, type MiB, type Milliseconds } from "./units.js";
 
 /** One GPU of one node (or a node's RAM), with what a deploy would do to it. */
 export interface DeviceLoad {
   /** Where it is: `gpu-1, GPU-8a56…`; null on a target with one place. */
   place: string | null;
-  free: MiB;
+  /** Null where the device does not say. */
+  free: MiB | null;
   total: MiB;
   /** Instances to be started there. The peak is the ledger's, else the declared budget; null when nobody knows. */
-  candidates: readonly { service: ServiceName; peak: MiB | null }[];
+  candidates: readonly Candidate[];
   /** What stopping the running predecessors of those candidates gives back. */
   predecessors: readonly { service: ServiceName; peak: MiB }[];
   /** What ends before the candidates start, whatever the strategy: warm instances whose slot is needed. */
   ending: MiB;
+}
+
+export interface Candidate {
+  service: ServiceName;
+  peak: MiB | null;
+  /** On a GPU, where nobody knows its peak: the most it can be by the size of its model; null when that is not known either. */
+  atMost?: MiB | null;
 }
 
 export interface DeviceStrategy {
@@ -39,11 +47,22 @@ export function strategiesOf(loads: readonly DeviceLoad[], gap: Milliseconds): r
 function strategyOf(load: DeviceLoad, gap: Milliseconds): Strategy {
   const peaks = load.candidates.map(({ peak }) => peak);
   const known = peaks.filter((peak) => peak !== null);
+  const margin = memoryMargin(load.total);
+  if (load.free === null || load.candidates.some(({ atMost }) => atMost !== undefined)) {
+    const most = load.candidates.map(({ peak, atMost = null }) => peak ?? atMost);
+    return chooseUnmeasured({
+      free: load.free === null ? null : mib(load.free + load.ending),
+      atMost: most.includes(null) ? null : sum(most.filter((each) => each !== null)),
+      replaces: load.predecessors.length > 0,
+      margin,
+      gap,
+    });
+  }
   return chooseStrategy({
     free: mib(load.free + load.ending),
     peak: known.length < peaks.length ? null : sum(known),
     held: sum(load.predecessors.map(({ peak }) => peak)),
-    margin: memoryMargin(load.total),
+    margin,
     gap,
   });
 }
@@ -65,7 +84,11 @@ export function hardest(strategies: readonly DeviceStrategy[]): Strategy {
 function tightest(strategies: readonly DeviceStrategy[]): Strategy {
   const left = strategies.map(({ strategy }) => (strategy.kind === "overlap" ? strategy.freeAfterMiB : null));
   const known = left.filter((amount) => amount !== null);
-  return { kind: "overlap", freeAfterMiB: known.length < left.length ? null : mib(Math.min(...known)) };
+  const reasons = strategies.flatMap(({ place, strategy: { kind, because } }) =>
+    kind === "overlap" && because !== undefined ? [at(place, because)] : [],
+  );
+  const because = reasons.length === 0 ? {} : { because: reasons.join("; ") };
+  return { kind: "overlap", freeAfterMiB: known.length < left.length ? null : mib(Math.min(...known)), ...because };
 }
 
 const at = (place: string | null, text: string): string => (place === null ? text : `${place}: ${text}`);

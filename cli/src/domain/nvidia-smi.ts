@@ -1,5 +1,7 @@
 /** What `nvidia-smi` says about this machine's GPUs, read from its CSV output. Pure: the adapter runs it, tests give it captures. */
 
+import { mib, type MiB } from "./units.js";
+
 /** Fields asked for, in this order. */
 export const queriedFields = [
   "index",
@@ -128,6 +130,17 @@ function migInstances(list: string): Map<string, { profile: string; uuid: string
     if (mig?.[1] !== undefined && mig[2] !== undefined) current?.push({ profile: mig[1], uuid: mig[2] });
   }
   return found;
+}
+
+/** Memory of MIG instances by UUID, as `nvidia-smi -L` names it in their profiles: `1g.18gb` are 18 GB. */
+export function instanceSizes(list: string): ReadonlyMap<string, MiB> {
+  const all = [...migInstances(list).values()].flat();
+  return new Map(
+    all.flatMap(({ profile, uuid }): [string, MiB][] => {
+      const gigabytes = /\.(\d+)gb/.exec(profile)?.[1];
+      return gigabytes === undefined ? [] : [[uuid, mib(Math.floor((Number(gigabytes) * 1e9) / 2 ** 20))]];
+    }),
+  );
 }
 
 /** The first sentence of an error text, on one line, without a final full stop. */

@@ -23,6 +23,8 @@ export interface PlanInput {
   memory: readonly DeviceMemory[];
   /** Declared memory, for services that were never measured. */
   budgets: PerService<MiB | null>;
+  /** Size of the files of a service's models, where they are here. */
+  modelSizes: PerService<MiB | null>;
   retain: number;
   keepWarm: Milliseconds;
   load: Milliseconds;

@@ -1,9 +1,11 @@
 import { instanceOf, type Observed } from "./drift.js";
-import type { DeviceLoad } from "./device-load.js";
+import type { Candidate, DeviceLoad } from "./device-load.js";
 import { inOrder, type PerService } from "./fingerprint.js";
 import { expectedPeak, ledgerOf, peakKey } from "./ledger.js";
 import type { Device, InstanceId, ServiceName } from "./names.js";
 import { instanceId, type ReleaseRecord, type ServiceRelease } from "./release.js";
+import { modelsOf } from "./release.js";
+import { mostOnGpu } from "./placement.js";
 import { mib, type MiB, type Milliseconds } from "./units.js";
 
 /** Memory of one device that services are given: a GPU, or the RAM of a node. */
@@ -13,8 +15,8 @@ export interface DeviceMemory {
   place: string | null;
   /** Services that are given it; null for all. */
   services: readonly ServiceName[] | null;
-  /** Memory a candidate can use: VRAM free on cuda, available RAM on cpu. */
-  freeMiB: MiB;
+  /** Memory a candidate can use: VRAM free on cuda, available RAM on cpu; null for a MIG instance, of which nobody tells it. */
+  freeMiB: MiB | null;
   totalMiB: MiB;
 }
 
@@ -25,6 +27,8 @@ export interface StrategyInput {
   memory: readonly DeviceMemory[];
   /** Declared memory, for services that were never measured. */
   budgets: PerService<MiB | null>;
+  /** Size of the files of a service's models, where they are here. */
+  modelSizes: PerService<MiB | null>;
   load: Milliseconds;
 }
 
@@ -44,19 +48,42 @@ export function deviceLoads(input: StrategyInput, replacements: readonly Replace
       place: memory.place,
       free: memory.freeMiB,
       total: memory.totalMiB,
-      candidates: starting.map((each) => ({ service: each.service, peak: expectedOf(input, each, memory.device) })),
+      candidates: starting.map((each) => candidateOf(input, each, memory.device)),
       predecessors: here.flatMap(({ service, old }) =>
-        old !== undefined && runs(input.observed, instanceOf(old)) ? [{ service, peak: mib(old.peakMiB ?? 0) }] : [],
+        old !== undefined && isOn(old, memory.device) && runs(input.observed, instanceOf(old))
+          ? [{ service, peak: mib(old.peakMiB ?? 0) }]
+          : [],
       ),
       ending: endingOf(input, starting),
     };
   });
 }
 
+function candidateOf(input: StrategyInput, each: Replacement, device: Device): Candidate {
+  const { service } = each;
+  const peak = expectedOf(input, each, device);
+  if (peak !== null || device !== "cuda") return { service, peak };
+  const files = input.modelSizes[service] ?? null;
+  return { service, peak, atMost: files === null ? null : mostOnGpu(files) };
+}
+
+/** Whether an instance holds memory of a kind of device; one that was never proven may. */
+const isOn = ({ proof }: ServiceRelease, device: Device): boolean => proof === null || proof.device === device;
+
+/** On a GPU another model, or this one on the CPU, says nothing of what a candidate needs. */
+function isLike(old: ServiceRelease, placed: ServiceRelease, device: Device): boolean {
+  const models = ({ spec }: ServiceRelease): string =>
+    modelsOf(spec)
+      .map(({ id, revision }) => `${id}@${revision}`)
+      .join(" ");
+  return device !== "cuda" || (isOn(old, device) && models(old) === models(placed));
+}
+
 /** What a candidate will need: as it was measured before, else as its predecessor or its like, else as declared. */
 function expectedOf(input: StrategyInput, { service, placed, old }: Replacement, device: Device): MiB | null {
   const measured = expectedPeak(ledgerOf(input.records), peakKey(placed.spec, device))?.peak;
-  const known = placed.peakMiB ?? measured ?? old?.peakMiB ?? input.budgets[service] ?? null;
+  const likely = old !== undefined && isLike(old, placed, device) ? old.peakMiB : null;
+  const known = placed.peakMiB ?? measured ?? likely ?? input.budgets[service] ?? null;
   return known === null ? null : mib(known);
 }
 
@@ -79,7 +106,7 @@ export const runs = (observed: Observed, id: InstanceId): boolean =>
 export function loadsNow(planned: readonly DeviceLoad[], memory: readonly DeviceMemory[]): readonly DeviceLoad[] {
   return planned.map((load) => {
     const now = memory.find(({ place }) => place === load.place);
-    return { ...load, free: now?.freeMiB ?? mib(0), ending: mib(0) };
+    return { ...load, free: now === undefined ? mib(0) : now.freeMiB, ending: mib(0) };
   });
 }
 

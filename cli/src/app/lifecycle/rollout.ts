@@ -242,6 +242,7 @@ export function strategyText(ctx: Context, release: PlannedRelease): string {
 function describeStrategy(strategy: Strategy): string {
   switch (strategy.kind) {
     case "overlap":
+      if (strategy.because !== undefined) return `overlap (${strategy.because}), expected gap 0 s`;
       return strategy.freeAfterMiB === null
         ? "overlap (memory need not measured yet), expected gap 0 s"
         : `overlap (${strategy.freeAfterMiB} MiB stay free), expected gap 0 s`;

@@ -38,7 +38,9 @@ export async function stageEverything(ctx: Context, release: PlannedRelease): Pr
 }
 
 function describeMemory({ place, freeMiB, totalMiB }: DeviceMemory): string {
-  return `${place === null ? "" : `${place}: `}${freeMiB} of ${totalMiB} MiB of memory free`;
+  const said =
+    freeMiB === null ? `${totalMiB} MiB of memory, not told how much is free` : `${freeMiB} of ${totalMiB} MiB of memory free`;
+  return `${place === null ? "" : `${place}: `}${said}`;
 }
 
 async function stage(ctx: Context, specs: readonly ServiceSpec[], part: "code" | "models"): Promise<readonly string[]> {

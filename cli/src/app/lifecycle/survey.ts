@@ -6,10 +6,10 @@ import { currentRelease } from "../../domain/history.js";
 import type { ReleaseId, ServiceName } from "../../domain/names.js";
 import type { DriftOperation } from "../../domain/operations.js";
 import { makePlan, type Plan } from "../../domain/plan.js";
-import type { ReleaseRecord, ServiceSpec } from "../../domain/release.js";
+import { modelsOf, type ReleaseRecord, type ServiceSpec } from "../../domain/release.js";
 import { applySettlements, settleDangling } from "../../domain/settle.js";
 import type { DeviceMemory } from "../../domain/strategy.js";
-import { ms, type MiB } from "../../domain/units.js";
+import { mib, ms, type MiB } from "../../domain/units.js";
 import type { Context, StoredReleases } from "../../ports.js";
 import { budgets, within } from "./deadline.js";
 import { lookAround, type Facts } from "./observe.js";
@@ -55,6 +55,7 @@ export async function survey<W extends Wish>(
     seen: facts.seen,
     memory,
     budgets: declaredMemory(ctx.config),
+    modelSizes: await modelSizes(ctx, wish.specs),
     retain: ctx.config.retain,
     keepWarm: ctx.config.timings.keepWarm,
     load: ctx.config.timings.load,
@@ -91,6 +92,18 @@ export const keepCurrent: Decide<Wish> = (current) => ({ specs: specsOf(current)
 
 export function specsOf(record: ReleaseRecord | null): PerService<ServiceSpec> {
   return Object.fromEntries(inOrder(record?.services ?? {}).map(([service, release]) => [service, release.spec]));
+}
+
+/** What the models of each service take in the store here; null where one is not in it. */
+async function modelSizes(ctx: Context, specs: PerService<ServiceSpec>): Promise<PerService<MiB | null>> {
+  const result: Partial<Record<ServiceName, MiB | null>> = {};
+  for (const [service, spec] of inOrder(specs)) {
+    const stored = await Promise.all(modelsOf(spec).map((ref) => ctx.models.find(ref)));
+    const known = stored.filter((model) => model !== null);
+    const bytes = known.reduce((sum, model) => sum + model.bytes, 0);
+    result[service] = known.length < stored.length ? null : mib(Math.ceil(bytes / 2 ** 20));
+  }
+  return result;
 }
 
 function declaredMemory(config: EnvironmentConfig): PerService<MiB | null> {

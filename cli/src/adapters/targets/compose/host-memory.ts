@@ -1,8 +1,8 @@
 import { Failed } from "../../../domain/errors.js";
 import type { ServiceName } from "../../../domain/names.js";
-import { queryArguments, readNvidiaSmi } from "../../../domain/nvidia-smi.js";
+import { instanceSizes, queryArguments, readNvidiaSmi } from "../../../domain/nvidia-smi.js";
 import type { DeviceMemory } from "../../../domain/strategy.js";
-import { mib } from "../../../domain/units.js";
+import { mib, type MiB } from "../../../domain/units.js";
 import type { HostCommands } from "./host-commands.js";
 
 /** A GPU of a node with the services that are given it. */
@@ -28,14 +28,17 @@ export async function hostMemory(
   return [...(await gpuMemory(commands, given)), ...(others.length > 0 || given.length === 0 ? [await ram()] : [])];
 }
 
-/** Throws Failed for a GPU whose memory is not known: a deploy that does not fit must not begin. Of MIG instances nobody knows it. */
+/** Throws Failed for a GPU whose memory is not known: a deploy that does not fit must not begin. Of a MIG instance the size is all that is told. */
 async function gpuMemory(commands: HostCommands, given: readonly GivenGpu[]): Promise<readonly DeviceMemory[]> {
   if (given.length === 0) return [];
   const said = readNvidiaSmi(await commands.attempt({ argv: ["nvidia-smi", ...queryArguments] }), null);
-  const cards = given.filter(({ uuid }) => !uuid.startsWith("MIG-"));
-  return cards.map(({ uuid, services }): DeviceMemory => {
+  const list = given.some(({ uuid }) => isInstance(uuid)) ? await commands.attempt({ argv: ["nvidia-smi", "-L"] }) : null;
+  const sizes = instanceSizes(list?.stdout ?? "");
+  return given.map(({ uuid, services }): DeviceMemory => {
     const gpu = said.state === "gpus" ? said.gpus.find((each) => each.uuid === uuid) : undefined;
     const place = `${commands.node}, ${uuid}`;
+    const size = sizes.get(uuid);
+    if (size !== undefined) return { device: "cuda", place, services, freeMiB: null, totalMiB: size };
     if (gpu?.freeMiB != null && gpu.totalMiB !== null)
       return { device: "cuda", place, services, freeMiB: mib(gpu.freeMiB), totalMiB: mib(gpu.totalMiB) };
     throw new Failed(`the free memory of the GPU on ${commands.node} is not known`, {
@@ -45,8 +48,10 @@ async function gpuMemory(commands: HostCommands, given: readonly GivenGpu[]): Pr
   });
 }
 
+const isInstance = (uuid: string): boolean => uuid.startsWith("MIG-");
+
 /** The RAM of a host: all of it, and what is available. */
-export async function memoryOf(commands: HostCommands): Promise<Pick<DeviceMemory, "freeMiB" | "totalMiB">> {
+export async function memoryOf(commands: HostCommands): Promise<{ freeMiB: MiB; totalMiB: MiB }> {
   const text = await commands.must({ argv: ["cat", "/proc/meminfo"] }, "the memory could not be looked at");
   const of = (name: string): number => Math.floor(Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(text)?.[1] ?? 0) / 1024);
   return { freeMiB: mib(of("MemAvailable")), totalMiB: mib(of("MemTotal")) };

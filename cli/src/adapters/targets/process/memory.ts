@@ -1,12 +1,12 @@
 import { readFile } from "node:fs/promises";
 import { freemem, totalmem } from "node:os";
-import type { DeviceMemory } from "../../../domain/strategy.js";
-import { mib } from "../../../domain/units.js";
+
+import { mib, type MiB } from "../../../domain/units.js";
 
 const kib = 1024;
 
 /** Memory a candidate can use: what the machine has available, or what is left of this process's cgroup when that is less. */
-export async function freeMemory(): Promise<Pick<DeviceMemory, "freeMiB" | "totalMiB">> {
+export async function freeMemory(): Promise<{ freeMiB: MiB; totalMiB: MiB }> {
   const machine = await machineMemory();
   const limits = await cgroupMemory();
   const total = Math.min(machine.total, ...limits.map((each) => each.limit));
