@@ -75,19 +75,23 @@ async function modelsFor({ commands, models, fetching }: DeliveryParts, specs: r
     const fetched = (fetching?.sourceOf(ref) ?? null) !== null;
     bytes += (stored?.bytes ?? 0) * (fetched ? roomToFetch : 1);
     const what = fetched ? `${ref.name} will be fetched by ${commands.node}` : `${ref.name} will be sent to ${commands.node}`;
-    const missing = stored === null && !fetched;
-    findings.push(missing ? modelMissing(ref, changed, commands.node) : { level: "ok", code: "model-deliverable", what });
+    if (fetched || stored !== null) findings.push({ level: "ok", code: "model-deliverable", what });
+    else findings.push(changed.length > 0 ? modelDamaged(ref, changed, commands.node) : modelMissing(ref, commands.node));
   }
   return { bytes, findings };
 }
 
-const modelMissing = ({ name }: ModelRef, changed: readonly string[], node: string): Finding => ({
+const modelMissing = ({ name }: ModelRef, node: string): Finding => ({
   level: "blocker",
   code: "model-missing",
-  what:
-    changed.length === 0
-      ? `the model ${name} is neither on ${node} nor here`
-      : `the model ${name} on ${node} has changed (${changed.join(", ")}), and it is not here`,
+  what: `the model ${name} is neither on ${node} nor here`,
+  nextSteps: ["gpuctl models fetch"],
+});
+
+const modelDamaged = ({ name }: ModelRef, files: readonly string[], node: string): Finding => ({
+  level: "blocker",
+  code: "model-damaged",
+  what: `${files.join(", ")} of the model ${name} changed on ${node}, and the model is not here`,
   nextSteps: ["gpuctl models fetch"],
 });
 
