@@ -1,3 +1,4 @@
+import { Flags } from "@oclif/core";
 import type { StatusReport } from "../app/status.js";
 import { statusText } from "../app/render/status-text.js";
 import { BaseCommand } from "../base-command.js";
@@ -9,9 +10,13 @@ export default class Status extends BaseCommand<typeof Status> {
   static override examples = [
     "<%= config.bin %> status",
     "<%= config.bin %> status --hosts gpu-2",
+    "<%= config.bin %> status --verbose",
     "<%= config.bin %> status --json",
   ];
-  static override flags = { hosts: hostsFlag("Look only at these hosts.") };
+  static override flags = {
+    hosts: hostsFlag("Look only at these hosts."),
+    verbose: Flags.boolean({ description: "Also ports, firewall, CDI devices, driver packages and the like of each host." }),
+  };
 
   async execute(): Promise<StatusReport> {
     const { status } = await import("../app/status.js");
@@ -19,7 +24,7 @@ export default class Status extends BaseCommand<typeof Status> {
   }
 
   override render(result: StatusReport): string {
-    return statusText(result);
+    return statusText(result, this.flags.verbose);
   }
 
   override successExit(result: StatusReport): ExitCodeName {

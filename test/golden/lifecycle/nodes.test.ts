@@ -40,5 +40,8 @@ test("nodes with what they run and keep, and what they were when they were looke
     { node: "gpu-3", silent: "no route to host", services: [embedder], records: "unreachable", leftOutOf: null, open: [], seen: null },
   ];
   await expect(nodesText(nodes)).toMatchFileSnapshot(join(import.meta.dirname, "status-nodes.txt"));
+  await expect(nodesText(nodes, true)).toMatchFileSnapshot(join(import.meta.dirname, "status-nodes-verbose.txt"));
   expect(nodesText([])).toBe("");
+  const { details: _, ...before } = seen;
+  expect(nodesText([{ ...nodes[0]!, seen: before }], true)).toBe(nodesText([{ ...nodes[0]!, seen: before }]));
 });

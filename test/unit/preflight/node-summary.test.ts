@@ -2,6 +2,11 @@ import { expect, test } from "vitest";
 import { latestSummaries, summaryOf } from "../../../cli/src/domain/preflight/node-summary.js";
 import { factsOf } from "./captures.js";
 
+const driverPackages = [
+  "libnvidia-compute-580-server",
+  "linux-modules-nvidia-580-server-open-generic",
+  "nvidia-utils-580-server",
+];
 const at = "2026-03-01T12:00:00.000Z";
 
 test("what is kept of a GPU node: versions, cards and who holds them, room, clock", () => {
@@ -26,6 +31,22 @@ test("what is kept of a GPU node: versions, cards and who holds them, room, cloc
     ],
     disk: { path: "/var/lib/docker", freeBytes: 403_101_818_880, totalBytes: 490_577_010_688 },
     clock: { skewMs: 0, boundMs: 251 },
+    details: {
+      memory: { totalMiB: 32_000, availableMiB: 28_000 },
+      ports: [
+        "0.0.0.0:22 sshd (pid 1204)",
+        "[::]:22 sshd (pid 1204)",
+        "10.0.0.5:8001 container shop-production-caddy",
+        "10.0.0.5:8002 container shop-production-caddy",
+        "10.0.0.5:8003 container shop-production-caddy",
+      ],
+      firewall: { ufw: "deny", firewalld: false, dockerUser: ["-A DOCKER-USER -j RETURN"] },
+      cdiDevices: ["nvidia.com/gpu=0", "nvidia.com/gpu=GPU-5a1c3d0e-7b52-4f0a-9c1e-0d6a1f2b3c4d", "nvidia.com/gpu=all"],
+      persistence: true,
+      driverPackages: { installed: driverPackages, held: driverPackages },
+      secureBoot: false,
+      wsl: null,
+    },
   });
 });
 

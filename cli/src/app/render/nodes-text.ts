@@ -1,10 +1,14 @@
 import type { GpuSummary, NodeSummary } from "../../domain/preflight/node-summary.js";
 import type { NodeStatus, ServiceOnNode } from "../status-nodes.js";
+import { nodeDetailsText } from "./node-details-text.js";
 import { processText } from "./process-text.js";
 import { blocks, table } from "./table.js";
 
-/** The nodes of an environment, for people: what each runs and keeps, and what it was when it was looked at last. */
-export function nodesText(nodes: readonly NodeStatus[]): string {
+/**
+ * The nodes of an environment, for people: what each runs and keeps, and what it was when it was looked at last.
+ * @param verbose  all that was seen then
+ */
+export function nodesText(nodes: readonly NodeStatus[], verbose = false): string {
   if (nodes.length === 0) return "";
   const seen = nodes.flatMap((node) => (node.seen === null ? [] : [node.seen]));
   return blocks(
@@ -19,6 +23,7 @@ export function nodesText(nodes: readonly NodeStatus[]): string {
       ]),
     ),
     table(["node", "system", "Docker", "free disk", "clock", "seen at"], seen.map(machineOf)),
+    ...(verbose ? [nodeDetailsText(seen)] : []),
   );
 }
 

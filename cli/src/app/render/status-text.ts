@@ -5,8 +5,8 @@ import { nodesText } from "./nodes-text.js";
 import { processText } from "./process-text.js";
 import { blocks, section, shortDuration, table } from "./table.js";
 
-/** What runs and what is wrong, for people. */
-export function statusText(report: StatusReport): string {
+/** What runs and what is wrong, for people. @param verbose  with all that was seen of each node */
+export function statusText(report: StatusReport, verbose = false): string {
   const { release, manager } = report;
   const serving = release === null ? "nothing deployed" : `${release.id} by ${release.author} at ${release.createdAt}`;
   const back = release?.rollbackOf == null ? "" : `, a rollback to ${release.rollbackOf}`;
@@ -14,7 +14,7 @@ export function statusText(report: StatusReport): string {
     `Environment ${report.environment} (${report.target}): ${serving}${back}\n${report.target === "process" ? "Keeper" : "Proxy"}: ${manager.detail}\nLease: ${leaseText(report)}`,
     table(["service", "process", "traffic", "health", "device", "restarts", "in flight"], report.services.map(stateOf)),
     table(["service", "address", "model", "instance"], report.services.map(placeOf)),
-    nodesText(report.nodes),
+    nodesText(report.nodes, verbose),
     section(
       "Warm for a rollback",
       report.warm.map(

@@ -1,5 +1,6 @@
 import type { Gpu } from "../nvidia-smi.js";
 import type { NodeFacts, Room, Seen } from "./facts.js";
+import { detailsOf, type NodeDetails } from "./node-details.js";
 
 /** What matters of a node later: what it was when a release was deployed to it. Null is what could not be seen. */
 export interface NodeSummary {
@@ -19,6 +20,8 @@ export interface NodeSummary {
   disk: DiskSummary | null;
   /** The node's clock minus that of the machine that looked, and how exactly that is known, ms. */
   clock: { skewMs: number; boundMs: number } | null;
+  /** Absent in records of before these were kept. */
+  details?: NodeDetails;
 }
 
 export interface GpuSummary {
@@ -59,6 +62,7 @@ export function summaryOf(node: string, facts: NodeFacts, seenAt: string): NodeS
     gpus: gpus?.map((gpu) => gpuOf(gpu, facts)) ?? null,
     disk: room.seen ? { path: room.value.path, freeBytes: room.value.freeBytes, totalBytes: room.value.totalBytes } : null,
     clock: clock.seen ? { skewMs: clock.value.skewMs, boundMs: clock.value.boundMs } : null,
+    details: detailsOf(facts),
   };
 }
 
