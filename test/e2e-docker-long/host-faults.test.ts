@@ -130,6 +130,32 @@ describe("a disk that is full while an image comes", () => {
   }, 600_000);
 });
 
+describe("a disk that becomes full while an image is pulled", () => {
+  test("is named before anything is stopped, the release serves on, and the same command goes on once there is room", async () => {
+    const services = await largerImage();
+    const before = (await served.status()).release?.id;
+    const failures = await served.failuresDuring(async () => {
+      served.stack.write({ images: { ...served.images, services } });
+      const deploy = served.stack.start(deploying);
+      const pulling = async (): Promise<boolean> =>
+        (await served.host.exec(["pgrep", "-f", "^docker pull .*/larger@"])).code === 0;
+      await until(pulling, "the image is pulled", patience);
+      await served.host.fillDisk(40);
+      const full = await deploy.ended;
+      expect(full.code, full.stderr).toBe(1);
+      expect(full.stderr).toMatch(/could not be pulled on one[^]*no space left on device[^]*df -h \/var\/lib\/docker/);
+      expect(full.stderr).not.toMatch(/06 lease/);
+      const { release, instances } = await served.status();
+      expect(release?.id).toBe(before);
+      expect(instances.filter(({ traffic }) => traffic === "open")).toHaveLength(1);
+      await served.host.emptyDisk();
+      await deployed();
+    });
+    served.stack.write({ images: served.images });
+    expect(failures).toEqual({});
+  }, 600_000);
+});
+
 describe("a model file that changes on its host", () => {
   test("is drift that status names, and repair puts back without a lost request", async () => {
     const volumes = await served.host.must(["docker", "volume", "ls", "--quiet", "--filter", "name=gpuctl-model"]);
