@@ -13,7 +13,7 @@ const publicKey = z
  * OpenSSH 8.8.
  */
 const hostKeyHelp =
-  "expected the host's own public key, `ssh-ed25519 AAAA…` or `ecdsa-sha2-nistp256 AAAA…`, as `ssh-keyscan -t ed25519 HOST` prints it without the host; compare its fingerprint with the console first";
+  "expected the host's own public key, `ssh-ed25519 AAAA…` or `ecdsa-sha2-nistp256 AAAA…`, as `gpuctl host add NAME --host HOST --stack STACK` writes it; compare its fingerprint with the console first";
 const hostKey = z
   .string({ error: hostKeyHelp })
   .regex(/^(?:ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)) [A-Za-z0-9+/]+={0,2}$/, { error: hostKeyHelp });

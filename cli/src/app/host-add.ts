@@ -31,7 +31,7 @@ export async function addHost(context: AddContext, node: NewNode, fingerprint: s
   const before = await files.read(config.projectFile);
   const after = textWith(context, node, before);
   const { shown, known, file } = await keys.look(node, signal);
-  const key = await trustedKey(context, node, { shown, known, fingerprint, file });
+  const key = await trustedKey(context, node, { shown, known, fingerprint, file, more: "" });
   if (!known) await keys.remember(node, key, signal);
   await files.replace(config.projectFile, before, after);
   return {
@@ -44,6 +44,15 @@ export async function addHost(context: AddContext, node: NewNode, fingerprint: s
 }
 
 function textWith({ config }: AddContext, node: NewNode, before: string): string {
+  requireNode(node);
+  const { name, ...written } = node;
+  const added = addNode(before, config.environment, name, written);
+  if ("text" in added) return added.text;
+  throw cannotAdd(added.cannot, config, name);
+}
+
+/** Throws UsageError for a name or an address that no node can have. */
+export function requireNode(node: NewNode): void {
   for (const [what, read] of [
     ["name", shortName.safeParse(node.name)],
     ["host", hostSchema.safeParse(node.host)],
@@ -53,10 +62,6 @@ function textWith({ config }: AddContext, node: NewNode, before: string): string
         because: read.error.issues[0]?.message ?? "",
       });
   }
-  const { name, ...written } = node;
-  const added = addNode(before, config.environment, name, written);
-  if ("text" in added) return added.text;
-  throw cannotAdd(added.cannot, config, name);
 }
 
 function cannotAdd(cannot: CannotAdd, { environment, projectFile }: EnvironmentConfig, name: string): Error {
@@ -75,12 +80,21 @@ function cannotAdd(cannot: CannotAdd, { environment, projectFile }: EnvironmentC
   }
 }
 
-async function trustedKey(
-  { ask }: AddContext,
-  node: NewNode,
-  seen: { shown: readonly ShownKey[]; known: boolean; fingerprint: string | undefined; file: string },
-): Promise<ShownKey> {
-  const { shown, known, fingerprint, file } = seen;
+/** What is known of a host's keys before one of them is trusted. */
+interface Seen {
+  shown: readonly ShownKey[];
+  /** Whether they need no confirmation. */
+  known: boolean;
+  fingerprint: string | undefined;
+  /** Where they would be known. */
+  file: string;
+  /** Flags of the command beside those of the node, each after a blank. */
+  more: string;
+}
+
+/** The key to trust: the given one, a known one, or one that a person confirms. Throws PreflightRefused when there is none of them. */
+export async function trustedKey({ ask }: Pick<AddContext, "ask">, node: NewNode, seen: Seen): Promise<ShownKey> {
+  const { shown, known, fingerprint, file, more } = seen;
   const [best] = shown;
   if (best === undefined) throw new Failed(`${node.name} shows no host key`);
   const list = shown.map((key) => `${key.type} ${key.fingerprint}`);
@@ -99,7 +113,7 @@ async function trustedKey(
       because: `it shows ${list.join(", ")}, and nobody is there to compare it`,
       nextSteps: [
         compare,
-        `gpuctl host add ${node.name} --host ${node.host} --fingerprint ${best.fingerprint}   # when it is that one`,
+        `gpuctl host add ${node.name} --host ${node.host}${more} --fingerprint ${best.fingerprint}   # when it is that one`,
       ],
       data: { shown: shown.map(({ type, fingerprint: print }) => ({ type, fingerprint: print })) },
     });

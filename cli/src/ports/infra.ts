@@ -65,6 +65,8 @@ export interface Pulumi {
   previewDestroy(stack: string, keepProtected: boolean): Promise<PulumiOutcome<Preview>>;
   /** Makes a stack that does not exist yet, empty. */
   create(stack: string): Promise<PulumiOutcome<null>>;
+  /** Sets plain values of its configuration, by their paths such as `gpuctl:nodes.gpu-1.host`; the rest of the file stays. */
+  configure(stack: string, values: Readonly<Record<string, string>>): Promise<PulumiOutcome<null>>;
   up(stack: string, tell: (told: Told) => void): Promise<PulumiOutcome<Summary>>;
   destroy(stack: string, keepProtected: boolean, tell: (told: Told) => void): Promise<PulumiOutcome<Summary>>;
   /** What the stack knows; needs no passphrase. */

@@ -1,4 +1,5 @@
 /** What `gpuctl host` works with: the hosts of an environment, and the script that prepares them. */
+import type { ComposeSettings } from "../domain/compose/node-settings.js";
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
 import { UsageError } from "../domain/errors.js";
 import { ms } from "../domain/units.js";
@@ -45,16 +46,25 @@ export async function createAddTools(
 ): Promise<{ keys: HostKeys; files: TextFiles; signal: AbortSignal }> {
   const settings = config.targetSettings;
   if (settings?.target !== "compose") throw noHosts(config);
-  const [{ ScannedHostKeys }, { DiskTextFiles }, { usualConfigFiles }, { executor }] = await Promise.all([
+  const { DiskTextFiles } = await import("../adapters/host-prepare/text-files.js");
+  const keys = await createHostKeys(config.projectFile, settings.ssh ?? {}, request);
+  return { keys, files: new DiskTextFiles("/"), signal: request.signal };
+}
+
+/** @param projectFile  file that relative paths of `ssh` count from */
+export async function createHostKeys(
+  projectFile: string,
+  ssh: NonNullable<ComposeSettings["ssh"]>,
+  request: ToolsRequest,
+): Promise<HostKeys> {
+  const [{ ScannedHostKeys }, { usualConfigFiles }, { executor }] = await Promise.all([
     import("../adapters/host-prepare/shown-keys.js"),
-    import("../adapters/host-prepare/text-files.js"),
     import("../adapters/ssh/host-settings.js"),
     createTools(request),
   ]);
-  const { client = "node-ssh", knownHosts = null, connectTimeout = ms(10_000), acceptNew = false } = settings.ssh ?? {};
-  const around = { env: request.env, executor, projectFile: config.projectFile, configFiles: usualConfigFiles };
-  const keys = new ScannedHostKeys({ client, knownHosts, connectTimeout, acceptNew }, around);
-  return { keys, files: new DiskTextFiles("/"), signal: request.signal };
+  const { client = "node-ssh", knownHosts = null, connectTimeout = ms(10_000), acceptNew = false } = ssh;
+  const around = { env: request.env, executor, projectFile, configFiles: usualConfigFiles };
+  return new ScannedHostKeys({ client, knownHosts, connectTimeout, acceptNew }, around);
 }
 
 function noHosts({ environment, target }: EnvironmentConfig): UsageError {

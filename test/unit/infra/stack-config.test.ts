@@ -28,7 +28,7 @@ describe("the configuration of a stack", () => {
       "gpuctl:project",
       "gpuctl:servicePorts",
     ]);
-    expect(messageOf(problems, "gpuctl:nodes.gpu-1.hostKey")).toContain("ssh-keyscan -t ed25519");
+    expect(messageOf(problems, "gpuctl:nodes.gpu-1.hostKey")).toContain("gpuctl host add NAME --host HOST --stack STACK");
   });
 
   it("shows open SSH, a missing token and two hosts of one number also when other keys are wrong", () => {

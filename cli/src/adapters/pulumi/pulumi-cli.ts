@@ -65,6 +65,13 @@ export class PulumiCli implements Pulumi {
     return result.code === 0 ? { ok: true, value: null } : failureOf(result);
   }
 
+  async configure(stack: string, values: Readonly<Record<string, string>>): Promise<PulumiOutcome<null>> {
+    const pairs = Object.entries(values).flatMap(([path, value]) => ["--plaintext", `${path}=${value}`]);
+    const argv = ["config", "set-all", "--path", ...pairs, "--stack", stack, "--non-interactive"];
+    const result = await this.#run(argv, questionDeadline);
+    return result.code === 0 ? { ok: true, value: null } : failureOf(result);
+  }
+
   up(stack: string, tell: (told: Told) => void): Promise<PulumiOutcome<Summary>> {
     return this.#changed(["up", "--stack", stack, "--yes", "--skip-preview", "--json", "--non-interactive"], tell);
   }

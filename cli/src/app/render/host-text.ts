@@ -1,4 +1,5 @@
 import type { AddResult } from "../host-add.js";
+import type { AddedToStack } from "../host-add-to-stack.js";
 import type { PrepareResult } from "../host-prepare.js";
 import type { VerifyResult } from "../host-verify.js";
 import type { HostResult } from "../../domain/host/result.js";
@@ -9,6 +10,11 @@ export function addedText({ node, environment, file, trusted, nextSteps }: AddRe
   return [`${node} was added to environment ${environment} in ${file}; ${key}.`, ...nextSteps.map((step) => `  ${step}`)].join(
     "\n",
   );
+}
+
+export function addedToStackText({ node, stack, trusted, nextSteps }: AddedToStack): string {
+  const what = `${node} stands in the configuration of the stack ${stack}; its host key is pinned: ${trusted.type} ${trusted.fingerprint}.`;
+  return [what, ...nextSteps.map((step) => `  ${step}`)].join("\n");
 }
 
 export function preparedText({ node, state, changed, restarted, result }: PrepareResult): string {
