@@ -163,7 +163,8 @@ function hostValues(checked: CheckedStack, name: string, node: NodeConfig): Host
     // A restart is the program's to make: whoever waits for the host has to be told before it begins.
     reboot: false,
     revision: config.revision,
-    repositories: Object.fromEntries(Object.entries(config.mirrors).filter(([, base]) => base !== null)),
+    // A mirror that is no longer in the configuration is taken back, and not left out: what is left out stays.
+    repositories: Object.fromEntries(Object.entries(config.mirrors).map(([name, base]) => [name, base ?? ""])),
   };
 }
 

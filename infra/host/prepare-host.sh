@@ -127,7 +127,9 @@ read_values() { # read_values FILE
     if [[ $key == GPUCTL_AUTHORIZED_KEY ]]; then
       authorized_keys+=("${line#*=}")
     elif [[ $key =~ ^[A-Z_]+$ && -v value[$key] ]]; then
-      value[$key]=${line#*=} named[$key]=yes
+      named[$key]=yes
+      # A mirror that is taken back: packages come from the vendor's own server again.
+      [[ $key == *_REPOSITORY && -z ${line#*=} ]] || value[$key]=${line#*=}
     else
       values_wrong "unknown value ${key:0:60}"
     fi

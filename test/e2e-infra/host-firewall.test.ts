@@ -40,6 +40,10 @@ test("what a run does not name stays as it was told before, and is taken back by
   expect((await box.prepare("GPUCTL_SSH_ADDRESSES=\n")).code).toBe(0);
   expect(await ufw()).not.toMatch(/ 22/);
   expect(await ufw()).toContain("deny 8001/tcp");
+  const toolkit = /^GPUCTL_TOOLKIT_REPOSITORY=(.*)$/m;
+  expect(toolkit.exec(told)?.[1]).toBe("file:///srv/mirror/toolkit");
+  expect((await box.prepare("GPUCTL_TOOLKIT_REPOSITORY=\n")).code).toBe(0);
+  expect(toolkit.exec(box.read("var/lib/gpuctl/host/values"))?.[1]).toMatch(/^https:\/\//);
   await box.ssh("ufw --force disable");
   expect((await box.prepare("GPUCTL_APP_ADDRESSES=\n")).code).toBe(0);
   expect(await ufw()).toContain("Status: inactive");

@@ -13,7 +13,7 @@ export interface HostValues {
   reboot: boolean;
   /** For people: which configuration asked for it. */
   revision: string;
-  /** Bases of mirrors instead of the vendors' own. */
+  /** Bases of mirrors instead of the vendors' own; an empty one takes a mirror back. */
   repositories: Readonly<Partial<Record<"docker" | "toolkit" | "driver", string>>>;
 }
 
