@@ -17,7 +17,8 @@ const refuses = (...rules: string[]): boolean =>
 /** What the host script puts into the chain, made by its own function. */
 function preparedRules(ports: string, addresses: string): string {
   const script = readFileSync(new URL("../../../infra/host/prepare-host.sh", import.meta.url), "utf8");
-  const rules = /^published_rules\(\) \{.*\n[^]*?^\}$/m.exec(script)?.[0] ?? "";
+  const own = ["other_bridges", "admitted", "published_rules"];
+  const rules = own.map((name) => new RegExp(`^${name}\\(\\) \\{.*\\n[^]*?^\\}$`, "m").exec(script)?.[0] ?? "").join("\n");
   const values = `declare -A value=([GPUCTL_SERVICE_PORTS]=${ports} [GPUCTL_APP_ADDRESSES]=${addresses})`;
   return execFileSync("bash", ["-c", `${values}\n${rules}\npublished_rules 4`], { encoding: "utf8" });
 }
