@@ -89,7 +89,7 @@ export class InMemoryDriver implements TargetDriver {
     return Promise.resolve();
   }
 
-  async start(is: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease): Promise<void> {
+  async start(is: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease, _signal?: AbortSignal): Promise<void> {
     this.#accept(lease);
     if (!this.machine.managerRuns) throw new TargetUnreachable("the keeper does not answer");
     if (!(await this.staged(is.spec))) throw new Failed(`${is.id} cannot start`, { because: "its files are not staged" });

@@ -152,8 +152,11 @@ export interface TargetDriver {
   observe(): Promise<Observation>;
   /** Makes sure the manager runs (starting or replacing it, adopting what runs) and that the public sockets are held. */
   ensureManager(lease: Lease, signal: AbortSignal): Promise<void>;
-  /** Starts an instance without public traffic. Secrets are values by name, for this call only. */
-  start(instance: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease): Promise<void>;
+  /**
+   * Starts an instance without public traffic. Secrets are values by name, for this call only. Once the signal is aborted nobody wants it
+   * any more: it ends when what was begun on the target has been ended there, and removed.
+   */
+  start(instance: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease, signal?: AbortSignal): Promise<void>;
   /** Throws Failed with the log tail when the instance has exited. */
   health(id: InstanceId): Promise<InstanceHealth>;
   /** One request on the instance's private socket. */
@@ -165,8 +168,8 @@ export interface TargetDriver {
   deviceSight?(instance: InstanceSpec): Promise<DeviceSight | null>;
   /** Where another instance of this environment can reach this one's private HTTP (for re-embedding). */
   privateAddress(id: InstanceId): string;
-  /** Lets an instance answer public traffic, and restarts it from then on when it dies. */
-  open(id: InstanceId, lease: Lease): Promise<void>;
+  /** Lets an instance answer public traffic, and restarts it from then on when it dies. Once the signal is aborted it does nothing more. */
+  open(id: InstanceId, lease: Lease, signal?: AbortSignal): Promise<void>;
   /** Stops new public traffic and waits for requests to end. Reversible by `open`. */
   close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<{ drained: boolean; waitedMs: number }>;
   /** Ends an instance now, or after a delay that outlives this process. */

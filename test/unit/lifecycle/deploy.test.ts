@@ -155,6 +155,35 @@ describe("a deploy", () => {
     await expectAtRest(environment);
   });
 
+  test("whose start takes longer than its budget has it ended on the target before anything is taken back", async () => {
+    const environment = new Environment(["embedder"]);
+    await runDeploy(environment);
+    const before = environment.machine.serving();
+    environment.set("embedder", "GPUCTL_THREADS", "2");
+    const events: string[] = [];
+    const start = environment.driver.start.bind(environment.driver);
+    const observe = environment.driver.observe.bind(environment.driver);
+    environment.driver.start = async (instance, secrets, lease, signal) => {
+      await start(instance, secrets, lease);
+      await new Promise((resolve) => signal?.addEventListener("abort", resolve));
+      events.push("given up");
+      await environment.clock.sleep(ms(5000));
+      await environment.driver.stop(instance.id, null, lease);
+      events.push("ended");
+      throw new Error("nobody waits for it");
+    };
+    environment.driver.observe = () => {
+      if (events.length > 0) events.push("looked");
+      return observe();
+    };
+    const failure = await failureOf(runDeploy(environment));
+    expect(failure).toMatchObject({ exit: "candidateFailed" });
+    expect(failure.because).toMatch(/starting embedder-r2-\w+-b did not end within 150 s/);
+    expect(events.slice(0, 3)).toEqual(["given up", "ended", "looked"]);
+    expect(environment.machine.serving()).toEqual(before);
+    expect(environment.machine.runningIds()).toEqual(before);
+  });
+
   test("that is killed after it stopped the old instance first leaves nothing dark: the machine brings the old one back", async () => {
     const environment = new Environment(["embedder"]);
     await runDeploy(environment);

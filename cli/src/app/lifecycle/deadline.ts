@@ -18,6 +18,8 @@ export const budgets = {
   /** A container gets 45 s and more to end by itself. */
   stop: 170_000,
   manager: 150_000,
+  /** What was given up in the middle is ended on the target meanwhile. */
+  abandon: 75_000,
   proof: 60_000,
   gates: 120_000,
   handOver: 5_000,

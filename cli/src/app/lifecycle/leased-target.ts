@@ -32,12 +32,14 @@ export class LeasedTarget {
 
   /** Starts an instance without public traffic. */
   start(instance: InstanceSpec, secrets: Readonly<Record<string, string>>): Promise<void> {
-    return this.#mutate(`starting ${instance.id}`, budgets.start, () => this.#ctx.driver.start(instance, secrets, this.#lease));
+    return this.#mutateToItsEnd(`starting ${instance.id}`, budgets.start, (signal) =>
+      this.#ctx.driver.start(instance, secrets, this.#lease, signal),
+    );
   }
 
   /** Lets an instance answer public traffic; harmless when it already does. */
   open(id: InstanceId): Promise<void> {
-    return this.#mutate(`opening ${id}`, budgets.traffic, () => this.#ctx.driver.open(id, this.#lease));
+    return this.#mutateToItsEnd(`opening ${id}`, budgets.traffic, (signal) => this.#ctx.driver.open(id, this.#lease, signal));
   }
 
   /** Stops new public traffic and waits for requests to end. */
@@ -89,6 +91,22 @@ export class LeasedTarget {
   /** Throws when another gpuctl took the lease: nothing may be changed any more, records included. */
   check(): Promise<void> {
     return this.#lease.check();
+  }
+
+  /** What is past its budget is told so, and waited for: nothing may go on on the target once it counts as failed. */
+  async #mutateToItsEnd(what: string, budget: number, change: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    let ended: Promise<unknown> = Promise.resolve();
+    const begin = (signal: AbortSignal): Promise<void> => {
+      const running = change(signal);
+      ended = running.catch(() => undefined);
+      return running;
+    };
+    try {
+      await this.#mutate(what, budget, begin);
+    } catch (thrown) {
+      await within(this.#ctx.clock, ms(budgets.abandon), `ending ${what}`, () => ended).catch(() => undefined);
+      throw thrown;
+    }
   }
 
   async #mutate<T>(what: string, budget: number, change: (signal: AbortSignal) => Promise<T>): Promise<T> {

@@ -169,7 +169,12 @@ export class ComposeDriver implements TargetDriver {
     await this.#front.ensure(composeNode(this.#options.node, await this.#reader.keptOrNew()), lease, signal);
   }
 
-  async start(instance: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease): Promise<void> {
+  async start(
+    instance: InstanceSpec,
+    secrets: Readonly<Record<string, string>>,
+    lease: Lease,
+    signal?: AbortSignal,
+  ): Promise<void> {
     await lease.check();
     const placed = await this.#hostInstance(instance);
     const node = withInstance(composeNode(this.#options.node, await this.#reader.keptOrNew()), placed);
@@ -177,7 +182,7 @@ export class ComposeDriver implements TargetDriver {
     await this.#front.follow(node, changed, lease);
     const gpu = await this.#options.gpus.reserved(instance.spec);
     if (gpu !== null && !(await this.#reader.runs(instance.id))) await this.#witness.before(instance.id, gpu);
-    await startContainer(this.#commands, node, placed, this.#filters, lease);
+    await startContainer({ commands: this.#commands, node, filters: this.#filters }, placed, lease, signal);
   }
 
   async deviceSight({ id, service, slot, spec }: InstanceSpec): Promise<DeviceSight | null> {
@@ -198,14 +203,15 @@ export class ComposeDriver implements TargetDriver {
     return `unix:${privateSocketInside(id)}`;
   }
 
-  async open(id: InstanceId, lease: Lease): Promise<void> {
+  async open(id: InstanceId, lease: Lease, signal?: AbortSignal): Promise<void> {
     await lease.check();
     const { service } = placeOf(id);
     const view = await this.#reader.view();
     const proxied = proxyOf(view)?.state === "running" || this.#commands.rehearsal !== null;
     if (!proxied) await this.ensureManager(lease, new AbortController().signal);
     if (view.orders.has(id)) await this.#orders.forget(id, lease);
-    await this.#mover.carryOut(openSteps({ id }, this.#checkers(service)), ms(0), lease);
+    await this.#mover.carryOut(openSteps({ id }, this.#checkers(service)), ms(0), lease, signal);
+    signal?.throwIfAborted();
     for (const [other, order] of view.orders)
       if (order.kind === "suspended" && other !== id && placeOf(other).service === service)
         await this.#orders.settle(other, lease);

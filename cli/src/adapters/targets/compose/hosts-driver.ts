@@ -135,8 +135,13 @@ export class HostsDriver implements TargetDriver {
     await this.#all(this.#hosts(), ({ driver }) => driver.ensureManager(lease, signal));
   }
 
-  async start(instance: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease): Promise<void> {
-    await this.#all(this.nodesOf(instance.service), ({ driver }) => driver.start(instance, secrets, lease));
+  async start(
+    instance: InstanceSpec,
+    secrets: Readonly<Record<string, string>>,
+    lease: Lease,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    await this.#all(this.nodesOf(instance.service), ({ driver }) => driver.start(instance, secrets, lease, signal));
   }
 
   async health(id: InstanceId): Promise<InstanceHealth> {
@@ -159,8 +164,8 @@ export class HostsDriver implements TargetDriver {
     return this.#first(id).driver.privateAddress(id);
   }
 
-  async open(id: InstanceId, lease: Lease): Promise<void> {
-    await this.#all(this.#hostsOf(id), ({ driver }) => driver.open(id, lease));
+  async open(id: InstanceId, lease: Lease, signal?: AbortSignal): Promise<void> {
+    await this.#all(this.#hostsOf(id), ({ driver }) => driver.open(id, lease, signal));
   }
 
   async close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<{ drained: boolean; waitedMs: number }> {

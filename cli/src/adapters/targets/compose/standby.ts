@@ -70,7 +70,7 @@ export class Standbys {
     if (isRunning(seen, wanted.id) && seen.gates.get(wanted.id) === "open") return;
     const node = withInstance(await this.#node(), wanted);
     await placeNode(commands, node, secretFiles(node, wanted, secrets), lease);
-    await startContainer(commands, node, wanted, filters, lease);
+    await startContainer({ commands, node, filters }, wanted, lease, signal);
     try {
       await this.#loaded(wanted, node.budgets.load, signal);
       await mover.carryOut(openSteps(wanted, checkersOf(node, service)), ms(0), lease);

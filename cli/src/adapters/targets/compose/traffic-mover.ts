@@ -31,17 +31,22 @@ export class TrafficMover {
     this.#parts = parts;
   }
 
-  /** @param drain  how long requests may take to end; what is still running then is left alone and said */
+  /**
+   * @param drain   how long requests may take to end; what is still running then is left alone and said
+   * @param signal  once it is aborted no further step is taken
+   */
   async carryOut(
     steps: readonly SwitchStep[],
     drain: Milliseconds,
     lease: Lease,
+    signal?: AbortSignal,
   ): Promise<{ drained: boolean; waitedMs: number }> {
     const { clock, commands } = this.#parts;
     const began = clock.monotonic();
     let drained = true;
     for (const step of steps) {
       await lease.check();
+      signal?.throwIfAborted();
       if (commands.rehearsal !== null && (step.kind === "await-idle" || step.kind === "await-checked")) {
         commands.rehearsal.note(describeStep(step));
         continue;

@@ -110,7 +110,12 @@ export class ProcessDriver implements TargetDriver {
     await ensureKeeper(host, () => this.#keeperCode(), lease, signal);
   }
 
-  async start(instance: InstanceSpec, secrets: Readonly<Record<string, string>>, lease: Lease): Promise<void> {
+  async start(
+    instance: InstanceSpec,
+    secrets: Readonly<Record<string, string>>,
+    lease: Lease,
+    signal?: AbortSignal,
+  ): Promise<void> {
     const { id, service, spec } = instance;
     const python = await pythonFor(this.#staging, spec.python.lock);
     const directoryOf = async (ref: ModelRef | undefined | null): Promise<string | null> =>
@@ -128,7 +133,11 @@ export class ProcessDriver implements TargetDriver {
     await ensurePrivateDirectory(this.#layout.logs, currentUid());
     await this.#files.write(document, secrets);
     await this.#mutate(lease, () => this.#keeper.listen(lease.token, service, spec.listen.host, spec.listen.port));
+    signal?.throwIfAborted();
     await this.#mutate(lease, () => this.#keeper.start(lease.token, id));
+    if (signal?.aborted !== true) return;
+    await this.stop(id, null, lease);
+    signal.throwIfAborted();
   }
 
   async health(id: InstanceId): Promise<InstanceHealth> {
@@ -150,7 +159,8 @@ export class ProcessDriver implements TargetDriver {
     return `unix:${this.#layout.private(id)}`;
   }
 
-  async open(id: InstanceId, lease: Lease): Promise<void> {
+  async open(id: InstanceId, lease: Lease, signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
     await this.#mutate(lease, () => this.#keeper.open(lease.token, id));
   }
 

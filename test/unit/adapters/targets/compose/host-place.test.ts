@@ -17,6 +17,7 @@ import type { ComposeNode } from "../../../../../cli/src/domain/compose/node.js"
 import { mib } from "../../../../../cli/src/domain/units.js";
 import type { Lease } from "../../../../../cli/src/ports.js";
 import { instance, nodeWith, proxyImage, service } from "../../../compose/nodes.js";
+import { until } from "../../../../support/until.js";
 import { ScriptedHost } from "./scripted-host.js";
 
 const secret = { secrets: { API_KEYS: "h".repeat(64) } };
@@ -86,7 +87,7 @@ describe("what the driver puts on a host", () => {
   it("starts a container under its own name, closed, not restarted, and touches no other", async () => {
     await place();
     const before = host.asked().length;
-    await startContainer(host.commands, node, placed!, filters, lease);
+    await startContainer({ commands: host.commands, node, filters }, placed!, lease);
     const name = "gpuctl_shop_prod_embedder-a";
     const compose = `docker compose --project-name gpuctl_shop_prod --project-directory ${host.root} --file ${host.root}/compose.yaml`;
     expect(host.asked().slice(before)).toEqual([
@@ -101,7 +102,7 @@ describe("what the driver puts on a host", () => {
   it("leaves what runs alone, empties a place that another instance has left, and refuses one that still runs", async () => {
     await place();
     writeFileSync(join(host.root, "gates", placed!.id), "open\n");
-    const started = (): Promise<void> => startContainer(host.commands, node, placed!, filters, lease);
+    const started = (): Promise<void> => startContainer({ commands: host.commands, node, filters }, placed!, lease);
     host.replies([{ to: "inspect*", stdout: `true ${placed!.id}\n` }]);
     const before = host.changes().length;
     await started();
@@ -114,11 +115,37 @@ describe("what the driver puts on a host", () => {
     expect(host.changes()[before]).toBe("docker rm gpuctl_shop_prod_embedder-a");
   });
 
+  it.each([
+    ["removes what an abandoned start has begun before it gives up", "closed", true],
+    ["leaves alone what serves, should its start be abandoned", "open", false],
+  ])("%s", async (_, gate, removed) => {
+    await place();
+    const name = "gpuctl_shop_prod_embedder-a";
+    const log = `printf 'docker %s\\n' "$*" >>'${host.directory}/asked'`;
+    const slow = `printf '%s\\n' ${gate} >'${join(host.root, "gates", placed!.id)}'; sleep 60`;
+    const owner = `inspect*State*) exit 1 ;; inspect*) echo ${placed!.id} ;;`;
+    host.program("docker", `${log}\ncase "$*" in start*) ${slow} ;; ${owner} esac\nexit 0`);
+    const gaveUp = new AbortController();
+    const starting = startContainer({ commands: host.commands, node, filters }, placed!, lease, gaveUp.signal);
+    starting.catch(() => undefined);
+    await until(() => Promise.resolve(host.asked().includes(`docker start ${name}`)), "Docker was told to start it", 20_000);
+    gaveUp.abort(new Error("it took too long"));
+    await expect(starting).rejects.toThrow();
+    expect(host.asked().includes(`docker rm --force ${name}`)).toBe(removed);
+    const later = host.asked().length;
+    await expect(startContainer({ commands: host.commands, node, filters }, placed!, lease, gaveUp.signal)).rejects.toThrow(
+      "it took too long",
+    );
+    expect(host.asked()).toHaveLength(later);
+  });
+
   it("says in Docker's words why a container does not start", async () => {
     await place();
     const said = "Error response from daemon: failed to create task: unresolvable CDI devices nvidia.com/gpu=GPU-1";
     host.replies([{ to: "start*", stderr: `${said}\n`, code: 1 }]);
-    await expect(startContainer(host.commands, node, placed!, filters, lease)).rejects.toMatchObject({ because: said });
+    await expect(startContainer({ commands: host.commands, node, filters }, placed!, lease)).rejects.toMatchObject({
+      because: said,
+    });
   });
 });
 
