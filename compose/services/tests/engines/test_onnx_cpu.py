@@ -38,3 +38,17 @@ def test_a_batch_in_parts_has_the_answers_of_its_texts_alone(tiny: dict[str, Pat
     together = engine.infer(batch)
     assert (together.shape, str(together.dtype)) == (alone.shape, "float32")
     np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_a_whole_batch_runs_once_and_has_the_same_answers(tiny: dict[str, Path]) -> None:
+    batch, answers, runs = batch_of([60] * 20 + [3] * 30), [], []
+    for whole in (False, True):
+        engine, ran = OnnxCpuEngine(1, "float32", whole), list[int]()
+        engine.load(tiny["tiny-xlmr-embedder"] / "model.onnx")
+        run = engine._run
+        engine._run = lambda part, ran=ran, run=run: (ran.append(len(part)), run(part))[1]  # type: ignore[method-assign]
+        answers.append(engine.infer(batch))
+        runs.append(ran)
+    assert len(runs[0]) > 1
+    assert runs[1] == [50]
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-5)

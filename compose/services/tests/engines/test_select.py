@@ -26,6 +26,7 @@ class Wish:
     dtype: str = "auto"
     threads: int = 3
     vram_mib: int = 0
+    sort_batches: bool = True
 
 
 def cpu(dtype: str = "float32") -> EngineSpec:
@@ -75,6 +76,12 @@ def test_cuda_that_is_not_here_is_the_cpu_with_the_reason(machine: Machine, beca
     plan = plan_engines(Wish(device="cuda"), machine)
     assert plan.primary == cpu()
     assert plan.reason is not None and because in plan.reason
+
+
+def test_batches_run_whole_where_they_are_not_sorted() -> None:
+    plan = plan_engines(Wish(sort_batches=False), T4)
+    assert plan.fallback is not None
+    assert (plan.primary.whole_batches, plan.fallback.whole_batches) == (True, True)
 
 
 def test_a_wish_for_half_precision_that_lost_its_gpu_is_answered_in_full_precision() -> None:
@@ -134,7 +141,8 @@ def test_planning_imports_no_device_library() -> None:
         "import sys\n"
         "from types import SimpleNamespace as Wish\n"
         "from gpuctl_serving.engines.select import plan_engines\n"
-        "plan_engines(Wish(device='auto', engine='auto', dtype='auto', threads=1, vram_mib=0))\n"
+        "plan_engines(Wish(device='auto', engine='auto', dtype='auto', threads=1, vram_mib=0,"
+        " sort_batches=True))\n"
         "print(sorted({'torch', 'onnxruntime', 'onnx'} & set(sys.modules)))"
     )
     env = {"PYTHONPATH": str(Path(gpuctl_serving.__file__).parents[1])}

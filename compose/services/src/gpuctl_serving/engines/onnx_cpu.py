@@ -1,5 +1,6 @@
 """ONNX Runtime on the CPU, in float32 or on a quantised graph."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,15 @@ _LEAST_RUN_TOKENS = 1024
 class OnnxCpuEngine:
     """One session, on as many threads as it is given."""
 
-    def __init__(self, threads: int, dtype: str = "float32") -> None:
-        """`dtype` is what the graph computes in: float32, or int8 where its weights were quantised."""
+    def __init__(self, threads: int, dtype: str = "float32", whole: bool = False) -> None:
+        """`dtype` is what the graph computes in: float32, or int8 where its weights were quantised.
+
+        `whole`: a batch runs at once, however much of it is padding.
+        """
         self._dtype = dtype
         self._threads = threads
         self._session = OnnxSession()
-        self._run_tokens = max(_LEAST_RUN_TOKENS, _RUN_TOKENS_A_THREAD * threads)
+        self._run_tokens = sys.maxsize if whole else max(_LEAST_RUN_TOKENS, _RUN_TOKENS_A_THREAD * threads)
         self._shrink = ort.RunOptions()
         self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 

@@ -122,6 +122,8 @@ class EngineSpec:
     threads: int
     #: Most memory it may take of a GPU, MiB; 0 means all of it.
     memory_mib: int = 0
+    #: For measuring what sorting is worth: a batch runs as it is, padded to its longest text.
+    whole_batches: bool = False
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,10 @@ class Wish(Protocol):
     def vram_mib(self) -> int:
         """0 for all the memory of a GPU."""
 
+    @property
+    def sort_batches(self) -> bool:
+        """False where a batch is to run as it is."""
+
 
 @dataclass(frozen=True)
 class EnginePlan:
@@ -83,11 +87,13 @@ def plan_engines(settings: Wish, machine: Machine | None = None) -> EnginePlan:
     wished = _wished_device(settings, seen)
     name, missing = _choose(settings, wished, seen)
     dtype = _dtype(settings, name)
-    resort = EngineSpec("onnxruntime-cpu", "cpu", "float32", threads)
+    whole = not settings.sort_batches
+    resort = EngineSpec("onnxruntime-cpu", "cpu", "float32", threads, whole_batches=whole)
     if missing is not None:
         # The wished precision belonged to the wished device: INT8 on the CPU is asked for by name only.
         return EnginePlan(resort, None, missing, wished)
-    primary = EngineSpec(name, wished, dtype, threads, 0 if wished == "cpu" else settings.vram_mib)
+    mib = 0 if wished == "cpu" else settings.vram_mib
+    primary = EngineSpec(name, wished, dtype, threads, mib, whole)
     return EnginePlan(primary, None if wished == "cpu" else resort, None, wished)
 
 
@@ -197,7 +203,7 @@ def _make(spec: EngineSpec) -> Engine:
         case "onnxruntime-cpu":
             from gpuctl_serving.engines.onnx_cpu import OnnxCpuEngine
 
-            return OnnxCpuEngine(spec.threads, spec.dtype)
+            return OnnxCpuEngine(spec.threads, spec.dtype, spec.whole_batches)
         case "onnxruntime-cuda":
             from gpuctl_serving.engines.onnx_cuda import OnnxCudaEngine
 
