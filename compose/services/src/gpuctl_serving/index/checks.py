@@ -8,7 +8,7 @@ import numpy as np
 from gpuctl_serving.index.ann.plan import GPU_MAX_K, GPU_MAX_NPROBE
 from gpuctl_serving.index.ids import LARGEST, SMALLEST, ItemId
 from gpuctl_serving.index.requests import Add, Delete, Get, Item, Lookup, Remove, Rename, Search, Values
-from gpuctl_serving.index.vectors import Vectors, from_base64, from_numbers, unit, units
+from gpuctl_serving.index.vectors import Vectors, from_base64, from_numbers, rows_from_base64, unit, units
 from gpuctl_serving.kit.body import written
 from gpuctl_serving.kit.errors import empty, invalid
 
@@ -123,6 +123,9 @@ def _results(queries: int, name: str, k: int) -> None:
 
 
 def _matrix(vectors: Sequence[list[float] | str], name: str) -> Vectors:
+    together = rows_from_base64(vectors) if isinstance(vectors[0], str) else None
+    if together is not None:
+        return units(together, name)
     rows = [
         from_base64(vector, f"{name}[{at}]")
         if isinstance(vector, str)

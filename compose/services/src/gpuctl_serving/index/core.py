@@ -20,6 +20,7 @@ from gpuctl_serving.index.durable.recovery import Place, join
 from gpuctl_serving.index.durable.report import Report
 from gpuctl_serving.index.durable.saved import SavedIndexes
 from gpuctl_serving.index.failures import Damaged
+from gpuctl_serving.index.found_ids import FoundIds
 from gpuctl_serving.index.live import Live, Work
 from gpuctl_serving.index.lock import Holder, WriterLock
 from gpuctl_serving.index.messages import Elsewhere, Write
@@ -52,6 +53,7 @@ class Core:
     promoter: Promoter
     replica: ReplicaKeeper | None
     place: Place
+    found_ids: FoundIds
     #: Snapshots and other long work; none where only the core is wanted.
     maintenance: "Maintenance | None" = None
     _reading: int = 0
@@ -90,7 +92,7 @@ class Core:
             threads=threads,
             recovery=place.report.body(),
         )
-        return cls(settings, live, worker, readers, threads, pool, promoter, replica, place)
+        return cls(settings, live, worker, readers, threads, pool, promoter, replica, place, FoundIds())
 
     @property
     def is_writer(self) -> bool:

@@ -17,9 +17,9 @@ def given(stored: str) -> ItemId:
     return int(stored[1:]) if stored.startswith(_NUMBER) else stored
 
 
-def order(stored: str) -> tuple[int, int, str]:
+def order(given: ItemId) -> tuple[int, int, str]:
     """Sorts numbers by value, before texts."""
-    return (0, int(stored[1:]), "") if stored.startswith(_NUMBER) else (1, 0, stored)
+    return (0, given, "") if isinstance(given, int) else (1, 0, given)
 
 
 def numbered(text: str) -> str | None:

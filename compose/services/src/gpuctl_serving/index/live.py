@@ -77,6 +77,11 @@ class Live:
         """Dimension of the generation served; 0 while nothing decides it."""
         return self.generation.dimension if self.generation else self._dimension
 
+    def upto(self, catalog: Catalog) -> int:
+        """The change up to which a catalog is, at least; -1 when it does not serve any more."""
+        applied = self.applied
+        return applied if self.catalog is catalog else -1
+
     def load(self) -> None:
         """Builds the copy in memory from the database. Raises LoadFailed when the two cannot agree."""
         do = self.store.connection.execute

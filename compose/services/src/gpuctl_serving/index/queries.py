@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-from gpuctl_serving.index.ann.near import BY_DEFAULT, Effort, Finds
+from gpuctl_serving.index.ann.near import BY_DEFAULT, Effort, Finds, Items
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.core import Core
-from gpuctl_serving.index.ids import given, order
+from gpuctl_serving.index.ids import ItemId, order
 from gpuctl_serving.index.reader import Snapshot
 from gpuctl_serving.index.requests import Encoding, Include
 from gpuctl_serving.index.vectors import Vectors, as_base64
@@ -53,23 +53,28 @@ def search(core: Core, catalog: Catalog, asked: Asked, queries: Vectors, threads
             only = snapshot.matching(ns, asked.wanted) if asked.wanted and ns is not None else None
         if ns is None:
             return Answer(device, [[] for _ in queries])
+        upto = core.live.upto(catalog)
         device, found = catalog.search_on(ns, queries, asked.k, only, threads, asked.effort)
         last = look == _LOOKS - 1
         # What was found beyond the best stands in for what was deleted meanwhile, once that has been tried.
         best = found if last else [finds.best(asked.k) for finds in found]
-        items = np.unique(np.concatenate([finds.items for finds in best])).tolist()
+        items = np.concatenate([finds.items for finds in best])
         # A new snapshot: what was found is at least as old as it.
         with core.readers.snapshot() as snapshot:
             # What changed since it was filtered is not answered with metadata that was not asked for.
-            there = items if only is None else snapshot.matching(ns, asked.wanted, items)
-            names = snapshot.names(there)
-            if not last and len(names) < len(items):
+            matching = items if only is None else _matching(snapshot, ns, asked, items)
+            ids = core.found_ids.of(snapshot, matching, there=snapshot.sequence() == upto)
+            if not last and len(ids) < len(set(items.tolist())):
                 continue
-            ranked = [_rank(finds, names, asked.k) for finds in best]
+            ranked = [_rank(finds, ids, asked.k) for finds in best]
             kept = sorted({item for row in ranked for _, item in row}) if asked.include else []
             bodies = describe(core, snapshot, kept, asked.include, asked.encoding)
         break
-    return Answer(device, [_hits(row, names, bodies) for row in ranked])
+    return Answer(device, [_hits(row, ids, bodies) for row in ranked])
+
+
+def _matching(snapshot: Snapshot, ns: int, asked: Asked, items: Items) -> Items:
+    return np.array(snapshot.matching(ns, asked.wanted, np.unique(items).tolist()), dtype=np.int64)
 
 
 def describe(
@@ -103,18 +108,18 @@ def _vectors(core: Core, items: Sequence[int]) -> list[tuple[int, Vectors]]:
     return list(zip(named.tolist(), rows, strict=True))
 
 
-def _rank(finds: Finds, names: dict[int, str], k: int) -> list[Ranked]:
+def _rank(finds: Finds, ids: dict[int, ItemId], k: int) -> list[Ranked]:
     """The best `k` of what is still there, by score, then id."""
     row = sorted(zip((-finds.scores).tolist(), finds.items.tolist(), strict=True))
-    row = [one for one in row if one[1] in names]
+    row = [one for one in row if one[1] in ids]
     if len({score for score, _ in row}) < len(row):
-        row.sort(key=lambda one: (one[0], order(names[one[1]])))
+        row.sort(key=lambda one: (one[0], order(ids[one[1]])))
     return row[:k]
 
 
 def _hits(
-    row: list[Ranked], names: dict[int, str], bodies: dict[int, tuple[str, dict[str, Any]]]
+    row: list[Ranked], ids: dict[int, ItemId], bodies: dict[int, tuple[str, dict[str, Any]]]
 ) -> list[Hit]:
     if not bodies:
-        return [{"id": given(names[item]), "score": -score} for score, item in row]
-    return [{"id": given(names[item]), "score": -score, **bodies[item][1]} for score, item in row]
+        return [{"id": ids[item], "score": -score} for score, item in row]
+    return [{"id": ids[item], "score": -score, **bodies[item][1]} for score, item in row]

@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +16,7 @@ Vectors = NDArray[np.float32]
 def from_base64(text: str, name: str) -> Vectors:
     """Little-endian float32 in base64, as one vector."""
     try:
-        raw = base64.b64decode(text, validate=True)
+        raw = _decoded(text)
     except (binascii.Error, ValueError) as wrong:
         raise invalid(f"{name} is not base64: {wrong}. Encode little-endian float32 values.", name) from wrong
     if not raw or len(raw) % 4:
@@ -24,6 +25,27 @@ def from_base64(text: str, name: str) -> Vectors:
             name,
         )
     return np.frombuffer(raw, dtype="<f4")
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return msgspec.convert(text, bytes)
+    except msgspec.ValidationError:
+        # Three times as slow, but it says what is wrong.
+        return base64.b64decode(text, validate=True)
+
+
+def rows_from_base64(texts: Sequence[object]) -> Vectors | None:
+    """Texts that are vectors of one length, as rows; None when there is anything to say about one of them."""
+    try:
+        raw = msgspec.convert(texts, list[bytes])
+    except msgspec.ValidationError:
+        return None
+    sizes = set(map(len, raw))
+    size = sizes.pop()
+    if sizes or not size or size % 4:
+        return None
+    return np.frombuffer(b"".join(raw), dtype="<f4").reshape(len(raw), -1)
 
 
 def from_numbers(values: Sequence[float], name: str) -> Vectors:

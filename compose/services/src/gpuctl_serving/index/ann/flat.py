@@ -180,8 +180,7 @@ class FlatIndex:
         return cast(tuple[Vectors, Items], self._index.search(queries, k, params=parameters))
 
     def _scored(self, query: Vectors, rows: Items) -> Finds:
-        scores = exact_scores(self._rows()[rows], np.broadcast_to(query, (len(rows), len(query))))
-        return Finds(self.items()[rows], scores)
+        return Finds(self.items()[rows], exact_scores(self._rows()[rows], query))
 
     def items(self) -> Items:
         """The item of each row, shared with the index; good until its next change."""

@@ -220,9 +220,7 @@ class IvfIndex:
 
     def _scored_all(self, queries: Vectors, only: Items) -> list[Finds]:
         named, vectors = self._vectors(np.unique(only))
-        return [
-            Finds(named, exact_scores(vectors, np.broadcast_to(query, vectors.shape))) for query in queries
-        ]
+        return [Finds(named, exact_scores(vectors, query)) for query in queries]
 
     def _vectors(self, items: Items) -> tuple[Items, Vectors]:
         """The true vectors of items, in the items' order; those that are not here are left out."""
@@ -237,6 +235,6 @@ class IvfIndex:
 
 def _scored(queries: Vectors, rows: Items, items: Items, vectors: Vectors) -> list[Finds]:
     """The finds of each query; `items` and their `vectors` are those of `rows`, which are in order."""
-    scores: Scores = exact_scores(vectors, queries[rows]) if len(rows) else np.empty(0)
+    scores: Scores = exact_scores(vectors, queries, rows) if len(rows) else np.empty(0)
     ends = np.searchsorted(rows, np.arange(len(queries) + 1)).tolist()
     return [Finds(items[start:end], scores[start:end]) for start, end in pairwise(ends)]
