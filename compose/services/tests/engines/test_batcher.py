@@ -30,13 +30,14 @@ def drive(
     batch: int = 256,
     queue: int = 10_000,
     deadline: int = 5000,
+    sort: bool = True,
 ) -> CollectorRegistry:
     registry = CollectorRegistry()
     batcher = Batcher(
         {"primary": part(batch_tokens=batch)},
         lambda _: engine,
         InferenceMetrics(registry),
-        Limits(queue, queue, deadline),
+        Limits(queue, queue, deadline, sort),
         policy=Policy(backoff=0.05, backoff_cap=0.2),
     )
     assert batcher.start().phase == "ready"
@@ -157,12 +158,13 @@ def test_out_of_memory_halves_the_batch_until_it_passes() -> None:
     drive(NarrowEngine(3), work)
 
 
-def test_a_slow_engine_gets_small_batches_so_that_nobody_waits_long() -> None:
-    class Slow(SummingEngine):
-        def answer(self, batch: TokenBatch) -> Rows:
-            time.sleep(batch.padded_tokens / 4000)
-            return super().answer(batch)
+class Slow(SummingEngine):
+    def answer(self, batch: TokenBatch) -> Rows:
+        time.sleep(batch.padded_tokens / 4000)
+        return super().answer(batch)
 
+
+def test_a_slow_engine_gets_small_batches_so_that_nobody_waits_long() -> None:
     async def work(batcher: Batcher) -> None:
         await run(batcher, rows(20, 100))
         await run(batcher, rows(20, 100, 500))
@@ -173,6 +175,16 @@ def test_a_slow_engine_gets_small_batches_so_that_nobody_waits_long() -> None:
     assert first == 2000
     assert len(later) >= 2
     assert max(later) <= 1000
+
+
+def test_without_sorting_a_batch_is_whatever_waits_also_on_a_slow_engine() -> None:
+    async def work(batcher: Batcher) -> None:
+        await run(batcher, rows(20, 100))
+        await run(batcher, rows(20, 100, 500))
+
+    engine = Slow()
+    drive(engine, work, batch=4000, sort=False)
+    assert [count * width for count, width in engine.batches] == [2000, 2000]
 
 
 def test_the_time_in_the_queue_leaves_out_the_batches_of_the_request_itself() -> None:

@@ -1,6 +1,6 @@
 """Ids of found items: kept between searches, and never those of what is gone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,12 @@ def test_ids_are_asked_of_the_database_once_while_nothing_changes(core: Core) ->
     ids, asked = FoundIds(), list[list[int]]()
     with core.readers.snapshot() as snapshot:
         names = snapshot.names
-        snapshot.names = lambda items: (asked.append(list(items)), names(items))[1]  # type: ignore[method-assign]
+
+        def counted(items: Sequence[int]) -> dict[int, str]:
+            asked.append(list(items))
+            return names(items)
+
+        snapshot.names = counted  # type: ignore[method-assign]
         for items in ([1, 2, 1], [2, 3], [3, 2, 1]):
             found = ids.of(snapshot, np.array(items), there=True)
             assert found == {item: "abc"[item - 1] for item in items}

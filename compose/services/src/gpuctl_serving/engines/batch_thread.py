@@ -271,6 +271,7 @@ class BatchThread:
         """The next batch is as large as this engine's memory and speed allow."""
         rate = held.tokens_per_second
         soft = max(_LEAST_BATCH, int(rate * _BATCH_SECONDS)) if rate else _FIRST_BATCH
-        self._queue.batch_tokens = min(held.budget.tokens, soft)
+        # Without sorting a batch is whatever waits.
+        self._queue.batch_tokens = min(held.budget.tokens, soft) if self._queue.sort else held.budget.tokens
         self._queue.two_at_once = held.two_at_once
         self._queue.free_padding = max(LEAST_FREE, int(rate * _OVERHEAD_SECONDS))

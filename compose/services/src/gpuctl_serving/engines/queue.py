@@ -26,7 +26,7 @@ class RowQueue:
         self.batch_tokens = batch_tokens
         #: Padding that costs less than another batch, by the serving engine's speed.
         self.free_padding = LEAST_FREE
-        self._sort = sort
+        self.sort = sort
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
         #: Told apart, so that a usual request wakes one thread only.
@@ -130,7 +130,7 @@ class RowQueue:
 
     def _would_wait(self, job: Job) -> bool:
         """Whether a job is so short that it should not wait for the batch that runs."""
-        if not (self.two_at_once and self._sort and self._running and job.pending):
+        if not (self.two_at_once and self.sort and self._running and job.pending):
             return False
         longest = len(job.pending[0])
         return longest * _MUCH_LONGER <= self._running and longest * len(job.pending) <= _SHORT_TOKENS
@@ -162,7 +162,7 @@ class RowQueue:
             [job for job in self._jobs if job.model == model],
             self.batch_tokens,
             free=self.free_padding,
-            sort=self._sort,
+            sort=self.sort,
         )
         taken, now = set(map(id, rows)), time.perf_counter()
         self._tokens -= sum(map(len, rows))

@@ -30,8 +30,8 @@ class ModelSettings(Settings):
     hang_ms: int = field(default=0, metadata={"min": 0})
     #: Whether the engine that takes over is loaded beforehand, or when it is needed.
     fallback_load: Literal["eager", "lazy"] = "eager"
-    #: False makes batches in the order of arrival, each padded to its longest and run at once: what sorting
-    #: by length is worth can be measured.
+    #: False makes a batch of whatever waits, as far as memory allows, in the order of arrival and padded to
+    #: its longest: what sorting by length is worth can be measured.
     sort_batches: bool = True
     #: Truncation; 0 means the model's own limit, which it never exceeds.
     max_tokens: int = field(default=0, metadata={"min": 0})
