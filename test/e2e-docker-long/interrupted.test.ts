@@ -52,7 +52,7 @@ describe("kill -9 of a deploy", () => {
 });
 
 describe("Ctrl-C in a deploy", () => {
-  test.each(["start", "gates", "drain"])(
+  test.each(["start", "gates", "switch", "drain"])(
     "after %s: the release before serves on, and the lease is free",
     async (phase) => {
       const before = (await served.status()).release?.id;
