@@ -62,6 +62,8 @@ import { Standbys } from "./standby.js";
 import { startContainer } from "./starting.js";
 import { TrafficMover } from "./traffic-mover.js";
 
+type Secrets = Readonly<Record<string, string>>;
+
 export interface ComposeDriverOptions extends Pick<HostCommandsOptions, "connect" | "guard" | "rehearsal"> {
   node: NodeSettings;
   clock: Clock;
@@ -169,12 +171,7 @@ export class ComposeDriver implements TargetDriver {
     await this.#front.ensure(composeNode(this.#options.node, await this.#reader.keptOrNew()), lease, signal);
   }
 
-  async start(
-    instance: InstanceSpec,
-    secrets: Readonly<Record<string, string>>,
-    lease: Lease,
-    signal?: AbortSignal,
-  ): Promise<void> {
+  async start(instance: InstanceSpec, secrets: Secrets, lease: Lease, signal?: AbortSignal): Promise<void> {
     await lease.check();
     const placed = await this.#hostInstance(instance);
     const node = withInstance(composeNode(this.#options.node, await this.#reader.keptOrNew()), placed);
@@ -211,7 +208,6 @@ export class ComposeDriver implements TargetDriver {
     if (!proxied) await this.ensureManager(lease, new AbortController().signal);
     if (view.orders.has(id)) await this.#orders.forget(id, lease);
     await this.#mover.carryOut(openSteps({ id }, this.#checkers(service)), ms(0), lease, signal);
-    signal?.throwIfAborted();
     for (const [other, order] of view.orders)
       if (order.kind === "suspended" && other !== id && placeOf(other).service === service)
         await this.#orders.settle(other, lease);
@@ -241,7 +237,7 @@ export class ComposeDriver implements TargetDriver {
   async standBy(
     service: ServiceName,
     instance: InstanceSpec | null,
-    secrets: Readonly<Record<string, string>>,
+    secrets: Secrets,
     lease: Lease,
     signal: AbortSignal,
   ): Promise<void> {
