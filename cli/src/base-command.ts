@@ -150,8 +150,10 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     signal: AbortSignal;
     gpuctlVersion: string;
     packageRoot: string;
+    acceptNewHostKeys: boolean;
   } {
     return {
+      acceptNewHostKeys: "accept-new-host-keys" in this.flags && this.flags["accept-new-host-keys"] === true,
       env: this.io.env,
       progress: this.progress,
       signal: this.signal,

@@ -17,6 +17,13 @@ export const lockWaitFlag = () =>
 /** The nodes that a command is limited to. */
 export const hostsFlag = (description: string) => Flags.string({ description, helpValue: "a,b" });
 
+/** Trust in hosts that are seen for the first time: by this flag alone, never by a file that somebody else wrote. */
+export const acceptNewFlag = {
+  "accept-new-host-keys": Flags.boolean({
+    description: "Trust and remember the key of a host seen for the first time; one that changed is always refused.",
+  }),
+};
+
 /** How many nodes get their traffic moved at once. */
 export const parallelFlag = () =>
   Flags.integer({ description: "Hosts whose traffic is moved at the same time (default: one).", min: 1, helpValue: "N" });

@@ -24,6 +24,8 @@ export interface ToolsRequest {
   /** Aborted on SIGINT and SIGTERM. */
   signal: AbortSignal;
   gpuctlVersion: string;
+  /** Whether the key of a host seen for the first time is trusted and remembered, by a flag; never one that changed. */
+  acceptNewHostKeys?: boolean;
   /** Directory of the installed package (the one with package.json): wheel, locks and schema are found from here. */
   packageRoot: string;
 }

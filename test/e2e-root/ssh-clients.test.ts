@@ -59,7 +59,7 @@ describe.each(transports)("by %s", (client) => {
   it("an unknown host key is refused with its fingerprint; asked for, it is accepted, remembered, and never replaced", async () => {
     const unknown = await refusal(connector(client));
     expect(unknown.message).toBe("box (127.0.0.1) cannot be reached");
-    expect(unknown.nextSteps.join()).toContain("acceptNew: true");
+    expect(unknown.nextSteps.join()).toContain("--accept-new-host-keys");
     expect(readFileSync(home.knownHosts, "utf8")).toBe("");
     await connector(client, { acceptNew: true }).connect("box", never);
     const line = readFileSync(home.knownHosts, "utf8");

@@ -1,7 +1,6 @@
 import * as Flags from "@oclif/core/flags";
 import type { DeployResult } from "../app/deploy.js";
 import type { DryRunReport } from "../app/dry-run.js";
-
 import { deployText } from "../app/render/deploy-text.js";
 import { dryRunText } from "../app/render/dry-run-text.js";
 import { systemdUnit } from "../app/render/unit.js";
@@ -9,7 +8,7 @@ import { BaseCommand } from "../base-command.js";
 import { UsageError, type ExitCodeName } from "../domain/errors.js";
 import { hostsLeftOut } from "../domain/host-table.js";
 import type { Milliseconds } from "../domain/units.js";
-import { hostsFlag, lockWait, lockWaitFlag, nodeChoice, parallelFlag, serviceArg } from "../lifecycle-flags.js";
+import { acceptNewFlag, hostsFlag, lockWait, lockWaitFlag, nodeChoice, parallelFlag, serviceArg } from "../lifecycle-flags.js";
 import type { Context } from "../ports.js";
 
 type Result = DeployResult | DryRunReport | { unit: string };
@@ -27,6 +26,7 @@ export default class Deploy extends BaseCommand<typeof Deploy> {
   ];
   static override args = { service: serviceArg("Deploy only this service; the others stay as they are.") };
   static override flags = {
+    ...acceptNewFlag,
     "dry-run": Flags.boolean({ description: "Print the plan and every command that hosts would be given; change nothing." }),
     continue: Flags.boolean({
       description: "Finish a deploy that was cut short, on the hosts that lack its release, instead of taking it back.",

@@ -2,6 +2,7 @@ import * as Flags from "@oclif/core/flags";
 import type { DoctorReport } from "../app/doctor.js";
 import { doctorReportText } from "../app/render/doctor-text.js";
 import { BaseCommand } from "../base-command.js";
+import { acceptNewFlag } from "../lifecycle-flags.js";
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
 import { ConfigInvalid, GpuctlError, UsageError, type ExitCodeName } from "../domain/errors.js";
 
@@ -16,6 +17,7 @@ Exits with 5 when something would stop a deploy.`;
   static override examples = ["<%= config.bin %> doctor", "<%= config.bin %> doctor --json", "<%= config.bin %> doctor --fix"];
 
   static override flags = {
+    ...acceptNewFlag,
     fix: Flags.boolean({ description: "List the repairs of hosts that are safe." }),
     confirm: Flags.boolean({ description: "Make them.", dependsOn: ["fix"] }),
   };

@@ -3,13 +3,14 @@ import type { PlanReport } from "../app/plan.js";
 import { planText } from "../app/render/plan-text.js";
 import { BaseCommand } from "../base-command.js";
 import type { ExitCodeName } from "../domain/errors.js";
-import { serviceArg } from "../lifecycle-flags.js";
+import { acceptNewFlag, serviceArg } from "../lifecycle-flags.js";
 
 export default class Plan extends BaseCommand<typeof Plan> {
   static override summary = "Say what a deploy would do, and change nothing.";
   static override examples = ["<%= config.bin %> plan", "<%= config.bin %> plan reranker", "<%= config.bin %> plan --exit-code"];
   static override args = { service: serviceArg("Plan only this service; the others stay as they are.") };
   static override flags = {
+    ...acceptNewFlag,
     "exit-code": Flags.boolean({ description: "Exit with 7 when there is something to do." }),
   };
 

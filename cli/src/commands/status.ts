@@ -3,7 +3,7 @@ import type { StatusReport } from "../app/status.js";
 import { statusText } from "../app/render/status-text.js";
 import { BaseCommand } from "../base-command.js";
 import type { ExitCodeName } from "../domain/errors.js";
-import { hostsFlag, nodeChoice } from "../lifecycle-flags.js";
+import { acceptNewFlag, hostsFlag, nodeChoice } from "../lifecycle-flags.js";
 
 export default class Status extends BaseCommand<typeof Status> {
   static override summary = "Say what runs and what is wrong.";
@@ -14,6 +14,7 @@ export default class Status extends BaseCommand<typeof Status> {
     "<%= config.bin %> status --json",
   ];
   static override flags = {
+    ...acceptNewFlag,
     hosts: hostsFlag("Look only at these hosts."),
     verbose: Flags.boolean({ description: "Also ports, firewall, CDI devices, driver packages and the like of each host." }),
   };

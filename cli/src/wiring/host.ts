@@ -62,7 +62,8 @@ export async function createHostKeys(
     import("../adapters/ssh/host-settings.js"),
     createTools(request),
   ]);
-  const { client = "node-ssh", knownHosts = null, connectTimeout = ms(10_000), acceptNew = false } = ssh;
+  const { client = "node-ssh", knownHosts = null, connectTimeout = ms(10_000) } = ssh;
+  const { acceptNewHostKeys: acceptNew = false } = request;
   const around = { env: request.env, executor, projectFile, configFiles: usualConfigFiles };
   return new ScannedHostKeys({ client, knownHosts, connectTimeout, acceptNew }, around);
 }

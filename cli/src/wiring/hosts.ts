@@ -25,7 +25,8 @@ export async function createHosts(
     import("../adapters/ssh/host-connector.js"),
     createTools(request),
   ]);
-  const { client = "node-ssh", knownHosts = null, connectTimeout = ms(10_000), acceptNew = false } = settings.ssh ?? {};
+  const { client = "node-ssh", knownHosts = null, connectTimeout = ms(10_000) } = settings.ssh ?? {};
+  const { acceptNewHostKeys: acceptNew = false } = request;
   return new SshHostConnector({
     nodes: Object.entries(settings.nodes).map(([name, node]) => ({ name, ...node })),
     ssh: { client, knownHosts, connectTimeout, acceptNew },

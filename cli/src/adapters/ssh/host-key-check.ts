@@ -112,7 +112,7 @@ export class HostKeyCheck {
       `its host key ${shown} is not in ${this.#policy.files.join(" or ")}`,
       [
         `ssh -p ${port} ${user}@${alias}   # compare the fingerprint, answer yes`,
-        "or set ssh: { acceptNew: true } for this environment in gpuctl.yaml, to trust a host that is seen for the first time",
+        "or gpuctl doctor --accept-new-host-keys, to trust and remember a host that is seen for the first time",
       ],
     ];
   }

@@ -34,7 +34,6 @@ function hostKeyReason(why: string): string {
 function hostKeySteps(why: string, acceptNew: boolean, command: string): readonly string[] {
   if (why.includes("HAS CHANGED"))
     return ["find out why: a new installation of the host has a new key, and so has somebody in between", command];
-  const byFlag =
-    "or set ssh: { acceptNew: true } for this environment in gpuctl.yaml, to trust a host that is seen for the first time";
+  const byFlag = "or gpuctl doctor --accept-new-host-keys, to trust and remember a host that is seen for the first time";
   return acceptNew ? [command] : [`${command.replace(/ true$/, "")}   # compare the fingerprint, answer yes`, byFlag];
 }

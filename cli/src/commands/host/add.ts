@@ -5,6 +5,7 @@ import type { AddContext, AddResult } from "../../app/host-add.js";
 import type { AddedToStack } from "../../app/host-add-to-stack.js";
 import { addedText, addedToStackText } from "../../app/render/host-text.js";
 import { BaseCommand } from "../../base-command.js";
+import { acceptNewFlag } from "../../lifecycle-flags.js";
 import type { NewNode } from "../../ports/host-preparer.js";
 
 export default class HostAdd extends BaseCommand<typeof HostAdd> {
@@ -19,6 +20,7 @@ becomes an adopted node in the configuration of a stack of Pulumi, with its key,
   ];
   static override args = { name: Args.string({ description: "Name of the node.", required: true }) };
   static override flags = {
+    ...acceptNewFlag,
     host: Flags.string({ description: "Name or address that SSH reaches it by.", required: true, helpValue: "ADDRESS" }),
     user: Flags.string({ description: "Account to log in as (default root).", helpValue: "NAME" }),
     port: Flags.integer({ description: "Port of SSH (default 22).", min: 1, max: 65_535, helpValue: "PORT" }),

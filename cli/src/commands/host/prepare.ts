@@ -3,6 +3,7 @@ import * as Flags from "@oclif/core/flags";
 import type { PrepareResult } from "../../app/host-prepare.js";
 import { preparedText } from "../../app/render/host-text.js";
 import { BaseCommand } from "../../base-command.js";
+import { acceptNewFlag } from "../../lifecycle-flags.js";
 import type { ExitCodeName } from "../../domain/errors.js";
 import { preparation, preparationFlags } from "../../host-flags.js";
 
@@ -17,6 +18,7 @@ and was not made, and with 5 when the host cannot be prepared: then nothing was 
   ];
   static override args = { name: Args.string({ description: "Name of the node.", required: true }) };
   static override flags = {
+    ...acceptNewFlag,
     ...preparationFlags,
     confirm: Flags.string({
       description: "Name of the node, to agree to a restart under releases that serve there.",

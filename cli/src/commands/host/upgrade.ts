@@ -3,6 +3,7 @@ import * as Flags from "@oclif/core/flags";
 import type { PrepareResult } from "../../app/host-prepare.js";
 import { preparedText } from "../../app/render/host-text.js";
 import { BaseCommand } from "../../base-command.js";
+import { acceptNewFlag } from "../../lifecycle-flags.js";
 import type { ExitCodeName } from "../../domain/errors.js";
 import { preparation, preparationFlags } from "../../host-flags.js";
 
@@ -16,6 +17,7 @@ verifies it. Refused while releases serve there, unless --confirm names the node
   ];
   static override args = { name: Args.string({ description: "Name of the node.", required: true }) };
   static override flags = {
+    ...acceptNewFlag,
     ...preparationFlags,
     confirm: Flags.string({
       description: "Name of the node, to agree to what ends the releases that serve there.",

@@ -2,6 +2,7 @@ import * as Args from "@oclif/core/args";
 import type { VerifyResult } from "../../app/host-verify.js";
 import { verifiedText } from "../../app/render/host-text.js";
 import { BaseCommand } from "../../base-command.js";
+import { acceptNewFlag } from "../../lifecycle-flags.js";
 import type { ExitCodeName } from "../../domain/errors.js";
 
 export default class HostVerify extends BaseCommand<typeof HostVerify> {
@@ -10,6 +11,7 @@ export default class HostVerify extends BaseCommand<typeof HostVerify> {
 Exits with 5 when something is not as it should be.`;
   static override examples = ["<%= config.bin %> host verify gpu-1 -e production", "<%= config.bin %> host verify gpu-1 --json"];
   static override args = { name: Args.string({ description: "Name of the node.", required: true }) };
+  static override flags = { ...acceptNewFlag };
 
   async execute(): Promise<VerifyResult> {
     const [{ verifyHost }, { createHostTools }] = await Promise.all([

@@ -63,7 +63,6 @@ const ssh = z
     client: z.enum(["node-ssh", "openssh"]).optional().describe("node-ssh, or the system's ssh (agents, ProxyJump, FIDO keys)."),
     knownHosts: filePath.optional().describe("known_hosts file (default ~/.ssh/known_hosts)."),
     connectTimeout: positiveDuration.optional().describe("Budget for one connection (default 10s)."),
-    acceptNew: z.boolean().optional().describe("Accept the key of a host seen for the first time (default false)."),
   })
   .describe("How hosts are reached.");
 

@@ -54,7 +54,7 @@ describe("the key of a host", () => {
       `its host key ssh-ed25519 ${fingerprintOf(keyOf(server.hostKey))} is not in ${home.knownHosts} or /etc/ssh/ssh_known_hosts or /etc/ssh/ssh_known_hosts2`,
     );
     expect(error.nextSteps[0]).toBe(`ssh -p ${server.port} tester@127.0.0.1   # compare the fingerprint, answer yes`);
-    expect(error.nextSteps[1]).toContain("acceptNew: true");
+    expect(error.nextSteps[1]).toContain("--accept-new-host-keys");
     expect(known()).toBe("");
   });
 
