@@ -44,12 +44,10 @@ import { HostHttp } from "./host-http.js";
 import { placeNode } from "./host-place.js";
 import { hostPreflight, type PreflightParts } from "./host-preflight.js";
 import { HostReader, nothingKept } from "./host-reader.js";
-import { hasImage, stageImage, type ImageSource } from "./images.js";
+import type { ImageSource } from "./images.js";
 import { instanceOrders, type InstanceOrders } from "./instance-orders.js";
 import { ModelProbes } from "./model-probes.js";
-import { hasModels, stageVolumes } from "./model-volumes.js";
 import type { NodeSettings } from "../../../domain/compose/node-settings.js";
-import type { NodeFetching } from "./node-fetching.js";
 import type { NodeGpus } from "./node-gpus.js";
 import { composeNode, withInstance } from "./node-plan.js";
 import { proxyOf } from "./observation.js";
@@ -58,6 +56,7 @@ import { placeOf } from "./place-of.js";
 import { NodeRehearsal } from "./rehearsal.js";
 import { pruneNode } from "./pruning.js";
 import { destroyNode, removeModels } from "./removal.js";
+import { isOnHost, stageOnHost, type HostStaging } from "./staging.js";
 import { Standbys } from "./standby.js";
 import { startContainer } from "./starting.js";
 import { TrafficMover } from "./traffic-mover.js";
@@ -71,7 +70,7 @@ export interface ComposeDriverOptions extends Pick<HostCommandsOptions, "connect
   progress: Progress;
   models: Pick<ModelStore, "find">;
   /** How nodes fetch models themselves; null where they are sent. */
-  fetching: Omit<NodeFetching, "image"> | null;
+  fetching: HostStaging["fetching"];
   /** The image that holds a spec's code, pinned. */
   imageOf: (spec: ServiceSpec) => ImageSource;
   companions: FrontParts["companions"];
@@ -130,19 +129,13 @@ export class ComposeDriver implements TargetDriver {
     return [...(await hostPreflight(this.#preflight, specs, signal)), ...(await this.#front.findings(this.#empty))];
   }
 
-  async stage(spec: ServiceSpec, part: "code" | "models", signal: AbortSignal): Promise<string> {
-    const { models, progress, imageOf, companions, fetching: nodeFetching } = this.#options;
-    const fetching = nodeFetching === null ? null : { ...nodeFetching, image: imageOf(spec).reference };
-    if (part === "models") return stageVolumes({ commands: this.#commands, models, progress, fetching }, spec, signal);
-    const said: string[] = [];
-    for (const image of [imageOf(spec), ...companions]) said.push(await stageImage(this.#commands, image, progress, signal));
-    await this.#preflight.trials.afterStaging(spec, signal);
-    return said.join("; ");
+  stage(spec: ServiceSpec, part: "code" | "models", signal: AbortSignal): Promise<string> {
+    const { trials } = this.#preflight;
+    return stageOnHost({ ...this.#options, commands: this.#commands, trials }, spec, part, signal);
   }
 
-  async staged(spec: ServiceSpec): Promise<boolean> {
-    const image = this.#options.imageOf(spec).reference;
-    return (await Promise.all([hasImage(this.#commands, image), hasModels(this.#commands, spec)])).every(Boolean);
+  staged(spec: ServiceSpec): Promise<boolean> {
+    return isOnHost({ commands: this.#commands, imageOf: this.#options.imageOf }, spec);
   }
 
   /** Images are named by what they hold; models look as they did when they were hashed on the host. */
