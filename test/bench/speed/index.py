@@ -9,6 +9,7 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+from gpuctl_serving.index.ann.plan import lists_for
 
 from . import load
 from .rounds import Rounds, report, spread
@@ -29,8 +30,8 @@ def measure(count: int, rounds: int, scratch: Path) -> None:
     vectors, queries = _clustered(count, 1), _clustered(3200, 2)
     flat = faiss.IndexFlatIP(_DIMENSION)
     flat.add(vectors)
-    lists = min(512, count // 40)
-    ivf = faiss.index_factory(_DIMENSION, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
+    # As many lists as the service makes: with fewer, a probe compares more and the bare index looks slow.
+    ivf = faiss.index_factory(_DIMENSION, f"IVF{lists_for(count)},Flat", faiss.METRIC_INNER_PRODUCT)
     ivf.train(vectors)
     ivf.add(vectors)
     ivf.nprobe = _NPROBE
