@@ -131,6 +131,19 @@ describe("a deploy that stops the old instances first", () => {
     },
   );
 
+  test("and passed by a host makes room there too when that one is brought level", async () => {
+    const { environment } = await crowded();
+    environment.cut.add("three");
+    const { release } = await runDeploy(environment, { hosts: ["one", "two"] });
+    environment.heal();
+    environment.copies = [{ host: "three", state: "behind", lacks: [release ?? "r0-"], differs: [] }];
+    environment.trace.length = 0;
+    await repair(environment.ctx(), { lockWait: ms(0) });
+    expect(done(environment, "stop", "start").filter((line) => line.endsWith(" three"))).toEqual(["stop three", "start three"]);
+    expect(environment.machine("three").runningIds()).toHaveLength(1);
+    expect(served(environment)).toEqual(everywhere(release));
+  });
+
   test("is announced by the plan: host by host, or that nothing answers where a service has one host", async () => {
     const { environment } = await crowded();
     const summary = async (): Promise<string | undefined> =>

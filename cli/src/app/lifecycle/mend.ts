@@ -45,7 +45,7 @@ export async function mend<W extends Wish>(
       if (giveUp === null) await forgetLeftOut(session, now);
       return { survey: now, mended };
     }
-    for (const operation of roomFirst(firstOf(drift), now.stored.records)) {
+    for (const operation of roomFirst(firstOf(drift), now)) {
       step(session.ctx, describeOperation(operation));
       if (operation.kind === "stand-by") {
         tended.add(operation.service);
@@ -97,18 +97,21 @@ function firstOf(drift: readonly DriftOperation[]): readonly DriftOperation[] {
   return first.length > 0 ? first : drift;
 }
 
-/** Where there was no room for two instances, the one that is to end does so before the other starts again. Else whoever answers ends last. */
-function roomFirst(drift: readonly DriftOperation[], records: readonly ReleaseRecord[]): readonly DriftOperation[] {
+/** Where there was no room for two instances, the one that is to end does so before the other starts. Else whoever answers ends last. */
+function roomFirst(drift: readonly DriftOperation[], { stored, current }: Survey): readonly DriftOperation[] {
   const starting = new Set(drift.flatMap((operation) => (operation.kind === "restart" ? operation.service : [])));
-  const inTheWay = (operation: DriftOperation): boolean =>
-    operation.kind === "discard" &&
-    starting.has(operation.service) &&
-    records.some(({ services, stopFirst = [] }) => {
-      const release = services[operation.service];
-      return release !== undefined && stopFirst.includes(operation.service) && instanceOf(release) === operation.id;
-    });
+  const inTheWay = (operation: DriftOperation): boolean => {
+    if (operation.kind !== "discard" && operation.kind !== "retire") return false;
+    const { service, id } = operation;
+    const its = stored.records.find(({ services }) => services[service] !== undefined && instanceOf(services[service]) === id);
+    return starting.has(service) && [its, current].some((record) => hadNoRoom(record, service));
+  };
   return [...drift.filter(inTheWay), ...drift.filter((operation) => !inTheWay(operation))];
 }
+
+/** Whether a release could start a service only where the instance before it had ended. */
+const hadNoRoom = (record: ReleaseRecord | null | undefined, service: ServiceName): boolean =>
+  record?.stopFirst?.includes(service) === true;
 
 /** Whether a service of the current release answers, whatever became of the files it was started from. */
 function serves({ current, facts }: Survey, service: ServiceName): boolean {
@@ -160,7 +163,7 @@ async function apply(session: Session, now: Survey, operation: MendOperation): P
       return withdraw(session, now, operation);
     case "retire":
       if (operation.open) await target.close(operation.id, ctx.config.timings.drain);
-      return target.stop(operation.id, ctx.config.timings.keepWarm);
+      return target.stop(operation.id, hadNoRoom(now.current, operation.service) ? null : ctx.config.timings.keepWarm);
     case "discard":
       if (operation.open) await target.close(operation.id, shortDrain).catch(() => undefined);
       return target.stop(operation.id, null);
