@@ -6,12 +6,14 @@ import { describeOperation } from "../domain/operations.js";
 import { standbyOperations, type StandByOperation } from "../domain/standby.js";
 import type { PlannedRelease } from "../domain/plan.js";
 import type { PerService } from "../domain/fingerprint.js";
+import type { ReleaseRecord } from "../domain/release.js";
 import type { RehearsedStep } from "../domain/rehearsal.js";
 import { ms } from "../domain/units.js";
 import type { Context, Lease, Phase, TargetDriver } from "../ports.js";
 import { configuredService, type SecretValues } from "./lifecycle/desired.js";
 import { hostByHost, withoutOpened } from "./lifecycle/host-by-host.js";
 import { LeasedTarget } from "./lifecycle/leased-target.js";
+import { roomFirst, warmFor } from "./lifecycle/room.js";
 import { strategyText, suspendTimes } from "./lifecycle/rollout.js";
 import { operationsOf } from "./lifecycle/switch.js";
 import type { Survey } from "./lifecycle/survey.js";
@@ -56,7 +58,7 @@ export async function dryRun(
   if (drift.length === 0 && (release === null || release.strategy.kind === "refuse")) return { ...report, steps };
   if (release !== null) await rehearsal.stage(release);
   begin("lease", "taken on every host, in files that only this command's lease may follow");
-  for (const operation of drift) await rehearsal.mend(operation);
+  for (const operation of roomFirst(drift, seen)) await rehearsal.mend(operation, seen.current);
   if (release !== null && release.strategy.kind !== "refuse") await rehearsal.rollOut(release, secrets, seen);
   return { ...report, steps };
 }
@@ -75,7 +77,7 @@ class DryRun {
     this.#begin = begin;
   }
 
-  async mend(operation: DriftOperation): Promise<void> {
+  async mend(operation: DriftOperation, current: ReleaseRecord | null): Promise<void> {
     const { drain, keepWarm } = this.#ctx.config.timings;
     this.#begin("strategy", `put right first: ${describeOperation(operation)}`);
     switch (operation.kind) {
@@ -100,7 +102,7 @@ class DryRun {
       case "retire":
       case "discard":
         if (operation.open) await this.#target.close(operation.id, drain);
-        await this.#target.stop(operation.id, operation.kind === "retire" ? keepWarm : null);
+        await this.#target.stop(operation.id, operation.kind === "retire" ? warmFor(current, operation.service, keepWarm) : null);
     }
   }
 

@@ -10,6 +10,7 @@ import { bringWriterTo } from "./index-hand-over.js";
 import { silentNodes } from "./nodes.js";
 import { observe } from "./observe.js";
 import { CandidateTrouble, passGates, proveDevice, troubled, verifyWarm, waitLoaded, warmUp, type Findings } from "./prepare.js";
+import { roomFirst, warmFor } from "./room.js";
 import { phase, reasonOf, step, type Session } from "./session.js";
 import { standBy } from "./stand-by.js";
 import { stageOne } from "./staging.js";
@@ -97,22 +98,6 @@ function firstOf(drift: readonly DriftOperation[]): readonly DriftOperation[] {
   return first.length > 0 ? first : drift;
 }
 
-/** Where there was no room for two instances, the one that is to end does so before the other starts. Else whoever answers ends last. */
-function roomFirst(drift: readonly DriftOperation[], { stored, current }: Survey): readonly DriftOperation[] {
-  const starting = new Set(drift.flatMap((operation) => (operation.kind === "restart" ? operation.service : [])));
-  const inTheWay = (operation: DriftOperation): boolean => {
-    if (operation.kind !== "discard" && operation.kind !== "retire") return false;
-    const { service, id } = operation;
-    const its = stored.records.find(({ services }) => services[service] !== undefined && instanceOf(services[service]) === id);
-    return starting.has(service) && [its, current].some((record) => hadNoRoom(record, service));
-  };
-  return [...drift.filter(inTheWay), ...drift.filter((operation) => !inTheWay(operation))];
-}
-
-/** Whether a release could start a service only where the instance before it had ended. */
-const hadNoRoom = (record: ReleaseRecord | null | undefined, service: ServiceName): boolean =>
-  record?.stopFirst?.includes(service) === true;
-
 /** Whether a service of the current release answers, whatever became of the files it was started from. */
 function serves({ current, facts }: Survey, service: ServiceName): boolean {
   const release = current?.services[service];
@@ -163,7 +148,7 @@ async function apply(session: Session, now: Survey, operation: MendOperation): P
       return withdraw(session, now, operation);
     case "retire":
       if (operation.open) await target.close(operation.id, ctx.config.timings.drain);
-      return target.stop(operation.id, hadNoRoom(now.current, operation.service) ? null : ctx.config.timings.keepWarm);
+      return target.stop(operation.id, warmFor(now.current, operation.service, ctx.config.timings.keepWarm));
     case "discard":
       if (operation.open) await target.close(operation.id, shortDrain).catch(() => undefined);
       return target.stop(operation.id, null);
