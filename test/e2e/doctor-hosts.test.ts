@@ -50,8 +50,8 @@ interface Report {
   nodes: readonly { node: string; findings: readonly { code: string; level: string; what: string }[]; facts: object | null }[];
 }
 
-async function report(): Promise<Record<string, Report["nodes"][number]>> {
-  const { stdout } = await sandbox.run(["doctor", "--environment", "production", "--json"], { HOME: home.folder });
+async function report(...flags: readonly string[]): Promise<Record<string, Report["nodes"][number]>> {
+  const { stdout } = await sandbox.run(["doctor", "--environment", "production", "--json", ...flags], { HOME: home.folder });
   const { nodes } = (JSON.parse(stdout) as { result: Report }).result;
   return Object.fromEntries(nodes.map((node) => [node.node, node]));
 }
@@ -74,6 +74,19 @@ test("every host is looked at side by side; one that cannot be reached, or shows
   const again = await report();
   expect(again["box"]?.findings).toHaveLength(1);
   expect(JSON.stringify(again["box"]?.findings)).toContain("its host key has changed");
+}, 60_000);
+
+test("a host that is seen for the first time is trusted only by a flag, then remembered; a changed key is refused with it too", async () => {
+  writeHosts({ box: behindSsh() });
+  const unknown = await report();
+  expect(unknown["box"]).toMatchObject({ facts: null, findings: [{ level: "blocker", code: "node-unreachable" }] });
+  expect(JSON.stringify(unknown["box"]?.findings)).toContain("--accept-new-host-keys");
+  expect((await report("--accept-new-host-keys"))["box"]?.facts).not.toBeNull();
+  expect((await report())["box"]?.facts).not.toBeNull();
+
+  await server.changeKey();
+  const changed = await report("--accept-new-host-keys");
+  expect(JSON.stringify(changed["box"]?.findings)).toContain("its host key has changed");
 }, 60_000);
 
 test("it says in words what stops a deploy, and ends with 5 while the connection is closed", async () => {
