@@ -1,6 +1,6 @@
 /**
  * `pulumi up && gpuctl deploy` with nothing typed again: the real engine makes a stack of one box (what it sends there is answered
- * by a double), and the built command line plans for a real host, of which gpuctl.yaml says nothing.
+ * by a double), and the built command line deploys to a real host, of which gpuctl.yaml says nothing.
  */
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -136,6 +136,14 @@ environments:
     const dry = await gpuctl("deploy", "--dry-run");
     expect(dry.code, dry.stderr).toBe(0);
     expect(dry.stdout).toMatch(/^ +gpu-1  # wait +until index-public saw index-r1/m);
+  });
+
+  test("is deployed to, and answers where the stack said it would", async () => {
+    const deployed = await gpuctl("deploy");
+    expect(deployed.code, deployed.stderr).toBe(0);
+    const address = `http://${bed.host("box").address}:18103`;
+    expect(deployed.stdout).toContain(address);
+    expect((await fetch(`${address}/health`)).status).toBe(200);
   });
 
   test("shows another key than the inventory's: nobody logs in", async () => {
