@@ -68,7 +68,7 @@ test("an old one on the CPU has measured RAM, and gives back no memory of the GP
   expect(loadOf(onCpu, bgeM3)).toMatchObject({ candidates: [{ peak: null, atMost: 8800 }], predecessors: [] });
 });
 
-test("in RAM a predecessor's need is as good a guess as any", () => {
+test("in RAM a predecessor's need stands for that of a model nobody has measured", () => {
   const ram: DeviceMemory = { ...card, device: "cpu", place: null };
   const onCpu: ServiceRelease = { ...old, proof: { device: "cpu", level: "self" } };
   expect(loadOf(onCpu, other, ram).candidates).toEqual([{ service: "embedder", peak: 3000 }]);

@@ -32,7 +32,7 @@ export function withInventory(own: WrittenEnvironment, inventory: KnownInventory
   const nodes = names.flatMap((name): [string, ComposeNodeSettings][] => {
     const { host, ...said } = written[name] ?? {};
     const known = inventory === null ? undefined : made[name];
-    const base = known === undefined || inventory === null ? {} : { ...fromInventory(known, inventory, own.bind === undefined) };
+    const base = known === undefined || inventory === null ? {} : fromInventory(known, inventory, own.bind === undefined);
     const address = host ?? known?.host;
     return address === undefined ? [] : [[name, { ...base, ...said, host: address }]];
   });

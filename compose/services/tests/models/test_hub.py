@@ -459,8 +459,8 @@ def test_two_fetches_of_one_commit_share_one_download(fetching: Fetching) -> Non
 def test_settings_of_the_hub_come_by_stdin_and_nothing_else_does(
     fetching: Fetching, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fetching.hub.token = "hf_secret"  # noqa: S105
     given = {"HF_ENDPOINT": os.environ["HF_ENDPOINT"], "HF_TOKEN": "hf_secret", "PATH": "/nowhere"}
+    fetching.hub.token = given["HF_TOKEN"]
     # Set, so that they are put back.
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_TOKEN", "")

@@ -1,6 +1,5 @@
 import { readFile } from "node:fs/promises";
 import { freemem, totalmem } from "node:os";
-
 import { mib, type MiB } from "../../../domain/units.js";
 
 const kib = 1024;
