@@ -1,20 +1,14 @@
 /** Several hosts, none of which has room for two instances: the old one stops before the new one starts. */
 import { describe, expect, test } from "vitest";
 import { continueDeploy } from "../../../cli/src/app/continue.js";
-import { deploy } from "../../../cli/src/app/deploy.js";
 import { plan } from "../../../cli/src/app/plan.js";
 import { repair } from "../../../cli/src/app/repair.js";
 import { CandidateFailed } from "../../../cli/src/domain/errors.js";
-import { ms } from "../../../cli/src/domain/units.js";
 import type { ServiceName } from "../../../cli/src/domain/names.js";
 import { HostsEnvironment } from "../../fakes/hosts-environment.js";
 import { until } from "../../support/until.js";
 import { failureOf } from "../../support/lifecycle.js";
-
-const names = ["one", "two", "three"];
-const request = { service: undefined, lockWait: ms(0) };
-type Choice = Parameters<HostsEnvironment["ctx"]>[0];
-const runDeploy = (environment: HostsEnvironment, choice?: Choice) => deploy(environment.ctx(choice), request);
+import { everywhere, names, noWait, runDeploy, served } from "../../support/several-hosts.js";
 
 /** Hosts that serve a first release, have no room for another beside it, and a project file that asks for one. */
 async function crowded(services?: readonly ServiceName[]): Promise<{ environment: HostsEnvironment; first: string }> {
@@ -26,10 +20,6 @@ async function crowded(services?: readonly ServiceName[]): Promise<{ environment
   return { environment, first: release ?? "" };
 }
 
-const served = (environment: HostsEnvironment): Record<string, readonly string[]> =>
-  Object.fromEntries(names.map((name) => [name, environment.serving(name)]));
-const everywhere = (release: string | null | undefined): Record<string, readonly string[]> =>
-  Object.fromEntries(names.map((name) => [name, [release ?? "nothing"]]));
 /** What was done to hosts, in order: `suspend one`, `start one`, ... */
 const done = ({ trace }: HostsEnvironment, ...methods: string[]): readonly string[] =>
   trace
@@ -122,8 +112,8 @@ describe("a deploy that stops the old instances first", () => {
       const twoHeld = environment.machine("two").runningIds().length;
       environment.trace.length = 0;
       const release = [...environment.base.releases.records.keys()].at(-1) ?? null;
-      if (way === "repair") await repair(environment.ctx(), { lockWait: ms(0) });
-      else await continueDeploy(environment.ctx(), { lockWait: ms(0) });
+      if (way === "repair") await repair(environment.ctx(), { lockWait: noWait });
+      else await continueDeploy(environment.ctx(), { lockWait: noWait });
       expect(twoHeld).toBeGreaterThan(0);
       expect(served(environment)).toEqual(everywhere(way === "repair" ? first : release));
       if (way === "repair") expect(done(environment, "stop", "start")[0]).toMatch(/^stop/);
@@ -138,7 +128,7 @@ describe("a deploy that stops the old instances first", () => {
     environment.heal();
     environment.copies = [{ host: "three", state: "behind", lacks: [release ?? "r0-"], differs: [] }];
     environment.trace.length = 0;
-    await repair(environment.ctx(), { lockWait: ms(0) });
+    await repair(environment.ctx(), { lockWait: noWait });
     expect(done(environment, "stop", "start").filter((line) => line.endsWith(" three"))).toEqual(["stop three", "start three"]);
     expect(environment.machine("three").runningIds()).toHaveLength(1);
     expect(served(environment)).toEqual(everywhere(release));
