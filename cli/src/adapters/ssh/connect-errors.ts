@@ -2,7 +2,7 @@ import { GpuctlError } from "../../domain/errors.js";
 import type { Milliseconds } from "../../domain/units.js";
 import { errorCode } from "../state/storage-failure.js";
 import type { Identities } from "./identities.js";
-import { cannotConnect, sshCommand, type HostAddress } from "./unreachable.js";
+import { cannotConnect, closedEarly, closedSteps, sshCommand, type HostAddress } from "./unreachable.js";
 
 /** An error of node-ssh or ssh2 while connecting, in words a person can act on. */
 export function whyNotConnected(
@@ -19,14 +19,20 @@ export function whyNotConnected(
     return cannotConnect(address, because, [sshCommand(address), "or give it longer: ssh: { connectTimeout: 30s }"], error);
   }
   const known = networkReasons[errorCode(error)];
+  if (errorCode(error) === "ECONNRESET")
+    return cannotConnect(address, `it broke the connection off: ${closedEarly}`, closedSteps(address), error);
   if (known !== undefined) return cannotConnect(address, known(address), [sshCommand(address)], error);
   if (message.startsWith("Handshake failed")) {
     const because = `${message}: it speaks no algorithm that is both safe and known to node-ssh`;
     return cannotConnect(address, because, ["set ssh: { client: openssh } for this environment in gpuctl.yaml"], error);
   }
   if (/before handshake|No response from server/.test(message)) {
-    const because = "it closed the connection before saying who it is: no ssh server, or one with too many connections";
-    return cannotConnect(address, because, [sshCommand(address)], error);
+    return cannotConnect(
+      address,
+      `it closed the connection before saying who it is: ${closedEarly}`,
+      closedSteps(address),
+      error,
+    );
   }
   return cannotConnect(address, message, [], error);
 }
@@ -56,5 +62,4 @@ const networkReasons: Readonly<Record<string, (address: HostAddress) => string>>
   ETIMEDOUT: () => "it did not answer: it is off, or a firewall drops the packets",
   EHOSTUNREACH: () => "there is no route to it",
   ENETUNREACH: () => "this machine has no route to its network",
-  ECONNRESET: () => "it broke the connection off: no ssh server, or one with too many connections",
 };

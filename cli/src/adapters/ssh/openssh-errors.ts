@@ -1,6 +1,6 @@
 import type { GpuctlError } from "../../domain/errors.js";
 import type { OpensshOptions } from "./openssh-master.js";
-import { cannotConnect, lastLines, noShell, pinnedSteps, sshCommand } from "./unreachable.js";
+import { cannotConnect, closedEarly, closedSteps, lastLines, noShell, pinnedSteps, sshCommand } from "./unreachable.js";
 
 /** What the system's ssh printed while it connected, as an error. @param error  carries what the host's shell printed */
 export function whyOpensshFailed(error: unknown, said: string, options: OpensshOptions): GpuctlError {
@@ -18,6 +18,8 @@ export function whyOpensshFailed(error: unknown, said: string, options: OpensshO
     return cannotConnect(address, `it accepts none of the keys that were offered: ${lastLines(why)}`, steps, error);
   }
   if (why === "") return noShell(address, heard);
+  if (why.includes("kex_exchange_identification"))
+    return cannotConnect(address, `${lastLines(why)}: ${closedEarly}`, closedSteps(address), error);
   return cannotConnect(address, lastLines(why), [sshCommand(address)], error);
 }
 

@@ -26,6 +26,12 @@ export const pinnedSteps = ({ port, host }: HostAddress): readonly string[] => [
   "gpuctl infra up   # pins the new key, when it is right",
 ];
 
+/** OpenSSH from 9.8 on turns an address away for 15 s to 10 minutes after failed logins: PerSourcePenalties of sshd_config(5). */
+export const closedEarly =
+  "no ssh server, one with too many connections, or one that turns this address away for a while after failed logins";
+
+export const closedSteps = (address: HostAddress): readonly string[] => ["wait a minute, then try again", sshCommand(address)];
+
 export function cannotConnect(
   address: HostAddress,
   because: string,

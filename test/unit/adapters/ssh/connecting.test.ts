@@ -120,6 +120,19 @@ describe("a host that cannot be reached", () => {
     expect(error.because).toMatch(/no ssh server|Invalid identification|before handshake/i);
     other.close();
   });
+
+  it.each(["node-ssh", "openssh"] as const)(
+    "because sshd turns this address away says what that may come from, and to wait (%s)",
+    async (client) => {
+      const turnsAway: Server = createServer((socket) => socket.end("Not allowed at this time\r\n"));
+      turnsAway.listen(0, "127.0.0.1");
+      await once(turnsAway, "listening");
+      const error = await failure(connectorTo(home, (turnsAway.address() as { port: number }).port, { client }));
+      expect(error.because).toContain("turns this address away for a while after failed logins");
+      expect(error.nextSteps[0]).toBe("wait a minute, then try again");
+      turnsAway.close();
+    },
+  );
 });
 
 describe("a connection", () => {
