@@ -82,9 +82,13 @@ describe("levels follow what was asked for", () => {
     expect(groups.map(({ code, level }) => [code, level])).toEqual([["driver-missing", "ok"]]);
   });
 
-  test("without root a node can be deployed to all the same when Docker takes the user", () => {
-    const found = judgeNode(factsOf("t4-ubuntu", { sudo: [1, "sudo: a password is required"] }), needs);
-    expect(found.find(({ code }) => code === "no-root")).toMatchObject({ level: "warning" });
+  test("without root a node takes no deploy, also where Docker takes the user: state belongs to root", () => {
+    const facts = factsOf("t4-ubuntu", { sudo: [1, "sudo: a password is required"] });
+    expect(facts.docker.state).toBe("reachable");
+    const [found, ...others] = judgeNode(facts, needs).filter(({ level }) => level === "blocker");
+    expect(others).toEqual([]);
+    expect(found).toMatchObject({ code: "no-root", because: expect.stringContaining("sudo: a password is required") as string });
+    expect(found?.nextSteps?.[0]).toBe("sudo visudo -f /etc/sudoers.d/gpuctl, with the line: deploy ALL=(ALL) NOPASSWD: ALL");
   });
 
   test("too little memory stops a deploy only where the whole machine has too little", () => {

@@ -1,5 +1,5 @@
 import { blocker, ok, warning, type DoctorFinding } from "../doctor/finding.js";
-import { commandsFor, type SystemCommands } from "./commands.js";
+import { commandsFor, rootSteps, type SystemCommands } from "./commands.js";
 import type { Engine, NodeFacts } from "./facts.js";
 import { levelFor, names, wantsGpu, type NodeNeeds, type Raise } from "./needs.js";
 import { lastLine } from "./read-machine.js";
@@ -19,11 +19,8 @@ export function checkNodeDocker(facts: NodeFacts, needs: NodeNeeds): DoctorFindi
       return [
         blocker("Docker", "docker-missing", "no Docker on this node", "services run in containers", commands.installDocker),
       ];
-    case "refuses": {
-      const user = facts.access.user.seen ? facts.access.user.value.name : "USER";
-      const next = [`sudo usermod -aG docker ${user}, then log in again`, "or in gpuctl.yaml, for this node: user: root"];
-      return [blocker("Docker", "docker-permission", "Docker refuses this user", docker.because, next)];
-    }
+    case "refuses":
+      return [blocker("Docker", "docker-permission", "Docker refuses this user", docker.because, rootSteps(facts.access))];
     case "unreachable": {
       const next = docker.hangs
         ? [`${commands.sudo}systemctl status docker`, `${commands.sudo}journalctl -u docker -n 50`, commands.restartDocker]

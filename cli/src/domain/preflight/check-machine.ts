@@ -1,5 +1,5 @@
 import { blocker, ok, warning, type DoctorFinding } from "../doctor/finding.js";
-import { commandsFor } from "./commands.js";
+import { commandsFor, rootSteps } from "./commands.js";
 import type { NodeFacts, NodeSystem, Room, Seen } from "./facts.js";
 import { wantsGpu, type NodeNeeds } from "./needs.js";
 
@@ -19,18 +19,14 @@ const goodSkewMs = 2000;
 const worstSkewMs = 300_000;
 
 /** Who we are on the node, and whether it could be asked. */
-export function checkAccess({ access, docker, incomplete, hanging }: NodeFacts): DoctorFinding[] {
+export function checkAccess({ access, incomplete, hanging }: NodeFacts): DoctorFinding[] {
   const name = access.user.seen ? access.user.value.name : "this user";
   const findings: DoctorFinding[] = [];
   if (access.root.by === "none") {
-    const because = `${access.root.because}; firewall, kernel log and the owners of ports cannot be seen without root`;
-    const next = [
-      `sudo visudo -f /etc/sudoers.d/gpuctl, with the line: ${name} ALL=(ALL) NOPASSWD: ALL`,
-      "or in gpuctl.yaml, for this node: user: root",
-    ];
-    // Who may talk to the engine can deploy: the engine itself runs as root.
-    const level = docker.state === "reachable" ? warning : blocker;
-    findings.push(level("machine", "no-root", `${name} is not root and has no passwordless sudo`, because, next));
+    // Who may talk to the engine is not enough: records, gates and files of secrets belong to root, and are read and written as root.
+    const because = `${access.root.because}; plan, deploy and status read and write what belongs to root, also where Docker takes ${name}`;
+    const next = rootSteps(access);
+    findings.push(blocker("machine", "no-root", `${name} is not root and has no passwordless sudo`, because, next));
   } else
     findings.push(ok("machine", "access", `logged in as ${name}${access.root.by === "sudo" ? ", with passwordless sudo" : ""}`));
   if (incomplete !== null) {

@@ -31,6 +31,15 @@ export function commandsFor({ access, system }: Pick<NodeFacts, "access" | "syst
   };
 }
 
+/** What gives a user that has none the rights of root, which gpuctl needs on a node: its group `docker` is not enough. */
+export function rootSteps({ user }: NodeFacts["access"]): readonly string[] {
+  const name = user.seen ? user.value.name : "USER";
+  return [
+    `sudo visudo -f /etc/sudoers.d/gpuctl, with the line: ${name} ALL=(ALL) NOPASSWD: ALL`,
+    "or in gpuctl.yaml, for this node: user: root; with host: local start gpuctl itself as root",
+  ];
+}
+
 function familyOf(families: readonly string[]): Family {
   if (families.includes("ubuntu")) return "ubuntu";
   if (families.includes("debian")) return "debian";

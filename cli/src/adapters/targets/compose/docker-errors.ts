@@ -58,7 +58,7 @@ const reasons: readonly Reason[] = [
   {
     pattern: /permission denied while trying to connect/i,
     kind: "refused",
-    next: (node) => [`log in as root, or put the account into the group docker on ${node}`, "gpuctl doctor"],
+    next: (node) => [`log in as root, or allow sudo without a password on ${node}`, "gpuctl doctor"],
   },
   {
     pattern: /cannot connect to the docker daemon|is the docker daemon running|docker\.sock: connect|error during connect/i,

@@ -17,7 +17,7 @@ describe("a failed command of Docker", () => {
     [
       "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
       PreflightRefused,
-      /group docker/,
+      /sudo without a password/,
     ],
     ["docker: 'compose' is not a docker command.", PreflightRefused, /Compose plugin/],
     ["failed to register layer: write /x: no space left on device", Failed, /df -h/],
