@@ -75,7 +75,7 @@ describe("a candidate that is no good", () => {
   test("because there is no such image is refused before anything is touched", async () => {
     const services = served.images.services.replace(/sha256:.*/, `sha256:${"0".repeat(64)}`);
     served.stack.write({ images: { ...served.images, services } });
-    const said = await refused(1);
+    const said = await refused(5);
     expect(said).toMatch(/could not be pulled|is not in the registry/);
     expect(said).not.toMatch(/06 lease/);
     served.stack.write({ images: served.images });

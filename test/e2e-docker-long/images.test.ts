@@ -11,8 +11,9 @@ import type { PushedImage, PushResult } from "../../cli/src/app/images-push.js";
 import { Bed } from "../support/bed/bed.js";
 import { dockerClient } from "../support/bed/docker-client.js";
 import type { BedHost } from "../support/bed/host.js";
-import { baseImage } from "../support/bed/images.js";
+import { baseImage, caddyImage, serviceImage } from "../support/bed/images.js";
 import { run, type Ran } from "../support/bed/shell.js";
+import { pinned, Stack } from "../support/bed/stack.js";
 import { repository, type JsonDocument } from "../support/sandbox.js";
 
 const minutes = 60_000;
@@ -226,10 +227,14 @@ describe("a registry that asks who you are", () => {
   const htpasswd = "ci:$2b$05$4V.TsqDsVOHXdkVreYsG2umu9u9YGuFAKY5iKDP1DNf0rtogs/si.\n";
   const push = ["images", "push", "--build-arg", "BASE_IMAGE=bed/base:trixie"];
 
+  let images: { services: string; proxy: string };
+
   beforeAll(async () => {
+    const other = bed.host("other");
+    images = { services: await pinned(bed, other, await serviceImage()), proxy: await pinned(bed, other, await caddyImage()) };
     await bed.registry.stop();
     await bed.registry.start({ htpasswd });
-  });
+  }, 30 * minutes);
 
   afterAll(async () => {
     await bed.registry.stop();
@@ -244,6 +249,23 @@ describe("a registry that asks who you are", () => {
     const { code, stderr } = await run("docker", login, { env, input: "wombat\n" });
     expect(code, stderr).toBe(0);
     expect((await result<PushResult>(push)).images[0]).toMatchObject({ outcome: "present" });
+  });
+
+  test("gives a host what it pulls with the account of gpuctl.yaml, and nothing of that stays there", async () => {
+    const services = ["embedder: { model: all-MiniLM-L6-v2, port: 18601, device: { prefer: cpu } }"];
+    const stack = await Stack.create(bed, { hosts: ["other"], services, images });
+    const asNobody = await stack.run(["deploy", "-e", "prod"]);
+    expect(asNobody.code, asNobody.stderr).toBe(5);
+    expect(asNobody.stderr).toContain("registry: { username: NAME, password: { env: VARIABLE } }");
+    stack.write({ extra: [`registry: { server: "${bed.registry.address}", username: ci, password: { env: PULLING } }`] });
+    const wrong = await stack.run(["deploy", "-e", "prod"], { PULLING: "koala-42" });
+    expect(wrong.code, wrong.stderr).toBe(5);
+    expect(wrong.stderr + wrong.stdout).not.toContain("koala-42");
+    const deployed = await stack.run(["deploy", "-e", "prod"], { PULLING: "wombat" });
+    expect(deployed.code, deployed.stderr).toBe(0);
+    const left = await bed.host("other").exec(["sh", "-c", "ls -d /run/gpuctl-login* /root/.docker/config.json 2>/dev/null"]);
+    expect(left.stdout).toBe("");
+    await stack.close();
   });
 });
 

@@ -4,8 +4,9 @@ import { nodeSettings, nodesOf, requireOneIndex, type ComposeSettings } from "..
 import type { EnvironmentConfig, ServiceConfig } from "../domain/config/resolved.js";
 import type { NodeLook } from "../adapters/targets/compose/gpu-trials.js";
 import type { ComposeDriverOptions } from "../adapters/targets/compose/compose-driver.js";
-import type { ImageSource } from "../adapters/targets/compose/images.js";
+import type { ImageSource, RegistryLogin } from "../adapters/targets/compose/images.js";
 import { ConfigInvalid } from "../domain/errors.js";
+import { serverOf } from "../domain/images/registry.js";
 import { hubSourceOf } from "../domain/model-files.js";
 import type { NodeFacts } from "../domain/preflight/facts.js";
 import { nodeNeeds } from "../domain/preflight/needs-of.js";
@@ -34,7 +35,8 @@ export async function composeContext(
     import("../adapters/ssh/host-tunnels.js"),
   ]);
   const { clock, author } = tools;
-  const images = await imagesOf(config, settings, request);
+  const secrets = new LocalSecretReader(request.env, config.projectFile, request.progress, tools.executor);
+  const images = await imagesOf(config, settings, request, secrets);
   const seen = new Map<string, NodeSummary>();
   const nodes = await hostParts(config, settings, hosts, clock, seen);
   const tunnels = new HostTunnels(hosts, request.signal);
@@ -46,7 +48,6 @@ export async function composeContext(
     here: ownMachine(),
     use: inUse,
   });
-  const secrets = new LocalSecretReader(request.env, config.projectFile, request.progress, tools.executor);
   const fetching = fetchingOf(config, settings, secrets);
   const { code, driver } = await codeAndDriver({ config, settings, request, tools, models, nodes, images, inUse, fetching });
   return {
@@ -195,7 +196,12 @@ function fetchingOf(
  * Images by gpuctl.yaml, else those of the services by gpuctl.lock.json. One that is named nowhere is an empty name, which nothing takes
  * for pinned.
  */
-async function imagesOf(config: EnvironmentConfig, settings: ComposeSettings, request: ToolsRequest): Promise<Images> {
+async function imagesOf(
+  config: EnvironmentConfig,
+  settings: ComposeSettings,
+  request: ToolsRequest,
+  secrets: SecretReader,
+): Promise<Images> {
   const [{ ModelLock }, { SavedImages }, { cacheHome }, { executor }] = await Promise.all([
     import("../adapters/models/model-lock.js"),
     import("../adapters/images/saved-images.js"),
@@ -205,6 +211,7 @@ async function imagesOf(config: EnvironmentConfig, settings: ComposeSettings, re
   const { services = null, ingress = "", redis = null } = settings.images ?? {};
   const lock = new ModelLock(config.projectFile);
   const saved = new SavedImages(cacheHome(request.env), executor, request.progress);
+  const login = loginOf(settings, secrets);
   return {
     services: async (device) => services ?? (await lock.pinnedServices(device)),
     proxy: ingress,
@@ -214,6 +221,15 @@ async function imagesOf(config: EnvironmentConfig, settings: ComposeSettings, re
       local: reference.startsWith("sha256:")
         ? { bytes: (signal) => saved.bytes(reference, signal), open: (signal) => saved.open(reference, signal) }
         : null,
+      ...(login?.server === serverOf(reference) ? { login } : {}),
     }),
   };
+}
+
+/** The account at the environment's registry, read once and only when something is pulled; null where gpuctl.yaml names none. */
+function loginOf({ registry }: ComposeSettings, secrets: SecretReader): RegistryLogin | null {
+  if (registry?.username === undefined || registry.password === undefined) return null;
+  const { server, username, password } = registry;
+  let read: Promise<string> | undefined;
+  return { server, username, password: () => (read ??= secrets.read("registry.password", password)) };
 }

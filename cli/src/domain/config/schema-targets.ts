@@ -33,8 +33,13 @@ const registry = z
   .strictObject({
     server: host.describe("Registry to pull images from."),
     repository: repositoryPath.optional().describe("Path of the services' image there (default gpuctl-services)."),
-    username: z.string().optional(),
-    password: secretSource.optional().describe("Where the password is read from."),
+    username: z.string().min(1).optional().describe("Account that hosts pull with; without, what `docker login` left on them."),
+    password: secretSource
+      .optional()
+      .describe("Where its password is read from; it reaches a host by stdin and does not stay there."),
+  })
+  .refine(({ username, password }) => (username === undefined) === (password === undefined), {
+    error: "expected username and password together: one of them alone logs in nowhere",
   })
   .describe("Container registry.");
 

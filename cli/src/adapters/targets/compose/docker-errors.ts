@@ -91,13 +91,17 @@ const reasons: readonly Reason[] = [
   },
   {
     pattern: /manifest unknown|manifest for .* not found|repository does not exist/i,
-    kind: "failed",
+    kind: "refused",
     next: () => ["gpuctl images push", "then run the command again"],
   },
   {
-    pattern: /unauthorized|pull access denied|authentication required/i,
-    kind: "failed",
-    next: (node) => [`docker login   # on ${node}, at the registry of the image`],
+    pattern:
+      /unauthorized|pull access denied|authentication required|no basic auth credentials|requested access to the resource is denied/i,
+    kind: "refused",
+    next: (node) => [
+      "registry: { username: NAME, password: { env: VARIABLE } } of the environment in gpuctl.yaml",
+      `or docker login   # on ${node}, at the registry of the image`,
+    ],
   },
 ];
 

@@ -1,6 +1,6 @@
 import { Failed } from "../../../domain/errors.js";
 import { ms } from "../../../domain/units.js";
-import type { Lease, Progress } from "../../../ports.js";
+import type { Command, Lease, Progress } from "../../../ports.js";
 import type { SavedImage } from "../../images/saved-images.js";
 import type { HostCommands } from "./host-commands.js";
 import { dockerError } from "./docker-errors.js";
@@ -13,6 +13,15 @@ export interface ImageSource {
   reference: string;
   /** The Docker of this machine as its source, for an environment without a registry; null: the host pulls it. */
   local: LocalImage | null;
+  /** What the registry asks for, where gpuctl.yaml names it; without, the host shows what it has itself. */
+  login?: RegistryLogin;
+}
+
+/** Who a host is to its registry, for as long as one pull takes. */
+export interface RegistryLogin {
+  server: string;
+  username: string;
+  password(): Promise<string>;
 }
 
 /** An image in the Docker of this machine. */
@@ -25,6 +34,15 @@ export interface LocalImage {
 
 /** An image with CUDA is 5 GB; at 3 MB/s that takes half an hour. */
 const deliveryDeadline = ms(1_800_000);
+
+/**
+ * Arguments: SERVER USER COMMAND…; the password is the input. Docker notes it in a folder in memory that goes with the command, so
+ * nothing of it stays on the host.
+ */
+const loggedIn = `umask 077; DOCKER_CONFIG=$(mktemp -d /run/gpuctl-login.XXXXXXXX 2>/dev/null || mktemp -d) || exit 1; export DOCKER_CONFIG
+trap 'rm -rf "$DOCKER_CONFIG"' EXIT; trap 'exit 129' HUP; trap 'exit 143' TERM
+docker login --username "$2" --password-stdin "$1" >"$DOCKER_CONFIG/said" 2>&1 || { cat "$DOCKER_CONFIG/said" >&2; exit 1; }
+shift 2; "$@" </dev/null`;
 
 /** Whether the host has an image, by its digest. Throws when Docker cannot be asked. */
 export async function hasImage(commands: HostCommands, reference: string): Promise<boolean> {
@@ -41,11 +59,11 @@ export async function stageImage(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<string> {
-  const { reference, local } = image;
+  const { reference, local, login } = image;
   const name = shortName(reference);
   if (await hasImage(commands, reference)) return `${name} is on ${commands.node}`;
   let how = "was sent to";
-  if (local === null) how = await pull(commands, reference, progress, signal);
+  if (local === null) how = await pull(commands, { reference, login }, progress, signal);
   else await deliverImage(commands, await local.open(signal), progress, signal);
   if (await hasImage(commands, reference)) return `${name} ${how} ${commands.node}`;
   throw new Failed(`${reference} is not on ${commands.node}, although it was delivered`, {
@@ -55,7 +73,12 @@ export async function stageImage(
 }
 
 /** Without a terminal Docker tells layers and no bytes. */
-async function pull(commands: HostCommands, reference: string, progress: Progress, signal: AbortSignal): Promise<string> {
+async function pull(
+  commands: HostCommands,
+  { reference, login }: { reference: string; login: RegistryLogin | undefined },
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<string> {
   const layers = new Set<string>();
   const ready = new Set<string>();
   const onLine = (line: string): void => {
@@ -67,7 +90,12 @@ async function pull(commands: HostCommands, reference: string, progress: Progres
     progress.emit({ kind: "amount", label, done: ready.size, total: layers.size, unit: "layers" });
   };
   const failure = `${reference} could not be pulled`;
-  await commands.must({ argv: ["docker", "pull", reference] }, failure, { deadline: deliveryDeadline, signal, onLine });
+  const pulling: Command["argv"] = ["docker", "pull", reference];
+  const command: Command =
+    login === undefined
+      ? { argv: pulling }
+      : { argv: ["sh", "-c", loggedIn, "gpuctl", login.server, login.username, ...pulling], input: await login.password() };
+  await commands.must(command, failure, { deadline: deliveryDeadline, signal, onLine });
   return "was pulled to";
 }
 

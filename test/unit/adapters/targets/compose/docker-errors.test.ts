@@ -32,9 +32,18 @@ describe("a failed command of Docker", () => {
       /nvidia-ctk cdi list/,
     ],
     ["Bind for 10.0.0.5:8001 failed: port is already allocated", Failed, /ss -ltnp/],
-    ["Error response from daemon: manifest for r.example/x@sha256:11 not found: manifest unknown", Failed, /gpuctl images push/],
-    ["Error response from daemon: pull access denied for x, repository does not exist", Failed, /gpuctl images push/],
-    ["Error response from daemon: unauthorized: authentication required", Failed, /docker login/],
+    [
+      "Error response from daemon: manifest for r.example/x@sha256:11 not found: manifest unknown",
+      PreflightRefused,
+      /gpuctl images push/,
+    ],
+    ["Error response from daemon: pull access denied for x, repository does not exist", PreflightRefused, /gpuctl images push/],
+    ["Error response from daemon: unauthorized: authentication required", PreflightRefused, /registry: \{ username/],
+    [
+      'Error response from daemon: Get "http://r.example/v2/x": no basic auth credentials',
+      PreflightRefused,
+      /registry: \{ username/,
+    ],
     ["Error response from daemon: something new", Failed, /docker ps --all/],
   ])("%s", (stderr, kind, next) => {
     const error = of(stderr);

@@ -1,5 +1,15 @@
 import { createHash } from "node:crypto";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { gzipSync } from "node:zlib";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -45,6 +55,43 @@ describe("images on a host", () => {
     await expect(staged).rejects.toThrow(`${serviceImage} is not on gpu-1, although it was delivered`);
     expect(host.changes()).toEqual([`docker pull ${serviceImage}`]);
     expect(events.at(-1)).toMatchObject({ kind: "amount", done: 2, total: 2, unit: "layers" });
+  });
+
+  it("are pulled with the account that gpuctl.yaml names, whose password is in no argument and stays nowhere", async () => {
+    const config = join(host.directory, "config");
+    host.program(
+      "docker",
+      `printf '%s %s\\n' "docker $*" "$DOCKER_CONFIG" >>'${host.directory}/asked'
+case $1 in login) cat >"$DOCKER_CONFIG/config.json"; printf %s "$DOCKER_CONFIG" >'${config}' ;; image) echo "No such image" >&2; exit 1 ;; esac`,
+    );
+    const login = { server: "registry.example", username: "ci", password: async () => "wombat" };
+    const staged = stageImage(host.commands, { reference: serviceImage, local: null, login }, progress, never);
+    await expect(staged).rejects.toThrow("although it was delivered");
+    const noted = readFileSync(config, "utf8");
+    expect(host.changes()).toEqual([
+      `docker login --username ci --password-stdin registry.example ${noted}`,
+      `docker pull ${serviceImage} ${noted}`,
+    ]);
+    expect(existsSync(noted)).toBe(false);
+  });
+
+  it("are not pulled when the registry refuses that account, and what it said is told", async () => {
+    host.replies([
+      { to: "image\\ inspect*", stderr: "No such image: x\n", code: 1 },
+      { to: "login*", stderr: "unauthorized: no\n", code: 1 },
+    ]);
+    const login = { server: "registry.example", username: "ci", password: async () => "wombat" };
+    await expect(
+      stageImage(host.commands, { reference: serviceImage, local: null, login }, progress, never),
+    ).rejects.toMatchObject({
+      exit: "preflightRefused",
+      because: "unauthorized: no",
+      nextSteps: [
+        "registry: { username: NAME, password: { env: VARIABLE } } of the environment in gpuctl.yaml",
+        expect.anything(),
+      ],
+    });
+    expect(host.asked().some((line) => line.startsWith("docker pull"))).toBe(false);
   });
 
   it("are sent and loaded where there is no registry, without the layers that are there, and leave nothing behind", async () => {
