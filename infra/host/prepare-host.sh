@@ -515,20 +515,30 @@ write_file() { # write_file PATH MODE TEXT
   outcome='done'
 }
 
-# apt-get, waiting for whoever holds its locks; apt itself waits for dpkg's lock only.
+# apt-get and apt-mark, waiting for whoever holds the locks: apt-get waits for dpkg's only, apt-mark for none.
 apt() { # apt ARGUMENTS...
-  local deadline=$((SECONDS + value[GPUCTL_LOCK_SECONDS])) output=$logs/apt.log said status holder='' seen
+  patiently apt-get -q -y -o DPkg::Lock::Timeout=5 -o Acquire::Retries=3 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+    --no-install-recommends "$@"
+}
+
+mark() { # mark hold|unhold NAMES...
+  patiently apt-mark "$@" || fail "packages cannot be set to $1: ${*:2}${apt_said:+; $apt_said}" "apt-mark $*; then run this again"
+}
+
+patiently() { # patiently COMMAND ARGUMENTS...
+  local deadline=$((SECONDS + value[GPUCTL_LOCK_SECONDS])) output=$logs/apt.log said status holder='' seen pid
   while :; do
-    said=$(apt-get -q -y -o DPkg::Lock::Timeout=5 -o Acquire::Retries=3 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
-      --no-install-recommends "$@" 2>&1 </dev/null)
+    said=$("$@" 2>&1 </dev/null)
     status=$?
-    printf '%s apt-get %s\n%s\n' "$(now)" "$*" "$said" >>"$output" 2>/dev/null
+    printf '%s %s\n%s\n' "$(now)" "$*" "$said" >>"$output" 2>/dev/null
     [[ $status -eq 0 ]] && return 0
-    apt_said=$(grep -E '^(E|W|Err):?' <<<"$said" | tail -3 | tr '\n' ' ')
-    grep -qE 'Could not get lock|Unable to (lock|acquire)' <<<"$said" || return "$status"
-    seen=$(grep -oE 'held by process [0-9]+( \([^)]*\))?' <<<"$said" | head -1)
-    ((SECONDS < deadline)) || fail "apt's lock is ${seen:-held by another process} for more than ${value[GPUCTL_LOCK_SECONDS]} s" 'ps -ef | grep -E "apt|dpkg"; then run this again'
-    [[ $seen == "$holder" && -n $holder ]] || waiting "waiting for apt's lock, ${seen:-held by another process}"
+    apt_said=$(grep -E '^(E|W|Err):?|^dpkg: error' <<<"$said" | tail -3 | tr '\n' ' ')
+    grep -qE 'Could not get lock|Unable to (lock|acquire)|locked by .*process' <<<"$said" || return "$status"
+    pid=$(sed -nE 's/.*(held by process|process with pid) ([0-9]+).*/\2/p' <<<"$said" | head -1)
+    seen="process $pid ($(cat "/proc/$pid/comm" 2>/dev/null))"
+    [[ -n $pid ]] || seen='another process'
+    ((SECONDS < deadline)) || fail "apt's lock is held by $seen for more than ${value[GPUCTL_LOCK_SECONDS]} s" 'ps -ef | grep -E "apt|dpkg"; then run this again'
+    [[ $seen == "$holder" && -n $pid ]] || waiting "waiting for apt's lock, held by $seen"
     holder=$seen
     sleep 1
   done
@@ -784,7 +794,7 @@ step_hold() {
     missing+=("$name")
   done < <(driver_set)
   if [[ ${#missing[@]} -gt 0 ]]; then
-    apt-mark hold "${missing[@]}" >>"$logs/apt.log" 2>&1 || fail "packages cannot be held: ${missing[*]}" "tail $logs/apt.log"
+    mark hold "${missing[@]}"
     outcome='done'
   fi
   write_file /etc/apt/apt.conf.d/52gpuctl-driver 0644 '// The GPU driver, its modules and the kernel are one set: gpuctl host upgrade moves them together.
@@ -1035,10 +1045,10 @@ step_upgrade() {
     return
   fi
   before=$(dpkg-query -W -f '${Package}=${Version}\n' | sort)
-  boot_id >"$state/upgrading" || fail "$state cannot be written" 'df -h /var'
   mapfile -t bound < <(driver_set | grep -E -- "$of_one_kernel")
-  if [[ ${#bound[@]} -gt 0 ]]; then apt-mark unhold "${bound[@]}" >>"$logs/apt.log" 2>&1; fi
+  if [[ ${#bound[@]} -gt 0 ]]; then mark unhold "${bound[@]}"; fi
   refresh_lists
+  boot_id >"$state/upgrading" || fail "$state cannot be written" 'df -h /var'
   apt install --only-upgrade --allow-change-held-packages "${names[@]}" ||
     fail "driver, modules and kernel cannot be upgraded: ${apt_said:-see $logs/apt.log}" "tail -50 $logs/apt.log; then run this again"
   after=$(dpkg-query -W -f '${Package}=${Version}\n' | sort)
@@ -1246,6 +1256,8 @@ remove() {
   step=remove
   log start '' ''
   [[ -f $state/made ]] || { log end unchanged 'nothing here was made by gpuctl'; exit 0; }
+  # First, while all that was made is still known: a lock that is not given back ends the run here, and the next one goes on.
+  release_holds
   value[GPUCTL_APP_ADDRESSES]='' value[GPUCTL_SSH_ADDRESSES]=''
   publish_rules iptables 4
   publish_rules ip6tables 6
@@ -1262,13 +1274,19 @@ remove() {
   exit 0
 }
 
+# Those that this script made; of packages that are gone, dpkg knows no hold.
+release_holds() {
+  local name ours=()
+  while read -r name; do if is_made "hold $name"; then ours+=("$name"); fi; done < <(apt-mark showhold 2>/dev/null)
+  if [[ ${#ours[@]} -gt 0 ]]; then mark unhold "${ours[@]}"; fi
+}
+
 remove_one() { # remove_one KIND WHAT MORE
   case $1 in
     file)
       [[ $2 == /etc/apt/sources.list.d/* || $2 == /etc/apt/keyrings/* ]] || rm -f "$2"
       rmdir --ignore-fail-on-non-empty "$units/nvidia-persistenced.service.d" 2>/dev/null || :
       ;;
-    hold) apt-mark unhold "$2" >>"$logs/apt.log" 2>&1 ;;
     keys) sed -i '/^# gpuctl begin$/,/^# gpuctl end$/d' "$3" 2>/dev/null ;;
     group) gpasswd -d "$2" docker >>"$logs/apt.log" 2>&1 ;;
     user) userdel "$2" >>"$logs/apt.log" 2>&1 || log start '' "user $2 stays: it is in use" ;;

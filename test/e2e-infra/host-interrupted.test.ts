@@ -42,18 +42,63 @@ describe("killed with SIGKILL", () => {
 
 test("apt's lock in other hands is waited for with its holder's name, and not for ever", async () => {
   await box.fresh({ gpus: 0 });
-  const lock = `import fcntl, time; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); l = open('/var/lib/apt/lists/lock', 'w'); fcntl.lockf(l, fcntl.LOCK_EX); open('/run/locked', 'w'); time.sleep(60)`;
-  const holder = box.host.exec(["python3", "-c", lock]);
-  await until(() => existsSync(join(box.host.root, "run/locked")), "the lock is held", 10_000);
+  const release = await holdLocks("/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock");
   const given = await box.prepare(values({ GPUCTL_LOCK_SECONDS: "1" }));
   expect(given).toMatchObject({ code: 1 });
   expect(box.result().reason).toMatch(/held by process \d+ \(python3\)/);
   const patient = box.prepare();
   await until(() => box.read("var/log/gpuctl/prepare.jsonl").split("waiting for apt's lock").length > 2, "it waits", 20_000);
-  await box.host.exec(["pkill", "-f", "lists/lock"]);
-  await holder;
+  await release();
   expect((await patient).code).toBe(0);
 });
+
+test("dpkg's lock in other hands stops neither holding packages nor releasing them for ever, and nothing is forgotten", async () => {
+  await box.fresh();
+  expect((await box.prepare()).code).toBe(0);
+  const held = async (): Promise<string[]> => (await box.ssh("apt-mark showhold")).stdout.trim().split("\n");
+  const before = await held();
+  await box.ssh("apt-mark unhold nvidia-utils-580-server");
+  const hasty = values({ GPUCTL_LOCK_SECONDS: "1" });
+  const release = await holdLocks("/var/lib/dpkg/lock-frontend");
+
+  expect(await box.prepare(hasty)).toMatchObject({ code: 1 });
+  expect(box.result()).toMatchObject({
+    step: "hold",
+    reason: expect.stringMatching(/lock is held by process \d+ \(python3\) for more than 1 s/) as string,
+  });
+  expect(await box.prepare(hasty, ["--upgrade", "-"])).toMatchObject({ code: 1 });
+  expect(box.result().step).toBe("upgrade");
+  expect(box.read("var/log/gpuctl/apt.log").split(" apt-").at(-1)).toMatch(/^mark unhold linux-modules-nvidia-580/);
+
+  expect((await box.prepare("", ["--remove"])).stdout).toMatch(
+    /"step":"remove","event":"end","result":"failed".*lock is held by/,
+  );
+  expect(box.read("var/lib/gpuctl/host/made")).toContain("hold nvidia-utils-580-server");
+  expect((await box.ssh("id ops")).code).toBe(0);
+
+  const patient = box.prepare();
+  await until(
+    () => box.read("var/log/gpuctl/prepare.jsonl").trimEnd().split("\n").at(-1)?.includes("waiting for apt's lock") === true,
+    "it waits",
+    20_000,
+  );
+  await release();
+  expect(await patient).toMatchObject({ code: 0, changed: expect.arrayContaining(["hold"]) as string[] });
+  expect(await held()).toEqual(before);
+  expect((await box.prepare("", ["--remove"])).code).toBe(0);
+  expect(await held()).toEqual([""]);
+});
+
+/** Takes locks as apt and dpkg do, in the host. @returns what gives them back */
+async function holdLocks(...files: readonly string[]): Promise<() => Promise<void>> {
+  const code = `import fcntl, sys, time; held = [open(each, 'w') for each in sys.argv[1:]]; [fcntl.lockf(each, fcntl.LOCK_EX) for each in held]; open('/run/locked', 'w'); time.sleep(120)`;
+  const holder = box.host.exec(["python3", "-c", code, ...files]);
+  await until(() => existsSync(join(box.host.root, "run/locked")), "the lock is held", 10_000);
+  return async () => {
+    await box.host.exec(["pkill", "-f", "fcntl.lockf"]);
+    await holder;
+  };
+}
 
 test("a connection that is lost does not stop the run: its result is found afterwards", async () => {
   await box.fresh({ gpus: 0 });
