@@ -185,8 +185,9 @@ describe("destroy", () => {
     const box = sandbox([state, { begins: "destroy --stack prod --preview-only", file: "destroy-preview.json" }]);
     const listed = await box.run(["infra", "destroy"]);
     expect(listed.code).toBe(2);
-    expect(listed.stderr).toContain("gpuctl infra destroy would delete 3 things for good");
-    expect(listed.stderr).toContain("-  server web (1003)");
+    expect(listed.stderr).toContain("gpuctl infra destroy would delete what the stack prod has made: 2 things in use");
+    expect(listed.stderr).toContain("-  server web (1003): what is on it is lost");
+    expect(listed.stderr).toContain("and 1 other record\n");
     expect(listed.stderr).toContain("a server that is only switched off is still billed");
     expect((await box.run(["infra", "destroy", "--confirm", "other"])).stderr).toContain("--confirm named other");
     box.answers([

@@ -1,4 +1,5 @@
 import { PreflightRefused, UsageError } from "../domain/errors.js";
+import { losses } from "../domain/infra/losses.js";
 import type { Change } from "../domain/infra/preview.js";
 import { unprotectStep } from "../domain/infra/protection-troubles.js";
 import { called } from "../domain/infra/resource.js";
@@ -45,19 +46,24 @@ export async function infraDestroy(tools: InfraTools, request: DestroyRequest): 
 
 function unconfirmed(deleted: readonly Change[], { stack, confirm, keepProtected }: DestroyRequest): UsageError {
   const flag = keepProtected ? " --keep-protected" : "";
+  const lost = losses(deleted);
+  const others = deleted.length - lost.length;
   const servers = deleted.filter(({ type }) => type === "hcloud:index/server:Server").length;
-  return new UsageError(
-    `gpuctl infra destroy would delete ${deleted.length === 1 ? "one thing" : `${deleted.length} things`} for good`,
-    {
-      because: `what is on them is lost, and addresses go back to the provider${confirm === undefined ? "" : `; --confirm named ${confirm}`}`,
-      lines: deleted.map((change) => lossLine(change)),
-      nextSteps: [
-        `gpuctl infra destroy --stack ${stack} --confirm ${stack}${flag}`,
-        ...(servers > 0 ? ["a server that is only switched off is still billed: only deleting it ends the cost"] : []),
-      ],
-      data: { deleted },
-    },
-  );
+  const wrong = confirm === undefined ? "" : `; --confirm named ${confirm}`;
+  return new UsageError(`gpuctl infra destroy would delete what the stack ${stack} has made: ${inUse(lost.length)}`, {
+    because: `what becomes of it is said below; hosts and clusters that the stack has not made stay${wrong}`,
+    lines: [...lost.map(lossLine), ...(others === 0 ? [] : [`and ${others} other ${others === 1 ? "record" : "records"}`])],
+    nextSteps: [
+      `gpuctl infra destroy --stack ${stack} --confirm ${stack}${flag}`,
+      ...(servers > 0 ? ["a server that is only switched off is still billed: only deleting it ends the cost"] : []),
+    ],
+    data: { deleted, lost },
+  });
+}
+
+function inUse(things: number): string {
+  if (things === 0) return "nothing that is in use";
+  return things === 1 ? "one thing in use" : `${things} things in use`;
 }
 
 function protectedError(names: readonly string[], stack: string, project: PulumiProject): PreflightRefused {

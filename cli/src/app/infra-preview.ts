@@ -3,6 +3,7 @@ import { unavailable, type Unavailable } from "../domain/infra/availability.js";
 import { cutOffText } from "../domain/infra/cut-off.js";
 import { oldPluginText } from "../domain/infra/engine-troubles.js";
 import { isChatter, type Told } from "../domain/infra/events.js";
+import type { Loss } from "../domain/infra/losses.js";
 import type { Change, Preview } from "../domain/infra/preview.js";
 import { called } from "../domain/infra/resource.js";
 import type { Progress } from "../ports.js";
@@ -90,11 +91,11 @@ export function requirePlaceable(missing: readonly Unavailable[], stack: string)
   });
 }
 
-/** `- server web (4711)`: one line of what would be lost. @param consequence  what becomes of it */
-export function lossLine(change: Change, consequence = ""): string {
-  const { op, id, because, protected: kept } = change;
+/** `- server web (4711): what is on it is lost`: one line of what would be lost. */
+export function lossLine(loss: Loss): string {
+  const { op, id, because, consequence, protected: kept } = loss;
   const sign = op === "replace" ? "-+" : op === "update" ? "~ " : "- ";
   const number = id === null ? "" : ` (${id})`;
   const reason = op === "replace" ? `, made anew because of ${because.join(", ") || "its inputs"}` : "";
-  return `${sign} ${called(change)}${number}${reason}${consequence === "" ? "" : `: ${consequence}`}${kept ? "   protected" : ""}`;
+  return `${sign} ${called(loss)}${number}${reason}: ${consequence}${kept ? "   protected" : ""}`;
 }

@@ -36,7 +36,7 @@ function requireConfirmed(changes: readonly Change[], stack: string, confirm: st
     `gpuctl infra up would delete, replace or power off ${lost.length === 1 ? "something" : `${lost.length} things`} in use`,
     {
       because: `what runs or lies there is interrupted or lost${wrong}`,
-      lines: lost.map((loss) => lossLine(loss, loss.consequence)),
+      lines: lost.map(lossLine),
       nextSteps: [
         `gpuctl infra up --stack ${stack} --confirm ${stack}`,
         "or take back what changed in the stack's configuration",
