@@ -131,6 +131,7 @@ class ComposeWorld implements DriverWorld {
       ingress: false,
       tls: false,
       imageBytes: null,
+      sentBytes: null,
       modelBytes: null,
       dataDirectory: "/var/lib/gpuctl",
       own: ownershipFilters(this.project, "prod"),

@@ -92,7 +92,8 @@ test("GPUs that the inventory promises are asked of the node before a deploy", a
   const config = await loadEnvironment(
     request(project("inventory: stack prod\nnodes: { spare: { host: 192.0.2.9 } }"), { stack: inventory() }),
   );
-  const promised = (node: string): unknown => nodeNeeds(config, node, { imageBytes: null, modelBytes: null }).promised;
+  const promised = (node: string): unknown =>
+    nodeNeeds(config, node, { imageBytes: null, sentBytes: null, modelBytes: null }).promised;
   expect([promised("gpu-1"), promised("spare")]).toEqual([{ gpus: 1, ports: [8001, 8002], by: "stack prod" }, undefined]);
 });
 

@@ -66,7 +66,7 @@ async function noteRepairs({ audit, progress }: NodesRequest, reports: readonly 
 async function inspectNode(request: NodesRequest, node: string): Promise<NodeReport> {
   const { config, models, repair } = request;
   // What the node has of it already is the driver's to know: all of it is the careful answer.
-  const needs = nodeNeeds(config, node, { imageBytes: null, modelBytes: modelBytes(config, node, models) });
+  const needs = nodeNeeds(config, node, { imageBytes: null, sentBytes: 0, modelBytes: modelBytes(config, node, models) });
   try {
     const before = await look(request, needs);
     const planned = planFixes(before.facts, needs);

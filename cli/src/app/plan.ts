@@ -77,7 +77,7 @@ export async function surveyConfigured(ctx: Context, only: ServiceName | null): 
 
 /** What is said of ports without asking a host: whoever only plans shall hear it too. */
 function refuseUnknownPorts({ config, progress }: Context): void {
-  const load = { imageBytes: null, modelBytes: null };
+  const load = { imageBytes: null, sentBytes: null, modelBytes: null };
   const found = nodeNames(config).flatMap((node) =>
     checkAdmitted(nodeNeeds(config, node, load)).map((finding) => ({ ...finding, what: `${node}: ${finding.what}` })),
   );

@@ -85,7 +85,7 @@ async function hostParts(
   ]);
   const inspector = new RemoteNodeInspector(hosts, clock);
   return Object.keys(settings.nodes).map((node) => {
-    const needs = nodeNeeds(config, node, { imageBytes: null, modelBytes: null });
+    const needs = nodeNeeds(config, node, { imageBytes: null, sentBytes: null, modelBytes: null });
     const { root, connect } = hostPlace(config, settings, node, hosts);
     const inspect = async (): Promise<NodeFacts> => {
       const facts = await inspector.inspect(node, needs.dataDirectory, new AbortController().signal);
@@ -219,7 +219,7 @@ async function imagesOf(
     source: (reference) => ({
       reference,
       local: reference.startsWith("sha256:")
-        ? { bytes: (signal) => saved.bytes(reference, signal), open: (signal) => saved.open(reference, signal) }
+        ? { look: (signal) => saved.look(reference, signal), open: (signal) => saved.open(reference, signal) }
         : null,
       ...(login?.server === serverOf(reference) ? { login } : {}),
     }),

@@ -71,6 +71,7 @@ export const needs: NodeNeeds = {
   ingress: false,
   tls: false,
   imageBytes: 9e9,
+  sentBytes: 0,
   modelBytes: 2.3e9,
   dataDirectory: "/var/lib/gpuctl",
   own: ["label=dev.gpuctl.project=shop", "label=dev.gpuctl.environment=production"],

@@ -205,7 +205,7 @@ test("what a node needs is what its own services need", () => {
     targetSettings: { target: "compose", nodes, dataDirectory: "/data", tls: { mode: "off" } },
   });
   expect(nodeNames(config)).toEqual(["gpu-1", "gpu-2"]);
-  expect(nodeNeeds(config, "gpu-2", { imageBytes: null, modelBytes: 1 })).toEqual({
+  expect(nodeNeeds(config, "gpu-2", { imageBytes: null, sentBytes: 0, modelBytes: 1 })).toEqual({
     node: "gpu-2",
     services: [
       {
@@ -223,6 +223,7 @@ test("what a node needs is what its own services need", () => {
     ingress: false,
     tls: false,
     imageBytes: null,
+    sentBytes: 0,
     modelBytes: 1,
     dataDirectory: "/data",
     own: ["label=dev.gpuctl.project=shop", "label=dev.gpuctl.environment=production"],

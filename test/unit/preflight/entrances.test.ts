@@ -34,7 +34,7 @@ function needsOn(node: "gpu-1" | "gpu-2", settings: Partial<ComposeSettings>, ke
     services: { embedder },
     targetSettings: { target: "compose", nodes, ...settings },
   };
-  return nodeNeeds(config, node, { imageBytes: null, modelBytes: null });
+  return nodeNeeds(config, node, { imageBytes: null, sentBytes: null, modelBytes: null });
 }
 
 const find = (needs: NodeNeeds, code: string, changes: Changes = {}): readonly DoctorFinding[] =>

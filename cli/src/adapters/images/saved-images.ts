@@ -30,6 +30,14 @@ export interface SavedImage {
   layers: readonly string[];
 }
 
+/** An image of this machine before it is saved. */
+export interface LocalImageFacts {
+  /** Unpacked. */
+  bytes: number;
+  /** Hash of every layer's content, lowest first. */
+  layers: readonly string[];
+}
+
 /** Reading and writing an image of 5 GB. */
 const saveDeadline = ms(1_800_000);
 /** Images that stay saved: this release's and the two before it. */
@@ -47,12 +55,13 @@ export class SavedImages {
     this.#progress = progress;
   }
 
-  /** What an image takes here; null when this machine has none of that id, or no Docker. */
-  async bytes(id: string, signal: AbortSignal): Promise<number | null> {
-    const argv = ["docker", "image", "inspect", "--format", "{{.Size}}", id] as const;
+  /** What Docker says of an image here; null when this machine has none of that id, or no Docker. */
+  async look(id: string, signal: AbortSignal): Promise<LocalImageFacts | null> {
+    const argv = ["docker", "image", "inspect", "--format", '{{.Size}} {{join .RootFS.Layers " "}}', id] as const;
     const asked = this.#executor.run({ argv }, { deadline: ms(20_000), signal });
     const { code, stdout } = await asked.catch(() => ({ code: null, stdout: "" }));
-    return code === 0 && /^\d+$/.test(stdout.trim()) ? Number(stdout) : null;
+    const [bytes = "", ...layers] = stdout.trim().split(/\s+/);
+    return code === 0 && /^\d+$/.test(bytes) ? { bytes: Number(bytes), layers } : null;
   }
 
   /** @param id  `sha256:<64 hex>` in the engine of this machine. Throws PreflightRefused when it has no such image. */

@@ -109,6 +109,8 @@ interface Place {
   label: string;
   room: Room;
   need: number | null;
+  /** Whether images pass through it on their way, sent from here. */
+  passage: boolean;
 }
 
 /** Room for images and models, which are volumes of Docker; for records; and whether the data directory can be made and written. */
@@ -116,14 +118,15 @@ export function checkDisks(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] 
   const { docker, dataDisk } = facts;
   const images: Seen<Room> | null = docker.state === "reachable" ? docker.disk : null;
   const places: Place[] = [];
-  const { imageBytes, modelBytes } = needs;
+  const { imageBytes, sentBytes, modelBytes } = needs;
   const brought = imageBytes === null || modelBytes === null ? null : imageBytes + modelBytes;
-  if (images?.seen === true) places.push({ label: "images and models", room: images.value, need: brought });
-  if (dataDisk.seen) places.push({ label: "records", room: dataDisk.value, need: recordBytes });
+  if (images?.seen === true) places.push({ label: "images and models", room: images.value, need: brought, passage: false });
+  const records = sentBytes === null ? null : recordBytes + sentBytes;
+  if (dataDisk.seen) places.push({ label: "records", room: dataDisk.value, need: records, passage: sentBytes !== 0 });
   const unknown = [images?.seen === false ? images : null, dataDisk.seen ? null : dataDisk].filter((place) => place !== null);
   return [
     ...unknown.map(({ because }) => warning("storage", "disk-unknown", "free disk space cannot be read", because, ["df -h"])),
-    ...merged(places).flatMap((place) => checkPlace(place)),
+    ...merged(places).flatMap((place) => checkPlace(place, needs)),
     ...checkDataDirectory(facts, needs),
   ];
 }
@@ -132,10 +135,10 @@ function merged(places: readonly Place[]): readonly Place[] {
   const [first, second] = places;
   if (first === undefined || second?.room.device !== first.room.device) return places;
   const need = first.need === null || second.need === null ? null : first.need + second.need;
-  return [{ label: "images, models and records", room: first.room, need }];
+  return [{ label: "images, models and records", room: first.room, need, passage: second.passage }];
 }
 
-function checkPlace({ label, room, need }: Place): DoctorFinding[] {
+function checkPlace({ label, room, need, passage }: Place, { dataDirectory }: NodeNeeds): DoctorFinding[] {
   const free = `${room.path}: ${gigabytes(room.freeBytes)} free`;
   const wanted = need === null ? unknownBytes : need * spare;
   const next = [`df -h ${room.path}`, "docker system df", "gpuctl prune"];
@@ -145,8 +148,10 @@ function checkPlace({ label, room, need }: Place): DoctorFinding[] {
     const because = `nobody knows yet how much is to be brought; ${gigabytes(unknownBytes)} are enough for most`;
     findings.push(warning("storage", "disk-low", `${free} for ${label}`, because, next));
   } else {
-    const because = `${gigabytes(need)} are to be brought, and a fifth more is kept for unpacking, logs and records`;
-    findings.push(blocker("storage", "disk-full", `${free} for ${label}`, because, next));
+    const way = passage ? `, with what is sent without a registry and waits for Docker in ${dataDirectory}/.incoming` : "";
+    const because = `${gigabytes(need)} are to be brought${way}, and a fifth more is kept for unpacking, logs and records`;
+    const shorter = passage ? ["or in gpuctl.yaml: registry: { server: ADDRESS }, so that images come without this detour"] : [];
+    findings.push(blocker("storage", "disk-full", `${free} for ${label}`, because, [...next, ...shorter]));
   }
   if (room.freeInodes !== null && room.freeInodes < leastInodes) {
     const because = "an image has some ten thousand files";

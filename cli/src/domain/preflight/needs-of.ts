@@ -6,7 +6,7 @@ import { ingressAddressOf, ingressPort, type ComposeSettings } from "../compose/
 import type { Entrance, NodeNeeds, ServiceNeeds } from "./needs.js";
 
 /** What is still to be brought to a node, as far as it is known. */
-export type Load = Pick<NodeNeeds, "imageBytes" | "modelBytes">;
+export type Load = Pick<NodeNeeds, "imageBytes" | "sentBytes" | "modelBytes">;
 
 /** Nodes of an environment that reaches hosts by their engine, in the order of gpuctl.yaml; none for other targets. */
 export function nodeNames({ targetSettings }: EnvironmentConfig): string[] {

@@ -18,8 +18,10 @@ export interface NodeNeeds {
   ingress: boolean;
   /** Whether the ports of the services speak TLS. */
   tls: boolean;
-  /** Bytes of images that the node does not have yet, unpacked; null when nobody knows. */
+  /** Bytes that images which the node does not have yet take on Docker's disk until they are there; null when nobody knows. */
   imageBytes: number | null;
+  /** Bytes that lie in the data directory while images are sent from here; 0 with a registry, null when nobody knows. */
+  sentBytes: number | null;
   /** Bytes of model files that the node does not have yet; null when nobody knows. */
   modelBytes: number | null;
   dataDirectory: string;

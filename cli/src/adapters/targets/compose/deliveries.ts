@@ -3,7 +3,7 @@ import type { Load } from "../../../domain/preflight/needs-of.js";
 import type { ModelRef, ServiceSpec } from "../../../domain/release.js";
 import type { Finding, ModelStore } from "../../../ports.js";
 import type { HostCommands } from "./host-commands.js";
-import { imageRoom } from "./image-room.js";
+import { imageRoom, type ImageRoom } from "./image-room.js";
 import { hasImage, type ImageSource } from "./images.js";
 import { missingModels, type MissingModel } from "./model-volumes.js";
 import type { NodeFetching } from "./node-fetching.js";
@@ -29,7 +29,8 @@ export async function deliveriesOf(
 ): Promise<Deliveries> {
   const machine = system.seen ? system.value.architecture : "";
   const [images, models] = [await imagesOf(parts, specs, machine), await modelsFor(parts, specs)];
-  return { imageBytes: images.bytes, modelBytes: models.bytes, findings: [...images.findings, ...models.findings] };
+  const { bytes: imageBytes, sent: sentBytes } = images;
+  return { imageBytes, sentBytes, modelBytes: models.bytes, findings: [...images.findings, ...models.findings] };
 }
 
 interface Part {
@@ -37,11 +38,17 @@ interface Part {
   findings: readonly Finding[];
 }
 
+interface Images extends Part {
+  /** Most that lies in the data directory at once. */
+  sent: number | null;
+}
+
 /** The services' images and those of what stands beside them, each once. */
-async function imagesOf(parts: DeliveryParts, specs: readonly ServiceSpec[], machine: string): Promise<Part> {
+async function imagesOf(parts: DeliveryParts, specs: readonly ServiceSpec[], machine: string): Promise<Images> {
   const { commands, imageOf, companions } = parts;
   const wanted = new Map([...specs.map(imageOf), ...companions].map((image) => [image.reference, image]));
-  const sizes: (number | null)[] = [];
+  const rooms: (ImageRoom | null)[] = [];
+  let unknownSent = false;
   const findings: Finding[] = [];
   for (const image of wanted.values()) {
     const { reference, local } = image;
@@ -49,11 +56,18 @@ async function imagesOf(parts: DeliveryParts, specs: readonly ServiceSpec[], mac
       findings.push({ level: "ok", code: "code-present", what: `${reference} is on ${commands.node}` });
       continue;
     }
-    sizes.push(await imageRoom(commands, image, machine));
+    const room = await imageRoom(commands, image, machine);
+    rooms.push(room);
+    unknownSent ||= room === null && local !== null;
     const how = local === null ? "pulled from its registry" : "sent from here";
     findings.push({ level: "ok", code: "code-deliverable", what: `${reference} will be ${how} to ${commands.node}` });
   }
-  return { bytes: sumOf(sizes), findings };
+  const known = rooms.filter((room) => room !== null);
+  // One after the other: what one needed on its way is gone when the next comes.
+  const bytes = sumOf(rooms.map((room) => room?.kept ?? null));
+  const passing = Math.max(0, ...known.map((room) => room.passing));
+  const sent = unknownSent ? null : Math.max(0, ...known.map((room) => room.sent));
+  return { bytes: bytes === null ? null : bytes + passing, sent, findings };
 }
 
 /** What was downloaded lies beside the graph that is built of it. */

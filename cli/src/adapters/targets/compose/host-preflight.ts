@@ -36,14 +36,16 @@ export async function hostPreflight(
   if (specs.length === 0) return lightly(parts);
   const facts = await look.facts();
   const reachable = facts.docker.state === "reachable";
-  const deliveries = reachable ? await deliveriesOf(parts, specs, facts) : { imageBytes: 0, modelBytes: 0, findings: [] };
-  const { imageBytes, modelBytes } = deliveries;
-  const needs: NodeNeeds = { ...look.needs, services: specs.map((spec) => needsOf(look.needs, spec)), imageBytes, modelBytes };
+  const deliveries = reachable
+    ? await deliveriesOf(parts, specs, facts)
+    : { imageBytes: 0, sentBytes: 0, modelBytes: 0, findings: [] };
+  const { findings: delivered, ...load } = deliveries;
+  const needs: NodeNeeds = { ...look.needs, services: specs.map((spec) => needsOf(look.needs, spec)), ...load };
   const tried = reachable ? await parts.trials.inPreflight(specs, facts, signal) : [];
-  const judged = [...judgeNode(facts, needs).map((finding) => clockOf(finding, imageBytes)), ...tried];
+  const judged = [...judgeNode(facts, needs).map((finding) => clockOf(finding, load.imageBytes)), ...tried];
   const lost = reachable ? await gpusLost(parts, specs, facts, judged) : [];
   const unwritable = judged.some(({ code }) => code === "data-not-writable");
-  const own = [...lost, ...deliveries.findings, ...(unwritable ? [] : [await state(commands)])];
+  const own = [...lost, ...delivered, ...(unwritable ? [] : [await state(commands)])];
   return [...judged.map((finding) => onNode(commands.node, finding)), ...own];
 }
 

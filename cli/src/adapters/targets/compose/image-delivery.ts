@@ -34,6 +34,12 @@ const sweeping = `for d in "$1"/*/; do
   if [ -z "$(find "$d" -mtime -7 | head -n 1)" ]; then rm -rf "$d"; fi
 done`;
 
+/** Where what is sent waits for Docker: of all images, and of one. @param id  `sha256:<64 hex>` */
+export function incomingOf({ root }: HostCommands, id: string): { incoming: string; folder: string } {
+  const incoming = `${root.split("/").slice(0, -2).join("/")}/.incoming`;
+  return { incoming, folder: `${incoming}/${id.replace("sha256:", "").slice(0, 24)}` };
+}
+
 /** Sends an image of this machine over the transport that reaches the host anyway, without the layers that it has. */
 export async function deliverImage(
   commands: HostCommands,
@@ -41,8 +47,7 @@ export async function deliverImage(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<void> {
-  const incoming = `${commands.root.split("/").slice(0, -2).join("/")}/.incoming`;
-  const folder = `${incoming}/${saved.id.replace("sha256:", "").slice(0, 24)}`;
+  const { incoming, folder } = incomingOf(commands, saved.id);
   await commands.must({ argv: ["mkdir", "-p", "-m", "700", folder] }, `${folder} could not be made`, { signal });
   const failure = `what was left in ${incoming} could not be removed`;
   await commands.prepare({ text: sweeping, args: [incoming, folder], failure, signal });

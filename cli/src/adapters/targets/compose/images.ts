@@ -1,7 +1,7 @@
 import { Failed } from "../../../domain/errors.js";
 import { ms } from "../../../domain/units.js";
 import type { Command, Lease, Progress } from "../../../ports.js";
-import type { SavedImage } from "../../images/saved-images.js";
+import type { LocalImageFacts, SavedImage } from "../../images/saved-images.js";
 import type { HostCommands } from "./host-commands.js";
 import { dockerError } from "./docker-errors.js";
 import { deliverImage } from "./image-delivery.js";
@@ -26,8 +26,8 @@ export interface RegistryLogin {
 
 /** An image in the Docker of this machine. */
 export interface LocalImage {
-  /** What it takes unpacked; null when this machine does not have it. */
-  bytes(signal: AbortSignal): Promise<number | null>;
+  /** What is known without saving it; null when this machine does not have it. */
+  look(signal: AbortSignal): Promise<LocalImageFacts | null>;
   /** Saved, in pieces to send; takes minutes the first time. */
   open(signal: AbortSignal): Promise<SavedImage>;
 }

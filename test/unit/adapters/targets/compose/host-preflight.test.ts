@@ -225,6 +225,74 @@ describe("room for what is brought", () => {
     expect(await preflight([spec()], { changes: free(100_000) })).toEqual([]);
   });
 
+  describe("of an image that is sent from here", () => {
+    const id = `sha256:${"7".repeat(64)}`;
+    const layers = [`sha256:${"1".repeat(64)}`, `sha256:${"2".repeat(64)}`];
+    const sent = (bytes: number | null): Partial<PreflightParts> => ({
+      imageOf: () => ({
+        reference: id,
+        local: {
+          look: async () => (bytes === null ? null : { bytes, layers }),
+          open: async () => Promise.reject(new Error("preflight saves nothing")),
+        },
+      }),
+    });
+    /** Of Docker's disk and of another one for the data directory, or of one disk for both. */
+    const disks = (docker: number, data: number): Changes => ({
+      ...free(docker),
+      "data-disk": [0, `folder\nwritable\n${df(data)}/var/lib/gpuctl\n`],
+    });
+    const oneDisk = (kibibytes: number): Changes => ({
+      "docker-disk": [0, `/var/lib/docker\n${df(kibibytes)}`],
+      "data-disk": [0, `folder\nwritable\n${df(kibibytes)}/var/lib/gpuctl\n`],
+    });
+    const found = (changes: Changes, bytes: number | null = 1e9): Promise<readonly string[]> =>
+      preflight([spec()], { parts: sent(bytes), changes });
+    beforeEach(() => host.replies([missing(id), { to: "info*", stdout: `${host.directory}/docker overlay2\n` }]));
+
+    it("is twice the image for Docker, and one and a half, with 100 MB of records, for the data directory", async () => {
+      // 2.0 GB and a fifth are 2,343,750 KiB; 1.6 GB and a fifth are 1,875,000 KiB.
+      expect(await found(disks(2_343_750, 1_875_000))).toEqual([]);
+      expect(await found(disks(2_343_749, 1_875_000))).toEqual([
+        "blocker disk-full: gpu-1: /var/lib/docker: 2.4 GB free for images and models",
+      ]);
+      expect(await found(disks(2_343_750, 1_874_999))).toEqual([
+        "blocker disk-full: gpu-1: /var/lib/gpuctl: 1.9 GB free for records",
+      ]);
+    });
+
+    it("is the sum of both where they are one disk, and the reader is told of the detour and how to do without", async () => {
+      // 3.6 GB and a fifth are 4,218,750 KiB.
+      expect(await found(oneDisk(4_218_750))).toEqual([]);
+      const around = { parts: sent(1e9), changes: oneDisk(4_218_749) };
+      const [full] = (await hostPreflight(partsOf(around), [spec()], never)).filter(({ level }) => level === "blocker");
+      expect(full?.because).toContain(
+        "3.6 GB are to be brought, with what is sent without a registry and waits for Docker in /var/",
+      );
+      expect(full?.nextSteps?.join("\n")).toContain("registry: { server: ADDRESS }");
+    });
+
+    it("leaves out the layers that Docker has and the parts that an ended command left", async () => {
+      host.file(`docker/image/overlay2/layerdb/sha256/${"1".repeat(64)}/size`, "900000000");
+      // 2 * 0.1 GB and a fifth are 234,375 KiB; 1.5 * 0.1 + 0.1 GB and a fifth are 292,968.75 KiB.
+      expect(await found(disks(234_375, 292_969))).toEqual([]);
+      expect(await found(disks(234_375, 292_968))).toEqual([expect.stringContaining("disk-full: gpu-1: /var/lib/gpuctl")]);
+      host.file(`data/.incoming/${"7".repeat(24)}/part.gz`, "x".repeat(10_000_000));
+      expect(await found(disks(234_375, 281_250))).toEqual([]);
+    });
+
+    it("counts every layer for an engine with containerd's store, which wants all of them", async () => {
+      host.replies([missing(id), { to: "info*", stdout: `${host.directory}/docker overlayfs\n` }]);
+      host.file(`docker/image/overlay2/layerdb/sha256/${"1".repeat(64)}/size`, "900000000");
+      expect(await found(disks(2_343_749, 1_875_000))).toEqual([expect.stringContaining("disk-full")]);
+    });
+
+    it("is not known where this machine does not have it", async () => {
+      const places = (await found(disks(9e6, 9e6), null)).map((each) => each.replace(/: gpu-1: .* free/, ""));
+      expect(places).toEqual(["warning disk-low for images and models", "warning disk-low for records"]);
+    });
+  });
+
   it("is not known where the registry does not say, which is no refusal", async () => {
     host.replies([missing(serviceImage), { to: "manifest\\ inspect*", code: 1, stderr: "no such host" }]);
     const found = await preflight([spec()], { changes: free(9e6) });

@@ -102,7 +102,7 @@ case $1 in login) cat >"$DOCKER_CONFIG/config.json"; printf %s "$DOCKER_CONFIG" 
     };
     const parts = [part("manifest.json", null), part("base.tar", 0), part("code.tar", 1)];
     const saved = { id: `sha256:${"4".repeat(64)}`, parts, layers: ["sha256:base", "sha256:code"] };
-    const local = { bytes: async () => 6, open: async () => saved };
+    const local = { look: async () => ({ bytes: 6, layers: [] }), open: async () => saved };
     const layers = '["sha256:base","sha256:old"]\n';
     host.replies([{ to: "image\\ ls*", stdout: "one\n" }, { to: "*json*", stdout: layers }, missing]);
     await stageImage(host.commands, { reference: saved.id, local }, progress, never).catch(() => undefined);
@@ -115,7 +115,7 @@ case $1 in login) cat >"$DOCKER_CONFIG/config.json"; printf %s "$DOCKER_CONFIG" 
 
   it("that somebody began to send and gave up are removed after a week, those that may go on are not", async () => {
     const saved = { id: `sha256:${"4".repeat(64)}`, parts: [], layers: [] };
-    const local = { bytes: async () => 6, open: async () => saved };
+    const local = { look: async () => ({ bytes: 6, layers: [] }), open: async () => saved };
     for (const [name, days] of [
       ["given-up", 8],
       ["younger", 6],
