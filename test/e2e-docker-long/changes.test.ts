@@ -41,15 +41,14 @@ interface Change {
   image?: string;
 }
 
-function configure({
-  model = "all-MiniLM-L6-v2",
-  settings = "",
-  secret = "first",
-  image = served.images.services,
-}: Change): void {
+function configure(change: Change): void {
+  const { image = served.images.services } = change;
+  served.stack.write({ services: [embedderLine(change)], images: { ...served.images, services: image } });
+}
+
+function embedderLine({ model = "all-MiniLM-L6-v2", settings = "", secret = "first" }: Change): string {
   const secrets = `, secrets: { HF_TOKEN: { command: "echo ${secret}" } }`;
-  const line = `embedder: { model: ${model}, device: cpu, port: ${port}${secrets}${settings} }`;
-  served.stack.write({ services: [line], images: { ...served.images, services: image } });
+  return `embedder: { model: ${model}, device: cpu, port: ${port}${secrets}${settings} }`;
 }
 
 async function imageWithAnotherFile(): Promise<string> {
@@ -128,6 +127,27 @@ test(
       expect(await ran(["rollback"])).toMatchObject({ path: "cached" });
     });
     expect(again).toEqual({});
+  },
+  patience,
+);
+
+test(
+  "a service that is added makes the proxy anew: the plan says so, and it costs one gap of a second or two and nothing else",
+  async () => {
+    configure({});
+    await ran(["deploy"]);
+    const embedder = embedderOf(await serving());
+    served.stack.write({ services: [embedderLine({}), "index: { port: 18103, device: cpu }"] });
+    const { stdout } = await served.stack.run(["plan", "-e", "prod"]);
+    expect(stdout).toContain("the proxy of one restarts: connections are refused for about a second");
+    const failures = await served.failuresDuring(async () => {
+      expect(await ran(["deploy"])).toMatchObject({ outcome: "deployed" });
+    });
+    const refused = Object.values(failures).reduce((sum, count) => sum + count, 0);
+    process.stdout.write(`${refused} of 50 requests a second failed: ${JSON.stringify(failures)}\n`);
+    expect(refused).toBeGreaterThan(0);
+    expect(refused / 50).toBeLessThan(3);
+    expect(embedderOf(await serving())?.since).toBe(embedder?.since);
   },
   patience,
 );

@@ -7,7 +7,7 @@ import { Environment, type Cli } from "./environment.js";
 import { InMemoryDriver } from "./in-memory-driver.js";
 import { Machine } from "./machine.js";
 
-type Method = "start" | "open" | "close" | "stop" | "health";
+type Method = "ensureManager" | "start" | "open" | "close" | "stop" | "health";
 
 /** What goes wrong on one host. */
 export interface HostFault {

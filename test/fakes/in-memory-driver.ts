@@ -67,7 +67,7 @@ export class InMemoryDriver implements TargetDriver {
     this.#settleTimers();
     const now = this.#clock.monotonic();
     return Promise.resolve({
-      manager: this.machine.managerRuns ? { state: "running", detail: "keeper 1" } : { state: "absent", detail: "no keeper" },
+      manager: this.#manager(),
       instances: [...this.machine.instances.values()].map((instance) => ({
         id: instance.is.id,
         service: instance.is.service,
@@ -83,9 +83,16 @@ export class InMemoryDriver implements TargetDriver {
     });
   }
 
+  #manager(): Observation["manager"] {
+    const { managerRuns, outOfDate } = this.machine;
+    if (!managerRuns) return { state: "absent", detail: "no keeper" };
+    return { state: "running", detail: "keeper 1", ...(outOfDate.length === 0 ? {} : { restarts: [...outOfDate] }) };
+  }
+
   async ensureManager(lease: Lease): Promise<void> {
     this.#accept(lease);
     this.machine.managerRuns = true;
+    this.machine.outOfDate = [];
     return Promise.resolve();
   }
 

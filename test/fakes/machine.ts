@@ -35,6 +35,8 @@ export class Machine {
   readonly generations = new Map<string, Set<string>>();
   writer: InstanceId | null = null;
   managerRuns = false;
+  /** What of the manager was made from other settings than those of the project file, such as `proxy of one`. */
+  outOfDate: string[] = [];
   memoryMiB = 8000;
   highestToken = 0;
   nextPid = 100;

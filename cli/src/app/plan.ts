@@ -2,7 +2,7 @@ import type { ReleaseId, ServiceName } from "../domain/names.js";
 import { PreflightRefused } from "../domain/errors.js";
 import { checkAdmitted } from "../domain/preflight/check-admitted.js";
 import { nodeNames, nodeNeeds } from "../domain/preflight/needs-of.js";
-import { describeOperation } from "../domain/operations.js";
+import { describeOperation, restartText } from "../domain/operations.js";
 import { isEmpty, type Plan, type ServiceChange } from "../domain/plan.js";
 import type { Strategy } from "../domain/placement.js";
 import { expectedTime, wayBack, type ExpectedTime, type Readiness } from "../domain/rollback.js";
@@ -120,6 +120,8 @@ export function planReport(
 ): PlanReport {
   const { release } = made;
   const back = release === null ? null : wayBack(current, release);
+  const restarts = made.drift.flatMap((operation) => (operation.kind === "ensure-manager" ? (operation.restarts ?? []) : []));
+  const first = restarts.length === 0 ? [] : [`but first ${restartText(restarts)}`];
   return {
     environment: ctx.config.environment,
     current: made.current,
@@ -128,7 +130,7 @@ export function planReport(
     empty: isEmpty(made),
     drift: made.drift.map(describeOperation),
     changes: release?.changes ?? [],
-    strategy: release === null ? null : { ...release.strategy, summary: strategyText(ctx, release) },
+    strategy: release === null ? null : { ...release.strategy, summary: [strategyText(ctx, release), ...first].join(", ") },
     operations: (release?.operations ?? []).map(describeOperation),
     soakMs: ctx.config.timings.soak,
     wayBack: back === null || current === null ? null : { ...back, ...expectedTime(back.readiness, current, records) },

@@ -1,6 +1,6 @@
 import type { InstanceId, ManagerName, ReleaseId, ServiceName } from "./names.js";
 import { inOrder, type PerService } from "./fingerprint.js";
-import type { DriftOperation } from "./operations.js";
+import { restartText, type DriftOperation } from "./operations.js";
 import { standbyOperations, type Standby } from "./standby.js";
 import { instanceId, type ReleaseRecord, type ServiceRelease } from "./release.js";
 
@@ -25,6 +25,8 @@ export interface Observed {
   manager?: ManagerName;
   /** Why it runs with other settings than those of gpuctl.yaml; absent when it does not. */
   managerOutdated?: string;
+  /** What of it has to be made anew to take them over, such as `proxy of gpu-1`; absent when nothing has. */
+  managerRestarts?: readonly string[];
   instances: readonly ObservedInstance[];
   /** The index instance that holds the writer lock; `holder` is null when every running one said no. Null when one did not say. */
   writer: { holder: InstanceId | null } | null;
@@ -59,15 +61,29 @@ export function driftOperations(
   const ours = new Set(wanted.map(([, service]) => instanceOf(service)));
   const restored = wanted.flatMap(([service, release]) => restoreService(service, release, observed, leave));
   const rest = observed.instances.filter((instance) => !ours.has(instance.id)).flatMap((instance) => sortOut(instance, known));
-  const called = observed.manager === undefined ? {} : { manager: observed.manager };
-  const manager: DriftOperation[] =
-    !observed.managerRuns && (managerNeeded || wanted.length > 0 || rest.length > 0)
-      ? [{ kind: "ensure-manager", ...called, because: "it does not answer" }]
-      : // A rollout does that anyway.
-        observed.managerOutdated !== undefined && wanted.length > 0 && !managerNeeded
-        ? [{ kind: "ensure-manager", ...called, because: observed.managerOutdated, runs: true }]
-        : [];
+  const needed = managerNeeded || wanted.length > 0 || rest.length > 0;
+  const manager = observed.managerRuns ? toldAgain(observed, wanted.length > 0, managerNeeded) : needed ? [absent(observed)] : [];
   return [...manager, ...restored, ...rest, ...standbyOperations(current, observed.standbys ?? [], leave)];
+}
+
+const calledBy = ({ manager }: Observed): { manager?: ManagerName } => (manager === undefined ? {} : { manager });
+
+const absent = (observed: Observed): DriftOperation => ({
+  kind: "ensure-manager",
+  ...calledBy(observed),
+  because: "it does not answer",
+});
+
+/** A rollout tells the manager its settings anyway; one that has to be made anew for that is worth a line of its own. */
+function toldAgain(observed: Observed, serves: boolean, rollout: boolean): readonly DriftOperation[] {
+  const { managerOutdated, managerRestarts: restarts = [] } = observed;
+  if (!serves) return [];
+  if (restarts.length > 0) {
+    const because = [managerOutdated ?? [], restartText(restarts)].flat().join("; ");
+    return [{ kind: "ensure-manager", ...calledBy(observed), because, runs: true, restarts }];
+  }
+  if (managerOutdated === undefined || rollout) return [];
+  return [{ kind: "ensure-manager", ...calledBy(observed), because: managerOutdated, runs: true }];
 }
 
 function restoreService(

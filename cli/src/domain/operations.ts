@@ -16,8 +16,8 @@ export interface PlannedInstance {
 export type DriftOperation =
   | { kind: "copy-records"; nodes: readonly string[]; because: string }
   | { kind: "settle"; release: ReleaseId; verdict: "finish" | "fail"; because: string }
-  /** `runs`: it only has to take over other settings. */
-  | { kind: "ensure-manager"; manager?: ManagerName; because: string; runs?: true }
+  /** `runs`: it only has to take over other settings; `restarts`: what of it is made anew for that. */
+  | { kind: "ensure-manager"; manager?: ManagerName; because: string; runs?: true; restarts?: readonly string[] }
   | { kind: "restage"; service: ServiceName; spec: ServiceSpec; because: string }
   | { kind: "move-writer"; service: "index"; from: InstanceId | null; to: InstanceId; because: string }
   | { kind: "reopen"; service: ServiceName; id: InstanceId; because: string }
@@ -41,6 +41,19 @@ export type RolloutOperation =
 
 export type Operation = DriftOperation | RolloutOperation;
 
+function managerChange({ runs, restarts }: Extract<DriftOperation, { kind: "ensure-manager" }>): string {
+  if (runs !== true) return "start it";
+  return restarts === undefined ? "tell it its settings" : "make it anew";
+}
+
+/** What making listeners anew means for whoever connects to them. @param restarts  such as `proxy of gpu-1`; not empty */
+export function restartText(restarts: readonly string[]): string {
+  const [first = "", ...more] = restarts.map((each) => `the ${each}`);
+  return more.length === 0
+    ? `${first} restarts: connections are refused for about a second`
+    : `${[first, ...more].join(", ")} restart, one host after the other: at each connections are refused for about a second`;
+}
+
 /** The line of a plan for one operation. What is printed here is the value that is executed. */
 export function describeOperation(operation: Operation): string {
   switch (operation.kind) {
@@ -49,7 +62,7 @@ export function describeOperation(operation: Operation): string {
     case "settle":
       return `settle    ${operation.release}: ${operation.verdict === "finish" ? "finish it" : "give it up"} (${operation.because})`;
     case "ensure-manager":
-      return `${(operation.manager ?? "keeper").padEnd(9)} ${operation.runs === true ? "tell it its settings" : "start it"} (${operation.because})`;
+      return `${(operation.manager ?? "keeper").padEnd(9)} ${managerChange(operation)} (${operation.because})`;
     case "restage":
       return `stage     ${operation.service} again (${operation.because})`;
     case "move-writer":

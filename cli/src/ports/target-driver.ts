@@ -73,8 +73,15 @@ export interface NodeInstance {
 export interface Observation {
   /** Whether the target's own manager (the keeper, the engine, the API server) answers. */
   manager:
-    /** `outdated`: what it was told is not what gpuctl.yaml says now, and why. */
-    { state: "running"; detail: string; outdated?: string } | { state: "absent"; detail: string };
+    | {
+        state: "running";
+        detail: string;
+        /** What it was told is not what gpuctl.yaml says now, and why. */
+        outdated?: string;
+        /** What of it has to be made anew to take that over, such as `proxy of gpu-1`: nobody can connect to it meanwhile. */
+        restarts?: readonly string[];
+      }
+    | { state: "absent"; detail: string };
   instances: readonly InstanceObservation[];
   listeners: readonly { service: ServiceName; host: string; port: number; bound: boolean }[];
   /** On targets of nodes: which of them were looked at, and why nothing was seen on those that are silent. */
@@ -150,7 +157,10 @@ export interface TargetDriver {
   memory(): Promise<readonly DeviceMemory[]>;
   /** What runs now, read without changing anything; works when the manager is dead. */
   observe(): Promise<Observation>;
-  /** Makes sure the manager runs (starting or replacing it, adopting what runs) and that the public sockets are held. */
+  /**
+   * Makes sure the manager runs (starting or replacing it, adopting what runs) and that the public sockets are held. On a target of
+   * several nodes those that answer and have to be made anew are never all gone at once.
+   */
   ensureManager(lease: Lease, signal: AbortSignal): Promise<void>;
   /**
    * Starts an instance without public traffic. Secrets are values by name, for this call only. Once the signal is aborted nobody wants it

@@ -171,7 +171,10 @@ async function codeAndDriver(parts: {
   });
   const [first, ...rest] = targets;
   if (first === undefined) throw new ConfigInvalid(`environment ${config.environment} has no nodes`);
-  return { code, driver: new HostsDriver({ hosts: [first, ...rest], nodesOf: runs, nodes: inUse }) };
+  return {
+    code,
+    driver: new HostsDriver({ hosts: [first, ...rest], nodesOf: runs, nodes: inUse, ingress: settings.ingress?.node }),
+  };
 }
 
 /** How nodes fetch models, by the environment's `models`; null where they are sent. */

@@ -17,6 +17,7 @@ export const budgets = {
   traffic: 15_000,
   /** A container gets 45 s and more to end by itself. */
   stop: 170_000,
+  /** For each node: where listeners are made anew one node follows the other. */
   manager: 150_000,
   /** What was given up in the middle is ended on the target meanwhile. */
   abandon: 75_000,

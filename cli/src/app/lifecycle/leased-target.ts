@@ -25,8 +25,10 @@ export class LeasedTarget {
 
   /** Makes sure that the target's manager runs and holds the public sockets. */
   ensureManager(): Promise<void> {
-    return this.#mutate(`starting the ${managerName(this.#ctx.config.target)}`, budgets.manager, (signal) =>
-      this.#ctx.driver.ensureManager(this.#lease, signal),
+    const { config, driver, nodes } = this.#ctx;
+    const budget = budgets.manager * Math.max(1, nodes?.names.length ?? 1);
+    return this.#mutate(`starting the ${managerName(config.target)}`, budget, (signal) =>
+      driver.ensureManager(this.#lease, signal),
     );
   }
 

@@ -28,9 +28,7 @@ export async function lookAround(ctx: Context, records: readonly ReleaseRecord[]
   const observed: Observed = {
     managerRuns: observation.manager.state === "running",
     manager: managerName(ctx.config.target),
-    ...(observation.manager.state === "running" && observation.manager.outdated !== undefined
-      ? { managerOutdated: observation.manager.outdated }
-      : {}),
+    ...toldOf(observation.manager),
     instances: observation.instances.map(reduce),
     writer,
     unstaged,
@@ -38,6 +36,15 @@ export async function lookAround(ctx: Context, records: readonly ReleaseRecord[]
     ...(observation.standbys === undefined ? {} : { standbys: observation.standbys }),
   };
   return { observation, observed, seen };
+}
+
+function toldOf(manager: Observation["manager"]): Pick<Observed, "managerOutdated" | "managerRestarts"> {
+  if (manager.state === "absent") return {};
+  const { outdated, restarts } = manager;
+  return {
+    ...(outdated === undefined ? {} : { managerOutdated: outdated }),
+    ...(restarts === undefined ? {} : { managerRestarts: restarts }),
+  };
 }
 
 /** The target's own report, with a deadline. */

@@ -155,8 +155,8 @@ export class ComposeDriver implements TargetDriver {
   async observe(): Promise<Observation> {
     const [view, kept] = await Promise.all([this.#reader.view(), this.#reader.kept()]);
     const upstreams = proxyOf(view)?.state === "running" ? await this.#http.upstreams(this.#layout.proxyAdmin) : null;
-    const outdated = kept.hostMemory === 0 ? null : await this.#front.outdated(composeNode(this.#options.node, kept), view);
-    return observationOf(view, upstreams, this.#options.node, kept, outdated);
+    const drift = kept.hostMemory === 0 ? undefined : await this.#front.drift(composeNode(this.#options.node, kept), view);
+    return observationOf(view, upstreams, this.#options.node, kept, drift);
   }
 
   async ensureManager(lease: Lease, signal: AbortSignal): Promise<void> {

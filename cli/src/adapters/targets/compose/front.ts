@@ -5,7 +5,9 @@ import {
   layoutOf,
   type HostFile,
 } from "../../../domain/compose/host-files.js";
+import { configLabel } from "../../../domain/compose/labels.js";
 import type { ComposeNode } from "../../../domain/compose/node.js";
+import { companions } from "../../../domain/compose/render-compose.js";
 import { sha256 } from "../../../domain/canonical.js";
 import { ConfigInvalid, GpuctlError } from "../../../domain/errors.js";
 import type { Clock, Finding, Lease, Progress } from "../../../ports.js";
@@ -14,7 +16,8 @@ import type { HostCommands } from "./host-commands.js";
 import type { HostHttp } from "./host-http.js";
 import { placeNode } from "./host-place.js";
 import { stageImage, type ImageSource } from "./images.js";
-import type { HostView } from "./observation.js";
+import { proxyOf, type HostView } from "./observation.js";
+import type { FrontDrift } from "./observed-node.js";
 import { ensureProxies } from "./proxy.js";
 
 export interface FrontParts {
@@ -38,8 +41,8 @@ export class Front {
 
   /** Makes all of it what it must be. What is right already is not touched. */
   async ensure(node: ComposeNode, lease: Lease, signal: AbortSignal): Promise<void> {
-    const { commands, companions, progress } = this.#parts;
-    for (const image of companions) await stageImage(commands, image, progress, signal);
+    const { commands, progress } = this.#parts;
+    for (const image of this.#parts.companions) await stageImage(commands, image, progress, signal);
     await placeNode(commands, node, await this.#certificate(node), lease);
     await ensureProxies(this.#parts, node, lease);
   }
@@ -54,17 +57,14 @@ export class Front {
     return certificate === null || certificateDirectory(node) === null ? Promise.resolve([]) : certificate.findings();
   }
 
-  /** Which files on the host are not what gpuctl.yaml makes of them now; null when all are, or it cannot be told. */
-  async outdated(node: ComposeNode, view: HostView): Promise<string | null> {
-    const layout = layoutOf(node);
+  /** What is not as gpuctl.yaml makes it now: files on the host, and containers that were made from something else. Nothing where it cannot be told. */
+  async drift(node: ComposeNode, view: HostView): Promise<FrontDrift> {
     try {
       const files = [...hostFiles(node), ...(await this.#own(node))];
       const wrong = files.filter(({ path, content }) => view.files.has(path) && view.files.get(path) !== sha256(content));
-      if (wrong.length === 0) return null;
-      const names = wrong.map(({ path }) => path.slice(layout.root.length + 1)).join(", ");
-      return `${names} on ${node.node} ${wrong.length === 1 ? "is" : "are"} not what gpuctl.yaml says`;
+      return { outdated: wrong.length === 0 ? null : differing(node, wrong), restarts: restartsOf(node, view) };
     } catch (error) {
-      if (error instanceof GpuctlError) return null;
+      if (error instanceof GpuctlError) return { outdated: null, restarts: [] };
       throw error;
     }
   }
@@ -96,4 +96,17 @@ export class Front {
       return [];
     }
   }
+}
+
+function differing(node: ComposeNode, wrong: readonly HostFile[]): string {
+  const names = wrong.map(({ path }) => path.slice(layoutOf(node).root.length + 1)).join(", ");
+  return `${names} on ${node.node} ${wrong.length === 1 ? "is" : "are"} not what gpuctl.yaml says`;
+}
+
+/** Listeners that run and were made from another configuration. Redis is none: what it forgets is computed again. */
+function restartsOf(node: ComposeNode, view: HostView): readonly string[] {
+  return companions(node).flatMap(({ role, hash }) => {
+    const container = role === "redis" ? null : proxyOf(view, role);
+    return container?.state === "running" && container.labels[configLabel] !== hash ? [`${role} of ${node.node}`] : [];
+  });
 }

@@ -22,7 +22,7 @@ import type {
 import type { CommandNodes } from "../../nodes/command-nodes.js";
 import { mergedLogs } from "./merged-logs.js";
 import { mergeHealth, mergeObservations, type Seen } from "./merged-nodes.js";
-import { fanOut, inTime, reachable } from "./on-hosts.js";
+import { fanOut, inTime, reachable, turnsOf } from "./on-hosts.js";
 import { placeOf } from "./place-of.js";
 
 export interface HostsDriverOptions {
@@ -32,6 +32,8 @@ export interface HostsDriverOptions {
   nodesOf(service: ServiceName): readonly string[];
   /** Which hosts the command is about. */
   nodes: CommandNodes;
+  /** Name of the node with the ingress; absent without one. */
+  ingress?: string | undefined;
   /** How long one host may take to show what runs there; less than everybody who asks waits. */
   looksFor?: Milliseconds;
 }
@@ -132,7 +134,19 @@ export class HostsDriver implements TargetDriver {
   }
 
   async ensureManager(lease: Lease, signal: AbortSignal): Promise<void> {
-    await this.#all(this.#hosts(), ({ driver }) => driver.ensureManager(lease, signal));
+    for (const turn of await this.#turns()) await this.#all(turn, ({ driver }) => driver.ensureManager(lease, signal));
+  }
+
+  async #turns(): Promise<readonly (readonly NodeTarget[])[]> {
+    const hosts = this.#hosts();
+    if (hosts.length < 2) return [hosts];
+    const seen = await this.#all(hosts, async ({ node, driver }) => ({ node, ...(await driver.observe()) }));
+    const restarting = seen.filter(({ manager }) => manager.state === "running" && manager.restarts !== undefined);
+    return turnsOf(
+      hosts,
+      restarting.map(({ node }) => node),
+      this.#options.ingress,
+    );
   }
 
   async start(

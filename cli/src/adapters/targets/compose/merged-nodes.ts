@@ -37,8 +37,15 @@ function mergeManagers(seen: readonly Seen[]): Observation["manager"] {
   const absent = said.filter(({ state }) => state === "absent");
   const detail = (absent.length > 0 ? absent : said).map((each) => each.detail).join("; ");
   if (absent.length > 0) return { state: "absent", detail };
-  const outdated = said.flatMap((each) => (each.state === "running" ? (each.outdated ?? []) : [])).join("; ");
-  return { state: "running", detail, ...(outdated === "" ? {} : { outdated }) };
+  const running = said.flatMap((each) => (each.state === "running" ? [each] : []));
+  const outdated = running.flatMap((each) => each.outdated ?? []).join("; ");
+  const restarts = running.flatMap((each) => each.restarts ?? []);
+  return {
+    state: "running",
+    detail,
+    ...(outdated === "" ? {} : { outdated }),
+    ...(restarts.length === 0 ? {} : { restarts }),
+  };
 }
 
 interface OnNode {

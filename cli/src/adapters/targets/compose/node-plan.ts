@@ -1,5 +1,5 @@
 import { Failed } from "../../../domain/errors.js";
-import type { InstanceId, ServiceName } from "../../../domain/names.js";
+import { serviceNames, type InstanceId, type ServiceName } from "../../../domain/names.js";
 import type { MiB } from "../../../domain/units.js";
 import type { ComposeNode, HostInstance, NodeService } from "../../../domain/compose/node.js";
 import type { NodeSettings } from "../../../domain/compose/node-settings.js";
@@ -26,7 +26,9 @@ export function composeNode(settings: NodeSettings, kept: KeptNode): ComposeNode
   const names = new Set(configured.map(({ service }) => service));
   const dropped = kept.services.filter(({ service, instances }) => !names.has(service) && instances.length > 0);
   const images = [...new Set([...kept.images, ...companionImages(settings)])];
-  return { ...settings, services: [...configured, ...dropped], hostMemory: kept.hostMemory, images };
+  // Always in one order: in another one the proxy's ports would look changed.
+  const services = serviceNames.flatMap((name) => [...configured, ...dropped].filter(({ service }) => service === name));
+  return { ...settings, services, hostMemory: kept.hostMemory, images };
 }
 
 /** Images of what stands beside the instances. */

@@ -17,6 +17,23 @@ export async function fanOut<T>(
   });
 }
 
+/**
+ * In which order hosts take over what stands before the instances, a step each: those that nobody notices at once, then one at a time
+ * those whose listeners are made anew. The ingress follows the first of these: before, no host has the new ports yet, and after the
+ * last none has the old ones.
+ */
+export function turnsOf(
+  hosts: readonly NodeTarget[],
+  restarting: readonly string[],
+  ingress: string | undefined,
+): readonly (readonly NodeTarget[])[] {
+  if (restarting.length === 0) return [hosts];
+  const calm = hosts.filter(({ node }) => !restarting.includes(node) && node !== ingress);
+  const [first = [], ...rest] = hosts.filter(({ node }) => restarting.includes(node) && node !== ingress).map((host) => [host]);
+  const front = hosts.filter(({ node }) => node === ingress);
+  return [calm, first, front, ...rest].filter((turn) => turn.length > 0);
+}
+
 /** What those said that can be reached. Throws when none can. */
 export async function reachable<T>(
   hosts: readonly NodeTarget[],

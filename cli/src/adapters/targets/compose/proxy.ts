@@ -5,10 +5,12 @@ import { configLabel } from "../../../domain/compose/labels.js";
 import { composeProject } from "../../../domain/compose/names.js";
 import { companions, type Companion } from "../../../domain/compose/render-compose.js";
 import type { ComposeNode } from "../../../domain/compose/node.js";
+import { restartText } from "../../../domain/operations.js";
 import { ms } from "../../../domain/units.js";
 import type { Clock, Lease } from "../../../ports.js";
 import type { HostCommands } from "./host-commands.js";
 import type { HostHttp } from "./host-http.js";
+import type { NodeRehearsal } from "./rehearsal.js";
 
 const upDeadline = ms(120_000);
 const pollMs = ms(100);
@@ -44,6 +46,8 @@ export async function ensureProxies(parts: Parts, node: ComposeNode, lease: Leas
   if (wanted.length === 0) return;
   const before = await lookAt(commands, node, wanted);
   const upToDate = before.every(({ companion, container }) => container.startsWith(`true ${companion.hash} `));
+  if (commands.rehearsal !== null && wanted.every(({ container, hash }) => commands.rehearsal?.made.get(container) === hash))
+    return;
   if (!upToDate)
     await commands.change(lease, {
       text: `"$@" >&2`,
@@ -52,7 +56,7 @@ export async function ensureProxies(parts: Parts, node: ComposeNode, lease: Leas
       deadline: upDeadline,
     });
   if (commands.rehearsal !== null && !upToDate) {
-    commands.rehearsal.note("wait      until the proxy answers, and write down what it was told");
+    rehearsed(commands.rehearsal, before);
     return;
   }
   const proxies = wanted.filter(({ role }) => role !== "redis");
@@ -60,6 +64,17 @@ export async function ensureProxies(parts: Parts, node: ComposeNode, lease: Leas
   const now = upToDate ? before : await lookAt(commands, node, wanted);
   for (const [position, seen] of now.entries())
     if (seen.companion.role !== "redis") await tell(commands, seen, before[position]?.container !== seen.container, lease);
+}
+
+/** What a dry run says in place of waiting, and remembers for whoever asks once more. */
+function rehearsed(rehearsal: NodeRehearsal, before: readonly Seen[]): void {
+  const anew = before.filter(({ companion, container }) => {
+    const runs = companion.role !== "redis" && container.startsWith("true ");
+    return runs && !container.startsWith(`true ${companion.hash} `);
+  });
+  if (anew.length > 0) rehearsal.note(restartText(anew.map(({ companion: { role } }) => `${role} of ${rehearsal.node}`)));
+  rehearsal.note("wait      until the proxy answers, and write down what it was told");
+  for (const { companion } of before) rehearsal.made.set(companion.container, companion.hash);
 }
 
 /** Where no service is to run (any more) its ports are given back. */

@@ -8,6 +8,8 @@ export class NodeRehearsal {
   readonly node: string;
   /** Files and directories as they would be: `<mode> <owner> <hash or d>`, and the content of files. */
   readonly places = new Map<string, { facts: string; content: string | null }>();
+  /** Containers beside the instances that would have been made anew, by what from. */
+  readonly made = new Map<string, string>();
   readonly #tell: Tell;
   /** Images that would have been brought to the node. */
   readonly #brought = new Set<string>();

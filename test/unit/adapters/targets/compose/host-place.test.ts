@@ -14,6 +14,7 @@ import { startContainer } from "../../../../../cli/src/adapters/targets/compose/
 import { secretFiles } from "../../../../../cli/src/domain/compose/host-files.js";
 import { ownershipFilters } from "../../../../../cli/src/domain/compose/labels.js";
 import type { ComposeNode } from "../../../../../cli/src/domain/compose/node.js";
+import { companions } from "../../../../../cli/src/domain/compose/render-compose.js";
 import { mib } from "../../../../../cli/src/domain/units.js";
 import type { Lease } from "../../../../../cli/src/ports.js";
 import { instance, nodeWith, proxyImage, service } from "../../../compose/nodes.js";
@@ -166,6 +167,14 @@ describe("what compose.yaml was rendered from", () => {
     ]);
     const empty = withoutInstances(node, new Set(instancesOf(node).map(({ id }) => id)));
     expect(composeNode(settings, empty).services.map(({ service: name }) => name)).toEqual(["embedder"]);
+  });
+
+  it("lists services in one order whatever is configured: in another one the proxy would be made anew for nothing", () => {
+    const kept = { hostMemory: mib(4096), services: [service("embedder", [instance("embedder", "a")])], images: [] };
+    const [embedder, index] = [settings.services[0], { service: "index", port: 8003, cpuFallback: false } as const];
+    const before = composeNode({ ...settings, services: [embedder, index] }, kept);
+    const after = composeNode({ ...settings, services: [index] }, kept);
+    expect(companions(after)[0]?.hash).toBe(companions(before)[0]?.hash);
   });
 
   it("remembers every image that was brought, also when nobody has a place any more, and of an older file those that it names", () => {

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { CommandNodes } from "../../../../../cli/src/adapters/nodes/command-nodes.js";
 import { HostsDriver } from "../../../../../cli/src/adapters/targets/compose/hosts-driver.js";
+import { turnsOf } from "../../../../../cli/src/adapters/targets/compose/on-hosts.js";
 import { Failed, TargetUnreachable } from "../../../../../cli/src/domain/errors.js";
 import type { ServiceSpec } from "../../../../../cli/src/domain/release.js";
 import { ms } from "../../../../../cli/src/domain/units.js";
@@ -149,4 +150,13 @@ test("the last lines of a log name their host where there are several", async ()
   const tail = (text: string): Answers => ({ logTail: () => Promise.resolve([text]) });
   expect(await new Hosts({ one: tail("a"), two: tail("b") }).driver.logTail(id, 5)).toEqual(["one: a", "two: b"]);
   expect(await new Hosts({ one: tail("a") }).driver.logTail(id, 5)).toEqual(["a"]);
+});
+
+test("hosts whose listeners are made anew take turns, and the ingress follows the first of them", () => {
+  const hosts = ["edge", "one", "two", "calm", "three"].map((node): NodeTarget => ({ node, driver: {} as TargetDriver }));
+  const turns = (...given: Parameters<typeof turnsOf>): unknown => turnsOf(...given).map((turn) => turn.map(({ node }) => node));
+  expect(turns(hosts, ["one", "two", "three"], "edge")).toEqual([["calm"], ["one"], ["edge"], ["two"], ["three"]]);
+  expect(turns(hosts, ["edge", "one", "two"], "edge")).toEqual([["calm", "three"], ["one"], ["edge"], ["two"]]);
+  expect(turns(hosts, ["edge"], undefined)).toEqual([["one", "two", "calm", "three"], ["edge"]]);
+  expect(turns(hosts, [], "edge")).toEqual([["edge", "one", "two", "calm", "three"]]);
 });

@@ -1,0 +1,92 @@
+import { describe, expect, it } from "vitest";
+import { Front, type FrontParts } from "../../../../../cli/src/adapters/targets/compose/front.js";
+import { HostCommands } from "../../../../../cli/src/adapters/targets/compose/host-commands.js";
+import type { HostHttp } from "../../../../../cli/src/adapters/targets/compose/host-http.js";
+import { readHostView, type HostView } from "../../../../../cli/src/adapters/targets/compose/observation.js";
+import { observationOf } from "../../../../../cli/src/adapters/targets/compose/observed-node.js";
+import { ensureProxies } from "../../../../../cli/src/adapters/targets/compose/proxy.js";
+import { NodeRehearsal } from "../../../../../cli/src/adapters/targets/compose/rehearsal.js";
+import { companionLabels, configLabel } from "../../../../../cli/src/domain/compose/labels.js";
+import type { ComposeNode } from "../../../../../cli/src/domain/compose/node.js";
+import { companions } from "../../../../../cli/src/domain/compose/render-compose.js";
+import type { RehearsedStep } from "../../../../../cli/src/domain/rehearsal.js";
+import type { Clock, CommandResult, Lease, RemoteHost } from "../../../../../cli/src/ports.js";
+import { cases, nodeWith, redisImage } from "../../../compose/nodes.js";
+import { mib } from "../../../../../cli/src/domain/units.js";
+
+const lease: Lease = { token: 1, check: () => Promise.resolve(), release: () => Promise.resolve() };
+const no = (): never => {
+  throw new Error("a dry run must not come here");
+};
+const front = new Front({ certificate: null } as FrontParts);
+const redis = { image: redisImage, memory: mib(256) };
+
+/** What stands beside the instances of a host, made from what `node` says. */
+function standing(node: ComposeNode, state = "running"): HostView {
+  const containers = companions(node).map(({ role, hash }, position) => ({
+    Id: `${position}`.repeat(64),
+    State: { Status: state },
+    Config: { Labels: { ...companionLabels(node, role), [configLabel]: hash } },
+  }));
+  return readHostView(["btime 1763600000", "up 5000 boot-1", "docker 0 ok", JSON.stringify(containers)].join("\n"));
+}
+
+const others: readonly (readonly [string, Partial<ComposeNode>])[] = [
+  ["another port", { services: nodeWith().services.map((each) => ({ ...each, port: 9001 })) }],
+  ["one service more", { services: cases["one-gpu"]!.services }],
+  ["another address", { bind: "10.0.0.9" }],
+  ["another image of Caddy", { proxyImage: `registry.example.net/gpuctl/caddy@sha256:${"5".repeat(64)}` }],
+];
+
+describe("what stands before the instances", () => {
+  it.each(others)("has to be made anew for %s, and that is seen before it is done", async (_, changes) => {
+    const drift = await front.drift(nodeWith(changes), standing(nodeWith()));
+    expect(drift.restarts).toEqual(["proxy of gpu-1"]);
+    const settings = { ...nodeWith(), services: [{ service: "embedder", port: 8001, cpuFallback: false }] } as const;
+    const kept = { hostMemory: mib(1), services: [], images: [] };
+    expect(observationOf(standing(nodeWith()), null, settings, kept, drift).manager).toMatchObject({
+      state: "running",
+      restarts: ["proxy of gpu-1"],
+    });
+  });
+
+  it("takes over addresses that are allowed without that, as it does another Redis, and what does not run is no loss", async () => {
+    expect((await front.drift(nodeWith({ allow: ["10.0.0.0/8"] }), standing(nodeWith()))).restarts).toEqual([]);
+    expect(
+      (await front.drift(nodeWith({ redis }), standing(nodeWith({ redis: { ...redis, memory: mib(64) } })))).restarts,
+    ).toEqual([]);
+    expect((await front.drift(nodeWith({ bind: "10.0.0.9" }), standing(nodeWith(), "exited"))).restarts).toEqual([]);
+  });
+
+  it("names the ingress too", async () => {
+    const edge = cases["ingress"]!;
+    const other = { ...edge, ingress: { ...edge.ingress!, port: 8443 } };
+    expect((await front.drift(other, standing(edge))).restarts).toEqual(["ingress of edge"]);
+  });
+});
+
+describe("a dry run", () => {
+  it("says that the proxy restarts, and says it once however often it is asked for", async () => {
+    const steps: RehearsedStep[] = [];
+    const stdout = ["told", "hash", `true ${"0".repeat(64)} ${"f".repeat(64)} 2026-11-20T10:00:00Z`].join("\n");
+    const host = {
+      name: "gpu-1",
+      run: (): Promise<CommandResult> => Promise.resolve({ code: 0, signal: null, stdout, stderr: "" }),
+    };
+    const commands = new HostCommands({
+      node: "gpu-1",
+      root: "/var/lib/gpuctl/shop/prod",
+      connect: () => Promise.resolve(host as unknown as RemoteHost),
+      guard: no,
+      rehearsal: new NodeRehearsal("gpu-1", (step) => void steps.push(step)),
+    });
+    const parts = { commands, http: { upstreams: no } as unknown as HostHttp, clock: {} as Clock };
+    await ensureProxies(parts, nodeWith(), lease);
+    await ensureProxies(parts, nodeWith(), lease);
+    expect(steps.map((step) => (step.kind === "note" ? step.text : step.kind))).toEqual([
+      "command",
+      "the proxy of gpu-1 restarts: connections are refused for about a second",
+      "wait      until the proxy answers, and write down what it was told",
+    ]);
+  });
+});
