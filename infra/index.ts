@@ -4,6 +4,7 @@ import { checkStack, hcloudNodes, StackInvalid } from "./lib/stack-config.js";
 import { rawConfig } from "./lib/raw-config.js";
 import { mountPoint } from "./lib/volume-mount.js";
 import { priceList } from "./prices.js";
+import { hostScript } from "./scripts.js";
 import { makeStack } from "./stack.js";
 
 const own = new pulumi.Config("gpuctl");
@@ -19,7 +20,7 @@ const secrets = {
 function check() {
   try {
     const given = { k3sToken: secrets.k3sToken !== undefined, hcloudToken: hasToken() };
-    return checkStack(rawConfig(pulumi.runtime.allConfig(), "gpuctl", secretKeys), given, priceList);
+    return checkStack(rawConfig(pulumi.runtime.allConfig(), "gpuctl", secretKeys), given, priceList, hostScript());
   } catch (error) {
     // Without a stack trace: it is the configuration that has to change, not the program.
     if (error instanceof StackInvalid) throw new pulumi.RunError(error.message);

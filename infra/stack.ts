@@ -10,7 +10,8 @@ import { HcloudHost } from "./components/hcloud-host.js";
 import { PrivateNetwork } from "./components/private-network.js";
 import { ServiceFirewall } from "./components/service-firewall.js";
 import type { HostValues } from "../cli/src/domain/host/values.js";
-import { adoptedPrivateAddress, buildInventory, inventoryNode, type PreparedHost } from "./lib/inventory.js";
+import { hostValues, privateAddressOf } from "./lib/host-values.js";
+import { buildInventory, inventoryNode, type PreparedHost } from "./lib/inventory.js";
 import { labels, resourceName, type StackId } from "./lib/names.js";
 import { makeUnusableKey } from "./lib/one-time-key.js";
 import { hcloudNodes, type CheckedStack } from "./lib/stack-config.js";
@@ -145,29 +146,4 @@ function makeCluster(site: Site, cluster: ClusterConfig, hosts: { name: string; 
   const pool = new GpuNodePool("pool", { cluster, agents, token: k3sToken, kubernetes, kubeconfig }, {});
   const { protect } = site.checked.config;
   new GpuRuntime("gpu", { id: site.id, cluster, kubernetes, nodes: pool.members, protect }, {});
-}
-
-/** Services answer the app and the other hosts of the stack, one of which may be the ingress. */
-function hostValues(checked: CheckedStack, name: string, node: NodeConfig): HostValues {
-  const { config } = checked;
-  const peers = Object.entries(config.nodes)
-    .filter(([other]) => other !== name)
-    .flatMap(([other, peer]) => privateAddressOf(checked, other, peer) ?? []);
-  return {
-    gpu: node.kind === "adopted" && node.gpu !== null ? "require" : "none",
-    deployUser: config.deployUser,
-    authorizedKeys: config.operators.keys,
-    servicePorts: config.servicePorts,
-    appAddresses: [...config.app, ...peers],
-    sshAddresses: config.operators.addresses,
-    // A restart is the program's to make: whoever waits for the host has to be told before it begins.
-    reboot: false,
-    revision: config.revision,
-    // A mirror that is no longer in the configuration is taken back, and not left out: what is left out stays.
-    repositories: Object.fromEntries(Object.entries(config.mirrors).map(([name, base]) => [name, base ?? ""])),
-  };
-}
-
-function privateAddressOf({ plan }: CheckedStack, name: string, node: NodeConfig): string | null {
-  return node.kind === "adopted" ? adoptedPrivateAddress(node) : (plan?.addresses[name] ?? null);
 }

@@ -2,7 +2,7 @@ import * as command from "@pulumi/command";
 import * as hcloud from "@pulumi/hcloud";
 import * as pulumi from "@pulumi/pulumi";
 import { cloudInit } from "../lib/cloud-init.js";
-import { valuesText, type HostValues } from "../../cli/src/domain/host/values.js";
+import type { HostValues } from "../../cli/src/domain/host/values.js";
 import type { PreparedHost } from "../lib/inventory.js";
 import { labels, resourceName, type StackId } from "../lib/names.js";
 import { makeOneTimeKey, readHostKey, readOneTimeKey, type OneTimeKey } from "../lib/one-time-key.js";
@@ -98,9 +98,7 @@ export class HcloudHost extends pulumi.ComponentResource {
     firstKey: pulumi.Output<OneTimeKey>,
     address: hcloud.PrimaryIp,
   ): hcloud.Server {
-    const userData = firstKey.apply((key) =>
-      cloudInit({ script: hostScript(), values: valuesText(values), firstKey: key, operators }),
-    );
+    const userData = firstKey.apply((key) => cloudInit({ script: hostScript(), values, firstKey: key, operators }));
     return new hcloud.Server(
       name,
       {

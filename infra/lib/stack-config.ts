@@ -2,7 +2,10 @@ import { problemsFromIssues } from "../../cli/src/domain/config/issues.js";
 import type { SourceDocument } from "../../cli/src/domain/config/source.js";
 import { planAddresses, type AddressPlan } from "./address-plan.js";
 import { isOpen, parseNetwork } from "./cidr.js";
+import { largestUserData, userDataSize } from "./cloud-init.js";
 import { opensSsh } from "./firewall.js";
+import { hostValues } from "./host-values.js";
+import type { Script } from "./remote-program.js";
 import { soundParts } from "./sound-parts.js";
 import { asksForGpu, gpuRefusal, type PriceList } from "./gpu-refusal.js";
 import { stackSchema, type HcloudNode, type StackConfig } from "./stack-schema.js";
@@ -52,13 +55,24 @@ export class StackInvalid extends Error {
  * Reads what stands below `gpuctl:`.
  * @param raw plain data by key, without the prefix and without secrets
  * @param prices reads the user's price list
+ * @param script what new servers carry in their user data
  * @throws StackInvalid with every problem
  */
-export function checkStack(raw: Readonly<Record<string, unknown>>, secrets: GivenSecrets, prices: ReadPrices): CheckedStack {
+export function checkStack(
+  raw: Readonly<Record<string, unknown>>,
+  secrets: GivenSecrets,
+  prices: ReadPrices,
+  script: Script,
+): CheckedStack {
   const parsed = stackSchema.safeParse(raw);
-  if (!parsed.success) throw new StackInvalid(problemsOfUnsound(raw, parsed.error.issues, secrets, prices));
+  if (!parsed.success) throw new StackInvalid(problemsOfUnsound(raw, parsed.error.issues, secrets, prices, script));
   const { plan, problems } = addressesOf(parsed.data);
-  const all = [...problems, ...gpuProblems(parsed.data, prices), ...otherProblems(parsed.data, secrets)];
+  const all = [
+    ...problems,
+    ...gpuProblems(parsed.data, prices),
+    ...otherProblems(parsed.data, secrets),
+    ...userDataProblems({ config: parsed.data, plan }, script),
+  ];
   if (all.length > 0) throw new StackInvalid(all);
   return { config: parsed.data, plan };
 }
@@ -69,6 +83,7 @@ function problemsOfUnsound(
   issues: Parameters<typeof problemsFromIssues>[0],
   secrets: GivenSecrets,
   prices: ReadPrices,
+  script: Script,
 ): StackProblem[] {
   const document: SourceDocument = { file: "", text: "", value: raw, problems: [], locate: () => null };
   const unsound = problemsFromIssues(issues, stackSchema, document);
@@ -80,7 +95,8 @@ function problemsOfUnsound(
   if (rest === null) return said;
   const meant = unsound.flatMap(({ path, guess }) => (path === null || guess === null ? [] : [path.replace(/[^.]*$/, guess)]));
   const known = [...said.map(({ key }) => key), ...meant.map((path) => `gpuctl:${path}`)];
-  const more = [...addressesOf(rest).problems, ...otherProblems(rest, secrets)];
+  const { plan, problems } = addressesOf(rest);
+  const more = [...problems, ...otherProblems(rest, secrets), ...userDataProblems({ config: rest, plan }, script)];
   return [...said, ...gpuProblems(rest, prices), ...more.filter(({ key }) => !known.some((other) => follows(key, other)))];
 }
 
@@ -184,6 +200,26 @@ function accessProblems({ operators, app, nodes }: StackConfig): StackProblem[] 
       : [];
   });
   return [...missing, ...unreadable("operators.addresses", operators.addresses), ...unreadable("app", app), ...open, ...services];
+}
+
+/** What a server cannot be made with. Lists are the only parts of user data that grow: the longer one is what to shorten. */
+function userDataProblems(checked: CheckedStack, script: Script): StackProblem[] {
+  const { app, operators } = checked.config;
+  const sizes = hcloudNodes(checked.config).map(([name, node]) =>
+    userDataSize({ script, values: hostValues(checked, name, node), operators: operators.keys }),
+  );
+  const excess = Math.max(0, ...sizes) - largestUserData;
+  if (excess <= 0) return [];
+  const [path, hint] =
+    operators.keys.join().length < app.join().length
+      ? ["app", "name larger networks"]
+      : ["operators.keys", "an ssh-ed25519 key has a seventh of the bytes of an RSA key, and names behind keys count too"];
+  return [
+    problem(
+      path,
+      `${excess} bytes too many: a new cloud server takes ${largestUserData} bytes of user data, and these are in it; ${hint}`,
+    ),
+  ];
 }
 
 function gpuProblems(config: StackConfig, prices: ReadPrices): StackProblem[] {

@@ -28,8 +28,8 @@ describe("the policy pack", () => {
   });
 
   test("stops a token in user data once it is known, so that the server with it is never made", async () => {
-    const call = "cloudInit({ script: hostScript(), values: valuesText(values), firstKey: key, operators }),";
-    const bad = 'Promise.resolve("#cloud-config\\nruncmd: [export HF_TOKEN=hf_abcdefghijklmnopqrstuvwxyz012345]\\n"),';
+    const call = "cloudInit({ script: hostScript(), values, firstKey: key, operators })";
+    const bad = 'Promise.resolve("#cloud-config\\nruncmd: [export HF_TOKEN=hf_abcdefghijklmnopqrstuvwxyz012345]\\n")';
     stack.project.edit("infra/components/hcloud-host.ts", call, bad);
     const { code, stdout, stderr } = await stack.project.operate("up", withPolicies);
     expect(code).not.toBe(0);

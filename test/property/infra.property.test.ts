@@ -136,6 +136,7 @@ describe("the firewall", () => {
       anywhere: fc.option(fc.oneof(cidr, fc.constantFrom("0.0.0.0/0", "0.0.0.0/1"))),
       app: fc.array(cidr, { maxLength: 3 }),
     });
+    const script = { text: "", sha256: "" };
     fc.assert(
       fc.property(wish, ({ addresses, anywhere, app }) => {
         const raw = {
@@ -146,7 +147,7 @@ describe("the firewall", () => {
           nodes: { a: { kind: "hcloud", serverType: "cx33", location: "fsn1" } },
         };
         try {
-          const { config } = checkStack(raw, { k3sToken: false, hcloudToken: true }, () => ({ kind: "none" }));
+          const { config } = checkStack(raw, { k3sToken: false, hcloudToken: true }, () => ({ kind: "none" }), script);
           const rules = firewallRules({ ...config, operators: config.operators.addresses, sshPort: 22 });
           for (const { port, sourceIps } of rules) {
             const known = port === "22" ? addresses : [...addresses, ...app];

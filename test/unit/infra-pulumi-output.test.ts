@@ -136,6 +136,14 @@ describe("a failure is explained", () => {
     expect(message).not.toContain("node_modules");
   });
 
+  test("a host that does not answer: whose address its own list still has, and what opens it from the console", () => {
+    const about = { type: "command:remote:Command", name: "gpu-1-prepare" };
+    const message = "dial: dial tcp 203.0.113.20:22: i/o timeout";
+    const { nextSteps } = explain([{ about, severity: "error", message }], "", doing);
+    expect(nextSteps[1]).toContain("name the old address and the new one together");
+    expect(nextSteps[2]).toContain("echo GPUCTL_SSH_ADDRESSES=NEW/32 | bash /var/lib/gpuctl/host/prepare-host.sh -");
+  });
+
   test("a server that cannot be placed, by the resource it is about", () => {
     const reader = new EventReader();
     const errors = recorded("up-unavailable.jsonl")

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { cloudInit, largestUserData } from "../../../infra/lib/cloud-init.js";
+import { cloudInit, largestUserData, userDataSize } from "../../../infra/lib/cloud-init.js";
 import { k3sAgentConfig } from "../../../infra/lib/k3s.js";
 import { makeOneTimeKey, readHostKey, readOneTimeKey } from "../../../infra/lib/one-time-key.js";
 import { remoteProgram, sha256 } from "../../../infra/lib/remote-program.js";
@@ -15,7 +15,7 @@ import { mountUnit } from "../../../infra/lib/volume-mount.js";
 import { vswitchUnit } from "../../../infra/lib/vswitch.js";
 import { hostScript } from "../../../infra/scripts.js";
 import { exampleConfig } from "../../support/infra/stack-under-mocks.js";
-import { exampleUserData } from "../../support/infra/user-data.js";
+import { exampleUserData, exampleValues } from "../../support/infra/user-data.js";
 
 const golden = (name: string) => join(import.meta.dirname, name);
 
@@ -49,10 +49,20 @@ describe("user data", () => {
     expect(Buffer.byteLength(text)).toBeLessThan(largestUserData);
   });
 
+  it("is never larger than what was reckoned with before its one-time key was made, and hardly smaller", () => {
+    const given = { script: hostScript(), values: exampleValues, operators: [] };
+    for (let made = 0; made < 3; made++) {
+      const firstKey = readOneTimeKey(execFileSync("sh", ["-c", makeOneTimeKey]).toString());
+      const left = userDataSize(given) - Buffer.byteLength(cloudInit({ ...given, firstKey }));
+      expect(left).toBeGreaterThanOrEqual(0);
+      expect(left).toBeLessThan(256);
+    }
+  });
+
   it("that would be too large is refused before it is sent", () => {
     const noise = Array.from({ length: 4000 }, (_, index) => sha256(String(index))).join("");
     const firstKey = { privateKey: "", publicKey: "" };
-    expect(() => cloudInit({ script: { text: noise, sha256: "" }, values: "", firstKey, operators: [] })).toThrow(/32768/);
+    expect(() => cloudInit({ script: { text: noise, sha256: "" }, values: exampleValues, firstKey, operators: [] })).toThrow(/32768/);
   });
 });
 

@@ -185,6 +185,14 @@ describe("a cloud server", () => {
     for (const operator of operators.keys) expect(server.inputs["userData"]).toContain(operator);
   });
 
+  it("has no list of operators' addresses of its own, and loses the one that it was once told: it would lock everybody out", async () => {
+    const { resources } = await runStack("robot-gex", exampleConfig("robot-gex"));
+    const [server, box] = ["app-1", "gex-1"].map((host) => one(resources, `${host}-prepare`, "Command").inputs["stdin"]);
+    expect(server).toMatch(/^GPUCTL_SSH_ADDRESSES=$/m);
+    expect(one(resources, "app-1", "Server").inputs["userData"]).toMatch(/^ *GPUCTL_SSH_ADDRESSES=$/m);
+    expect(box).toMatch(/^GPUCTL_SSH_ADDRESSES=198\.51\.100\./m);
+  });
+
   it("joins the network as a resource of its own, which goes before the subnet does", async () => {
     const { resources } = await runStack("hetzner-cpu", exampleConfig("hetzner-cpu"));
     const joined = one(resources, "staging-1-network", "ServerNetwork");

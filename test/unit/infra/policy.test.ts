@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { cloudInit } from "../../../infra/lib/cloud-init.js";
 import { gpuPodsWithoutLimits, openSsh, tokensInUserData, unprotected } from "../../../infra/policy/checks.js";
 import { hostScript } from "../../../infra/scripts.js";
+import { exampleValues } from "../../support/infra/user-data.js";
 import { privateKey } from "../../support/infra/stack-under-mocks.js";
 
 describe("the policy no-open-ssh", () => {
@@ -34,7 +35,7 @@ describe("the policy no-secret-in-user-data", () => {
     tokensInUserData({ type: "hcloud:index/server:Server", props: { userData }, protect: false });
   const ours = cloudInit({
     script: hostScript(),
-    values: "GPUCTL_GPU=none\n",
+    values: exampleValues,
     firstKey: { privateKey: `${privateKey}\n`, publicKey: "ecdsa-sha2-nistp256 AAAAE2VjZHNh" },
     operators: [`ssh-ed25519 ${"AAAAC3NzaC1lZDI1NTE5AAAAI".padEnd(64, "aB3")} me`],
   });

@@ -1,8 +1,10 @@
+import { generateKeyPairSync } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { priceList } from "../../../infra/prices.js";
+import { hostScript } from "../../../infra/scripts.js";
 import { checkStack, StackInvalid, type StackProblem } from "../../../infra/lib/stack-config.js";
 import { exampleConfig, exampleStacks, type ExampleStack } from "../../support/infra/stack-under-mocks.js";
 
@@ -64,6 +66,22 @@ describe("the configuration of a stack", () => {
     expect(keys({ ...pool, nodes: { ...(pool["nodes"] as object), "gpu-1": {} } })).toEqual(["gpuctl:nodes.gpu-1.kind"]);
     const { operators: mine, ...without } = raw("adopted-t4");
     expect(keys({ ...without, opertors: mine })).toEqual(["gpuctl:opertors"]);
+  });
+
+  it("takes the RSA keys of five people for a cloud server, and says before anything is made that forty are too many", () => {
+    const keys = (count: number) =>
+      Array.from({ length: count }, (_, index) => `ssh-rsa ${rsaBlob(index)} operator-${index}@example.test`);
+    const withKeys = (stack: ExampleStack, count: number, more: object = {}) =>
+      problemsOf({ ...raw(stack), operators: { ...operators(), keys: keys(count) }, ...more });
+    expect(withKeys("hetzner-cpu", rsaKeysThatFit)).toEqual([]);
+    expect(messageOf(withKeys("hetzner-cpu", 40), "gpuctl:operators.keys")).toMatch(/^\d+ bytes too many: .*32768.*ssh-ed25519/);
+    expect(keysOf(withKeys("hetzner-cpu", 40, { servicePorts: [0] }))).toEqual([
+      "gpuctl:operators.keys",
+      "gpuctl:servicePorts[0]",
+    ]);
+    expect(withKeys("adopted-t4", 40), "a box has no user data").toEqual([]);
+    const app = Array.from({ length: 2000 }, (_, index) => `10.${index >> 8}.${index & 255}.1/32`);
+    expect(keysOf(problemsOf({ ...raw("hetzner-cpu"), app }))).toEqual(["gpuctl:app"]);
   });
 
   it("guesses what a mistyped key or kind was meant to be", () => {
@@ -188,11 +206,30 @@ function raw(stack: ExampleStack): Record<string, unknown> {
   return Object.fromEntries(Object.entries(exampleConfig(stack)).map(([key, value]) => [key.replace("gpuctl:", ""), value]));
 }
 
+/** Of a team. Carried twice they would not fit. */
+const rsaKeysThatFit = 5;
+
+/** The public half of an RSA key of 4096 bits, as ~/.ssh/id_rsa.pub has it: 716 characters of base64, each another. */
+function rsaBlob(index: number): string {
+  const { publicKey } = rsaPair;
+  const { n = "", e = "" } = publicKey.export({ format: "jwk" });
+  const modulus = Buffer.from(n, "base64url");
+  modulus.writeUInt32BE(index, modulus.length - 4);
+  const parts = [Buffer.from("ssh-rsa"), Buffer.from(e, "base64url"), Buffer.concat([Buffer.of(0), modulus])];
+  const framed = parts.flatMap((part) => {
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(part.length);
+    return [length, part];
+  });
+  return Buffer.concat(framed).toString("base64");
+}
+const rsaPair = generateKeyPairSync("rsa", { modulusLength: 4096 });
+
 const operators = () => raw("adopted-t4")["operators"] as { addresses: string[]; keys: string[] };
 
 function problemsOf(config: Record<string, unknown>, given = secrets): readonly StackProblem[] {
   try {
-    checkStack(config, given, priceList);
+    checkStack(config, given, priceList, hostScript());
     return [];
   } catch (error) {
     if (error instanceof StackInvalid) return error.problems;

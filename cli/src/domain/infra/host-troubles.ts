@@ -33,6 +33,8 @@ const hostTroubles: readonly Rule[] = [
     words: ([, address = "", reason], { stack, again }, about) =>
       failed(`${address} cannot be reached for ${about}`, reason ?? "nothing answers there", [
         `is the address that you come from in gpuctl:operators.addresses of Pulumi.${stack}.yaml? No other may use SSH`,
+        "a box that was prepared before that list changed still has the old one, in ufw: name the old address and the new one together, from the old one",
+        "or on its console: echo GPUCTL_SSH_ADDRESSES=NEW/32 | bash /var/lib/gpuctl/host/prepare-host.sh -",
         "is the host on, and are host and port right?",
         again,
       ]),
