@@ -21,7 +21,9 @@ const ways = [
 
 /** Families of Hetzner Cloud's server types. None has a GPU, and the API has no field that could say otherwise. */
 const families = /^(?:cx|cpx|cax|ccx)\d+$/;
-const looksLikeGpu = /gpu|gex|^t4|[-_]?(?:t4|l4|a100|h100|rtx)(?:$|[-_])/;
+/** NVIDIA's cards by letter and number, such as t4, l40s, a10g, v100, h200 and gb200, alone or as a part of a name. */
+const looksLikeGpu =
+  /gpu|gex|nvidia|tesla|rtx|(?:^|[-_])(?:[tlp]4|a2|k80|[alp]\d{2,3}|[bhv]\d{3}|g[bh]\d{3})[a-z]{0,2}(?:$|[-_])/;
 
 /** Whether a server of Hetzner Cloud was asked to have a GPU, by a `gpu` or by the name of its type. */
 export function asksForGpu(node: { serverType: string; gpu?: unknown }): boolean {

@@ -46,8 +46,17 @@ test("what is not sold at all, or not there, is said so", () => {
   expect(because({ serverType: "cx23" })).toBeUndefined();
 });
 
-test("only servers that would be made are asked about", () => {
+test("servers that would be made are asked about, and those that get another type, which end up powered off where it cannot be had", () => {
   const inputs = { serverType: "cx23", location: "fsn1" };
-  expect(unavailable([server(inputs, "update"), server(inputs, "delete")], types)).toEqual([]);
+  const resized = { ...server(inputs, "update"), because: ["labels", "serverType"] };
+  expect(unavailable([{ ...server(inputs, "update"), because: ["labels"] }, server(inputs, "delete")], types)).toEqual([]);
   expect(unavailable([server(inputs, "replace")], types)).toHaveLength(1);
+  expect(unavailable([resized], types)).toEqual([
+    {
+      server: "server web",
+      because: "cx23 is not available in fsn1 at the moment",
+      // It keeps its disk and its address, and so its location.
+      alternatives: ["cx33 in fsn1", "cx43 in fsn1"],
+    },
+  ]);
 });

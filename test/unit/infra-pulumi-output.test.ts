@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { EventReader } from "../../cli/src/domain/infra/events.js";
 import { cutOffText } from "../../cli/src/domain/infra/cut-off.js";
 import { explain } from "../../cli/src/domain/infra/explain.js";
-import { parsePreview, type Diagnostic } from "../../cli/src/domain/infra/preview.js";
+import { parsePreview, type Change, type Diagnostic } from "../../cli/src/domain/infra/preview.js";
 import { kindOf, resourceOf } from "../../cli/src/domain/infra/resource.js";
 import { parseState } from "../../cli/src/domain/infra/state.js";
 
@@ -155,6 +155,27 @@ describe("a failure is explained", () => {
     const { kind, message, nextSteps } = explain(errors, "", doing);
     expect([kind, message]).toEqual(["failed", "server web cannot be had in this location now"]);
     expect(nextSteps.at(-1)).toBe(doing.again);
+  });
+
+  test("a server without a place", () => {
+    const about = { type: "hcloud:index/server:Server", name: "web" };
+    const message = "no place (placement_error, 1d1d17e504e28a4c)";
+    expect(explain([{ about, severity: "error", message }], "", doing).message).toBe("server web has no place now");
+  });
+
+  test("a server whose type could not be changed may be off: how to power it on comes first", () => {
+    const about = { type: "hcloud:index/server:Server", name: "web" };
+    const message = "error during placement (resource_unavailable, 1d1d17e504e28a4c)";
+    const change = { ...about, op: "update", id: "4711", protected: false, because: ["serverType"], inputs: {} } as const;
+    const stepsWith = (planned: readonly Change[]) =>
+      explain([{ about, severity: "error", message }], "", doing, planned).nextSteps;
+    expect(stepsWith([change])[0]).toMatch(/^server web may be off now, with its old type: hcloud server poweron 4711,/);
+    for (const other of [
+      { ...change, because: ["labels"] },
+      { ...change, op: "create" as const },
+      { ...change, name: "other" },
+    ])
+      expect(stepsWith([other]).join()).not.toContain("poweron");
   });
 
   const stderrOf = (kind: string, message: string, text: string, step: string): [string, string, string, string] => [

@@ -272,6 +272,37 @@ describe("infra destroy", () => {
   });
 });
 
+test("infra up says how to power on a server whose new type could not be had, and where it can be had it is asked first", async () => {
+  const server = { type: "hcloud:index/server:Server", name: "web" };
+  const inputs = { serverType: "cx33", location: "fsn1" };
+  const change = { ...server, op: "update", id: "4711", protected: false, because: ["serverType"], inputs } as const;
+  const message = "error during placement (resource_unavailable, 1d1d17e504e28a4c)";
+  const ran: string[] = [];
+  const toolsWith = (available: boolean) =>
+    ({
+      hcloud: {
+        serverTypes: async () => {
+          const locations = [{ name: "fsn1", available, deprecated: false }];
+          return [{ name: "cx33", cores: 4, memory: 8, architecture: "x86", cpu: "shared", locations }];
+        },
+      },
+      progress: { emit: () => undefined },
+      pulumi: {
+        project: async () => ({ ...doing, name: "shop", configured: ["prod"], embedded: true }),
+        preview: async () => ({ ok: true, value: { changes: [change], same: 3, diagnostics: [] } }),
+        up: async () => {
+          ran.push("up");
+          return { ok: false, said: [{ about: server, severity: "error", message }], stderr: "" };
+        },
+      },
+    }) as unknown as InfraTools;
+  await expect(infraUp(toolsWith(false), "prod", "prod")).rejects.toThrow("server web cannot be had now");
+  expect(ran).toEqual([]);
+  const nextSteps = [expect.stringContaining("hcloud server poweron 4711"), expect.anything(), expect.anything()] as string[];
+  await expect(infraUp(toolsWith(true), "prod", "prod")).rejects.toMatchObject({ nextSteps });
+  expect(ran).toEqual(["up"]);
+});
+
 describe("the file that infra export writes", () => {
   const project = (inventory: string): string =>
     `version: 1\nproject: shop\nservices: { index: {} }\nenvironments:\n  prod: { target: compose, inventory: ${inventory} }\n`;

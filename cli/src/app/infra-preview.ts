@@ -1,5 +1,5 @@
 import { Failed } from "../domain/errors.js";
-import { unavailable, type Unavailable } from "../domain/infra/availability.js";
+import { needsPlace, unavailable, type Unavailable } from "../domain/infra/availability.js";
 import { cutOffText } from "../domain/infra/cut-off.js";
 import { oldPluginText } from "../domain/infra/engine-troubles.js";
 import { isChatter, type Told } from "../domain/infra/events.js";
@@ -47,13 +47,12 @@ async function previewed(tools: InfraTools, project: PulumiProject, stack: strin
   return preview;
 }
 
-/** Asks the provider only when a server would be made, and only with a token. */
+/** Asks the provider only when a server would be made or get another type, and only with a token. */
 async function placeable(
   { hcloud, progress }: InfraTools,
   changes: readonly Change[],
 ): Promise<{ asked: boolean; missing: readonly Unavailable[] }> {
-  const servers = changes.filter(({ type, op }) => type === "hcloud:index/server:Server" && op !== "delete");
-  if (servers.length === 0) return { asked: false, missing: [] };
+  if (!changes.some(needsPlace)) return { asked: false, missing: [] };
   if (hcloud === null) {
     const text =
       "HCLOUD_TOKEN is not set (the secret hcloud:token is for Pulumi alone): nobody asks whether the provider can place the servers now";

@@ -12,6 +12,7 @@ import {
 } from "../domain/errors.js";
 import { nearest } from "../domain/config/suggest.js";
 import { explain } from "../domain/infra/explain.js";
+import type { Change } from "../domain/infra/preview.js";
 import type { Progress } from "../ports.js";
 import type { Hcloud } from "../ports/hcloud.js";
 import type { Pulumi, PulumiFailure, PulumiOutcome, PulumiProject, StackPlace } from "../ports/infra.js";
@@ -108,15 +109,16 @@ export function requireConfigured({ configured, directory }: PulumiProject, stac
   });
 }
 
-/** The value of an outcome. Throws what Pulumi said, in words. */
+/** The value of an outcome. Throws what Pulumi said, in words. @param planned  what an update was to change */
 export async function valueOf<Value>(
   pulumi: Pulumi,
   outcome: PulumiOutcome<Value>,
   stack: string,
   again: string,
+  planned: readonly Change[] = [],
 ): Promise<Value> {
   if (outcome.ok) return outcome.value;
-  throw failureError(outcome, await pulumi.project(), stack, again);
+  throw failureError(outcome, await pulumi.project(), stack, again, planned);
 }
 
 /** A change by Pulumi; interrupted, it says what holds now. */
@@ -134,16 +136,16 @@ export async function untilStopped<Value>(change: Promise<Value>, stack: string,
 }
 
 /** The error for a failed command of Pulumi. @param again  what to type to go on */
-export function failureError(failure: PulumiFailure, project: PulumiProject, stack: string, again: string): GpuctlError {
+export function failureError(
+  failure: PulumiFailure,
+  project: PulumiProject,
+  stack: string,
+  again: string,
+  planned: readonly Change[] = [],
+): GpuctlError {
   const { directory, backend, givenBackend, platform } = project;
-  const { kind, message, because, nextSteps } = explain(failure.said, failure.stderr, {
-    stack,
-    again,
-    directory,
-    backend,
-    givenBackend,
-    platform,
-  });
+  const doing = { stack, again, directory, backend, givenBackend, platform };
+  const { kind, message, because, nextSteps } = explain(failure.said, failure.stderr, doing, planned);
   const errors = failure.said.filter(({ severity }) => severity === "error").map((error) => error.message);
   const details = { because, nextSteps, data: { stack, errors } };
   switch (kind) {

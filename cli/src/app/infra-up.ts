@@ -24,7 +24,7 @@ export async function infraUp(tools: InfraTools, stack: string, confirm: string 
   requireConfirmed(changes, stack, confirm);
   const again = typed("up", stack);
   const change = pulumi.up(stack, (told) => tell(progress, told));
-  const summary = await valueOf(pulumi, await untilStopped(change, stack, again), stack, again);
+  const summary = await valueOf(pulumi, await untilStopped(change, stack, again), stack, again, changes);
   return { stack, state, ...summary };
 }
 

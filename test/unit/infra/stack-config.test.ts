@@ -168,9 +168,12 @@ describe("asking Hetzner Cloud for a GPU", () => {
     expect(message).toMatch(/1\. .*GEX.*\n.*2\. .*SSH.*\n.*3\. .*Kubernetes/);
   });
 
-  it.each(["gex44", "gpu-1x", "ccx33-t4", "a100"])("is recognised by the type %s as well", (serverType) => {
-    expect(asking({ serverType })).toContain("no server type with a GPU");
-  });
+  it.each(["gex44", "gpu-1x", "ccx33-t4", "a100", "l40s", "v100", "a10", "a10g", "b200", "gb200-1x", "ccx33-h200", "rtx4000"])(
+    "is recognised by the type %s as well",
+    (serverType) => {
+      expect(asking({ serverType })).toContain("no server type with a GPU");
+    },
+  );
 
   it("shows the prices of the list that gpuctl cost reads, with source and date, and none of CPU hosts", () => {
     const guide = readFileSync(new URL("../../../docs/guides/cost.md", import.meta.url), "utf8");
@@ -196,7 +199,7 @@ describe("asking Hetzner Cloud for a GPU", () => {
     expect(problems.map(({ key }) => key)).toEqual(["gpuctl:servicePorts[0]", "gpuctl:nodes.gpu-1"]);
   });
 
-  it.each(["cx33", "cpx51", "cax41", "ccx63"])("is not what %s does", (serverType) => {
+  it.each(["cx33", "cpx51", "cax41", "ccx63", "cpx122", "cbx33"])("is not what %s does", (serverType) => {
     const node = { kind: "hcloud", serverType, location: "fsn1" };
     expect(problemsOf({ ...raw("hetzner-cpu"), nodes: { a: node } })).toEqual([]);
   });

@@ -1,6 +1,7 @@
 import { engineTroubles, oldPluginText } from "./engine-troubles.js";
 import { cutOffSteps, cutOffText } from "./cut-off.js";
-import type { Diagnostic } from "./preview.js";
+import { changesType } from "./availability.js";
+import type { Change, Diagnostic } from "./preview.js";
 import { ofProvider, providerTroubles } from "./provider-troubles.js";
 import { troublesOf } from "./host-troubles.js";
 import { called } from "./resource.js";
@@ -8,18 +9,30 @@ import { failed, inFolder, secretStep, type Doing, type Explanation, type Rule }
 
 const crash = /^Running program '[^']*' failed with an unhandled exception:\n?([\s\S]*)$/;
 
-/** Explains a failure by everything that was said: errors of the preview or the update, and stderr. */
-export function explain(said: readonly Diagnostic[], stderr: string, doing: Doing): Explanation {
-  const found = explained(
-    said.filter(({ severity }) => severity === "error"),
-    stderr,
-    doing,
-  );
+/**
+ * Explains a failure by everything that was said: errors of the preview or the update, and stderr.
+ * @param planned what the update was to change
+ */
+export function explain(said: readonly Diagnostic[], stderr: string, doing: Doing, planned: readonly Change[] = []): Explanation {
+  const errors = said.filter(({ severity }) => severity === "error");
+  const found = explained(errors, stderr, doing);
   // It may be the reason of whatever went wrong.
   const plugins = said.flatMap(({ message }) => oldPluginText(message) ?? []);
   const doubts = said.some(({ message }) => cutOffText(message) !== null) ? cutOffSteps(doing) : [];
   const steps = doubts.length === 0 ? found.nextSteps : withDoubts(found.nextSteps, doubts, doing);
-  return { ...found, nextSteps: [...new Set([...plugins, ...steps])] };
+  return { ...found, nextSteps: [...new Set([...poweredOff(errors, planned), ...plugins, ...steps])] };
+}
+
+/** A server whose type could not be changed: the provider powered it off first, and does not undo that. */
+function poweredOff(errors: readonly Diagnostic[], planned: readonly Change[]): string[] {
+  return planned
+    .filter(
+      (change) => changesType(change) && errors.some(({ about }) => about?.type === change.type && about.name === change.name),
+    )
+    .map(
+      (change) =>
+        `${called(change)} may be off now, with its old type: hcloud server poweron ${change.id ?? "NAME"}, or console.hetzner.cloud, Servers, Power on`,
+    );
 }
 
 /** Before the change is tried again; of two commands that differ in their remark alone, the one that knows more. */

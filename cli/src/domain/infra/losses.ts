@@ -1,3 +1,4 @@
+import { changesType } from "./availability.js";
 import type { Change } from "./preview.js";
 
 /** A change that ends or loses something that runs or lies there. */
@@ -22,9 +23,9 @@ export function losses(changes: readonly Change[]): readonly Loss[] {
   });
 }
 
-function consequenceOf({ op, type, inputs, because }: Change): string | null {
-  if (op === "update" && type === "hcloud:index/server:Server" && because.includes("serverType"))
-    return "it is powered off while its type changes";
+function consequenceOf(change: Change): string | null {
+  const { op, type, inputs } = change;
+  if (changesType(change)) return "it is powered off while its type changes";
   if (op !== "delete" && op !== "replace") return null;
   // A command without one of its own does nothing when it is deleted.
   if (/^command:(?:local|remote):Command$/.test(type) && inputs["delete"] !== undefined)

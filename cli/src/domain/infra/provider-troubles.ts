@@ -19,6 +19,15 @@ export const providerTroubles: readonly Rule[] = [
       ]),
   },
   {
+    pattern: /\(placement_error\b/,
+    words: (_, { again }, about) =>
+      failed(
+        `${about} has no place now`,
+        "the provider could not find a host for it in this location: none is free, or a placement group leaves none",
+        ["try again in some minutes, or take another location or another server type in the stack's configuration", again],
+      ),
+  },
+  {
     pattern: /\((?:resource_limit_exceeded|limit_reached)\b|limit exceeded/,
     words: (_, { again }, about) =>
       failed(
