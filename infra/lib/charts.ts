@@ -1,3 +1,4 @@
+import { sha256 } from "./remote-program.js";
 import type { GpuRuntimeConfig } from "./stack-schema.js";
 import { timeSlicing } from "./time-slicing.js";
 
@@ -53,6 +54,8 @@ const counters = [
   "DCGM_FI_DEV_XID_ERRORS, gauge, Value of the last XID error encountered.",
 ];
 
+const countersText = `${counters.join("\n")}\n`;
+
 /** Metrics of the cards. Under time-slicing a value is the card's, not the pod's. */
 export function exporter({ runtimeClass, exporterVersion }: GpuRuntimeConfig): Chart {
   return {
@@ -61,7 +64,7 @@ export function exporter({ runtimeClass, exporterVersion }: GpuRuntimeConfig): C
     version: exporterVersion ?? newest.exporter,
     values: {
       // The chart puts these where the exporter looks for its own list.
-      customMetrics: `${counters.join("\n")}\n`,
+      customMetrics: countersText,
       runtimeClassName: runtimeClass,
       serviceMonitor: { enabled: false },
       nodeSelector: gpuNodeLabels,
@@ -70,7 +73,20 @@ export function exporter({ runtimeClass, exporterVersion }: GpuRuntimeConfig): C
   };
 }
 
-/** NVIDIA's GPU Operator where hosts bring driver and toolkit: it may touch neither. Brings its own exporter and discovery. */
+/**
+ * A list that the operator's chart makes a ConfigMap of. The operator does not look at what is in one: the hash in its name is what
+ * brings another content to the pods.
+ */
+const listFor = <Data>(name: string, data: Data) => ({
+  create: true,
+  name: `gpuctl-${name}-${sha256(JSON.stringify(data)).slice(0, 8)}`,
+  data,
+});
+
+/**
+ * NVIDIA's GPU Operator where hosts bring driver and toolkit: it may touch neither. Brings its own exporter and discovery.
+ * Keys of its values as its chart v26.7.0 has them.
+ */
 export function operator({ replicasPerGpu, operatorVersion, exporter: withExporter }: GpuRuntimeConfig): Chart {
   return {
     chart: "gpu-operator",
@@ -79,10 +95,8 @@ export function operator({ replicasPerGpu, operatorVersion, exporter: withExport
     values: {
       driver: { enabled: false, upgradePolicy: { autoUpgrade: false } },
       toolkit: { enabled: false },
-      dcgmExporter: { enabled: withExporter },
-      devicePlugin: {
-        config: { create: true, name: "gpuctl-time-slicing", default: "default", data: { default: timeSlicing(replicasPerGpu) } },
-      },
+      dcgmExporter: { enabled: withExporter, config: listFor("counters", countersText) },
+      devicePlugin: { config: { ...listFor("time-slicing", { default: timeSlicing(replicasPerGpu) }), default: "default" } },
     },
   };
 }

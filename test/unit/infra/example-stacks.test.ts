@@ -13,6 +13,12 @@ import {
   type Registered,
 } from "../../support/infra/stack-under-mocks.js";
 
+interface OperatorList {
+  name: string;
+  create: boolean;
+  data: unknown;
+}
+
 const graphs: Record<ExampleStack, string[]> = {
   "hetzner-cpu": [
     "Command server-key",
@@ -401,6 +407,26 @@ describe("a cluster", () => {
       toolkit: { enabled: false },
     });
     expect(resources.filter(({ type }) => type.endsWith(":RuntimeClass"))).toEqual([]);
+  });
+
+  it("gives the operator its lists under another name when they change, which is all that it looks at, and no profiling fields", async () => {
+    const config = exampleConfig("existing-cluster");
+    const listsWith = async (replicasPerGpu: number) => {
+      const cluster = { ...(config["gpuctl:cluster"] as object), runtime: { kind: "operator", replicasPerGpu } };
+      const { resources } = await runStack("existing-cluster", { ...config, "gpuctl:cluster": cluster });
+      const values = one(resources, "gpu-operator", "Release").inputs["values"] as Record<string, { config: OperatorList }>;
+      return { slicing: values["devicePlugin"]!.config, counters: values["dcgmExporter"]!.config };
+    };
+    const [two, three, again] = [await listsWith(2), await listsWith(3), await listsWith(2)];
+    expect(two.slicing).toMatchObject({
+      create: true,
+      name: expect.stringMatching(/^gpuctl-time-slicing-[0-9a-f]{8}$/) as string,
+    });
+    expect(three.slicing.name).not.toBe(two.slicing.name);
+    expect([again, three.counters]).toEqual([two, two.counters]);
+    expect(two.counters).toMatchObject({ create: true, name: expect.stringMatching(/^gpuctl-counters-[0-9a-f]{8}$/) as string });
+    expect(two.counters.data).toContain("DCGM_FI_DEV_FB_USED, gauge,");
+    expect(two.counters.data).not.toContain("DCGM_FI_PROF");
   });
 });
 
