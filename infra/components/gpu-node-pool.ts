@@ -58,7 +58,7 @@ export class GpuNodePool extends pulumi.ComponentResource {
       { parent: this, dependsOn: [agent.ready, forgotten] },
     );
     const config = k3sAgentConfig(cluster, agent.node);
-    const program = pulumi.secret(token).apply((secret) => joinProgram(cluster, config, secret.trim()));
+    const program = pulumi.secret(token).apply((secret) => joinProgram(cluster, agent.node, secret.trim()));
     return runOnHost(name, { reach, program, triggers: [cluster.version, sha256(config)] }, { parent: this, dependsOn: [left] });
   }
 
@@ -101,10 +101,17 @@ export class GpuNodePool extends pulumi.ComponentResource {
   }
 }
 
-function joinProgram(cluster: K3sCluster, config: string, token: string): string {
+function joinProgram(cluster: K3sCluster, node: AgentNode, token: string): string {
+  const config = k3sAgentConfig(cluster, node);
   return remoteProgram(
     remoteScript("join-k3s"),
-    { GPUCTL_K3S_URL: k3sBinary(cluster), GPUCTL_K3S_SHA256: cluster.sha256, GPUCTL_K3S_FILES: sha256(`${config}\0${token}`) },
+    {
+      GPUCTL_K3S_URL: k3sBinary(cluster),
+      GPUCTL_K3S_SHA256: cluster.sha256,
+      GPUCTL_K3S_FILES: sha256(`${config}\0${token}`),
+      // An interface that the configuration names stands in the file already.
+      GPUCTL_K3S_ADDRESS: cluster.interface === null ? (node.address ?? "") : "",
+    },
     [
       { path: k3sFiles.config, mode: "0600", content: config },
       { path: k3sFiles.token, mode: "0600", content: token },

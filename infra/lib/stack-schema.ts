@@ -119,7 +119,7 @@ const k3sCluster = z.strictObject({
   binaryUrl: text("expected an https address", /^https:\/\/\S+$/)
     .nullable()
     .default(null),
-  /** Interface of the pods' network between nodes; null lets k3s choose. */
+  /** Interface of the pods' network between nodes; null for the one that has the node's private address. */
   interface: interfaceName.nullable().default(null),
   agents: z.array(shortName).min(1),
 });

@@ -169,11 +169,16 @@ describe("an agent of k3s", () => {
     file("/etc/rancher/k3s/gpuctl-token", "K10\n"),
     file("/etc/systemd/system/k3s-agent.service", "[Unit]\n"),
   ];
-  const join_ = (wanted = sha256(binary), changed = "1") =>
+  const join_ = (wanted = sha256(binary), changed = "1", address = "") =>
     host.run(
       remoteProgram(
         remoteScript("join-k3s"),
-        { GPUCTL_K3S_URL: "https://127.0.0.1/k3s", GPUCTL_K3S_SHA256: wanted, GPUCTL_K3S_FILES: changed },
+        {
+          GPUCTL_K3S_URL: "https://127.0.0.1/k3s",
+          GPUCTL_K3S_SHA256: wanted,
+          GPUCTL_K3S_FILES: changed,
+          GPUCTL_K3S_ADDRESS: address,
+        },
         files,
         remoteScript("k3s-is-ours"),
       ),
@@ -195,6 +200,34 @@ describe("an agent of k3s", () => {
     expect(host.calls().filter((call) => /restart|curl/.test(call))).toEqual([]);
     expect(join_(sha256(binary), "2").code).toBe(0);
     expect(host.calls().filter((call) => /restart|curl/.test(call))).toEqual(["systemctl restart k3s-agent.service"]);
+  });
+
+  test("has its pods talk over the interface of its private address, and starts again when that is another one", () => {
+    const joined = () => join_(sha256(binary), "1", "10.20.2.10");
+    const restarts = () => host.calls().filter((call) => call.includes(" restart "));
+    host.standIn(
+      "ip",
+      "[[ $* != *' to 10.20.2.10' ]] || echo '5: gpuctl.4000@enp5s0    inet 10.20.2.10/24 scope global gpuctl.4000'",
+    );
+    expect(joined()).toMatchObject({ code: 0, stderr: "" });
+    expect(host.read("/etc/rancher/k3s/config.yaml")).toBe('server: x\nflannel-iface: "gpuctl.4000"\n');
+    expect(restarts()).toHaveLength(1);
+    expect(joined().code).toBe(0);
+    expect(host.read("/etc/rancher/k3s/config.yaml")).toBe('server: x\nflannel-iface: "gpuctl.4000"\n');
+    expect(restarts()).toEqual([]);
+    host.standIn("ip", "echo '3: enp7s0    inet 10.20.2.10/24 scope global enp7s0'");
+    expect(joined().code).toBe(0);
+    expect(host.read("/etc/rancher/k3s/config.yaml")).toContain('flannel-iface: "enp7s0"\n');
+    expect(restarts()).toHaveLength(1);
+  });
+
+  test("is not started where no interface has its private address", () => {
+    const { code, stderr } = join_(sha256(binary), "1", "10.20.2.11");
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: "no network interface has the node's address 10.20.2.11: ip -br address; then correct privateAddress\n",
+    });
+    expect(host.calls().filter((call) => /restart|curl|enable/.test(call))).toEqual([]);
   });
 
   test("is refused when the file is another one, and leaves no half of it", () => {

@@ -341,6 +341,7 @@ describe("a cluster", () => {
     expect(joined.secret).toContain("stdin");
     expect(joined.inputs["stdin"]).toContain("K10secret");
     expect(joined.inputs["stdin"]).toContain("nvidia.com/gpu=present:NoSchedule");
+    expect(joined.inputs["stdin"]).toContain("\nGPUCTL_K3S_ADDRESS='10.0.0.5'\n");
     expect(one(resources, "pool-gpu-1-removal", "Command").dependsOn).toEqual(["gpu-1-verify", "pool-gpu-1-node"]);
     expect(one(resources, "pool-gpu-1-node", "Command").inputs["delete"]).toBe(
       "'kubectl' '--context' 'shop' 'delete' 'node' 'gpu-1' '--ignore-not-found'",
@@ -368,6 +369,15 @@ describe("a cluster", () => {
     const { customMetrics } = one(resources, "gpu-exporter", "Release").inputs["values"] as { customMetrics: string };
     expect(customMetrics).toContain("DCGM_FI_DEV_FB_USED, gauge");
     expect(customMetrics).not.toContain("_PROF_");
+  });
+
+  it("of k3s has its pods talk over the interface that it names, if it does", async () => {
+    const config = exampleConfig("k3s-gpu-pool");
+    const cluster = { ...(config["gpuctl:cluster"] as object), interface: "enp7s0" };
+    const { resources } = await runStack("k3s-gpu-pool", { ...config, "gpuctl:cluster": cluster });
+    const { stdin } = one(resources, "pool-gpu-1", "Command").inputs;
+    expect(stdin).toContain("\nflannel-iface: enp7s0\n");
+    expect(stdin).toContain("\nGPUCTL_K3S_ADDRESS=''\n");
   });
 
   it("that exists gets label and taint on its GPU nodes and a RuntimeClass, which k3s brings itself", async () => {
