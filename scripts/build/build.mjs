@@ -1,7 +1,7 @@
 /** What a checkout needs to run and a package to carry: dist/, oclif.manifest.json, the root help, the Python wheel. */
-import { cpSync, existsSync, renameSync, rmSync } from "node:fs";
+import { cpSync, existsSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { capture, root, say } from "../setup/run.mjs";
+import { attempt, capture, root, say } from "../setup/run.mjs";
 import { hashOf, Stamp } from "../setup/stamp.mjs";
 import { buildWheel } from "./wheel.mjs";
 
@@ -18,6 +18,19 @@ export async function build({ node, python }) {
     stamp.write();
   }
   await buildWheel(python);
+  await noteRevision();
+}
+
+/** The commit of what is packed, for the labels of images that an installed package builds. A checkout asks git itself. */
+async function noteRevision() {
+  const noted = join(dist, "revision.json");
+  rmSync(noted, { force: true });
+  const log = await attempt("git", ["log", "-1", "--format=%H %cI"], { cwd: root });
+  const [revision = "", created = null] = log.stdout.trim().split(" ");
+  if (log.code !== 0 || !/^[0-9a-f]{40,64}$/.test(revision)) return;
+  const changed = await attempt("git", ["status", "--porcelain", "--", "compose/services"], { cwd: root });
+  const dirty = changed.stdout.trim() === "" ? "" : "-dirty";
+  writeFileSync(noted, `${JSON.stringify({ revision: `${revision}${dirty}`, created })}\n`);
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { ImageTools } from "../../cli/src/ports/images.js";
+import type { ImageTools, SourceRevision } from "../../cli/src/ports/images.js";
 import type { LastBuild } from "../../cli/src/domain/images/cache.js";
 import type { CommandResult } from "../../cli/src/ports.js";
 import { CollectingProgress } from "./collecting-progress.js";
@@ -17,6 +17,8 @@ export class DockerHere {
   readonly progress = new CollectingProgress();
   readonly configs: string[] = [];
   last: LastBuild | null = null;
+  /** What the package's build noted of its commit. */
+  packed: SourceRevision | null = null;
   /** `docker`, or ours in a container. */
   ours = false;
   status = "running";
@@ -37,6 +39,7 @@ export class DockerHere {
       context: {
         directory: "/package/compose/services",
         files: () => Promise.resolve({ Dockerfile: "a".repeat(64), "locks/runtime.txt": "b".repeat(64) }),
+        packedRevision: () => Promise.resolve(this.packed),
       },
       notes: {
         lastBuild: () => Promise.resolve(this.last),

@@ -1,24 +1,16 @@
 import { ms } from "../domain/units.js";
-import type { ImageTools } from "../ports/images.js";
-
-/** The commit that an image was built from. */
-export interface SourceRevision {
-  /** Full hash, with `-dirty` when files of the image are not as committed; `unknown` outside of a checkout. */
-  revision: string;
-  /** When it was committed, ISO 8601; null when that is not known. */
-  created: string | null;
-}
+import type { ImageTools, SourceRevision } from "../ports/images.js";
 
 const unknown: SourceRevision = { revision: "unknown", created: null };
 
-/** Asks git, when this gpuctl is a checkout of its own: the repository that a packed one is installed in says nothing about it. */
+/** Asks git, when this gpuctl is a checkout of its own; a packed one has it from its build, and nothing from where it is installed. */
 export async function sourceRevision({ executor, signal, packageRoot, context }: ImageTools): Promise<SourceRevision> {
   const git = async (...args: string[]): Promise<string | null> => {
     const run = executor.run({ argv: ["git", "-C", packageRoot, ...args] }, { deadline: ms(10_000), signal });
     const result = await run.catch(() => null);
     return result?.code === 0 ? result.stdout : null;
   };
-  if ((await git("rev-parse", "--show-prefix"))?.trim() !== "") return unknown;
+  if ((await git("rev-parse", "--show-prefix"))?.trim() !== "") return (await context.packedRevision()) ?? unknown;
   const [revision = "", created = ""] = ((await git("log", "-1", "--format=%H %cI")) ?? "").trim().split(" ");
   if (!/^[0-9a-f]{40,64}$/.test(revision)) return unknown;
   const changed = (await git("status", "--porcelain", "--", context.directory)) ?? "";

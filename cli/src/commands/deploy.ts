@@ -27,7 +27,7 @@ export default class Deploy extends BaseCommand<typeof Deploy> {
   static override args = { service: serviceArg("Deploy only this service; the others stay as they are.") };
   static override flags = {
     ...acceptNewFlag,
-    "dry-run": Flags.boolean({ description: "Print the plan and every command that hosts would be given; change nothing." }),
+    "dry-run": Flags.boolean({ description: "Print the plan and every command that would change hosts; change nothing." }),
     continue: Flags.boolean({
       description: "Finish a deploy that was cut short, on the hosts that lack its release, instead of taking it back.",
       exclusive: ["dry-run", "print-unit"],

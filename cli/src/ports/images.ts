@@ -10,6 +10,16 @@ export interface BuildContext {
   readonly directory: string;
   /** Hashes of all files that a build sees. Throws Failed when the package lacks one. */
   files(): Promise<ContextFiles>;
+  /** What the build of the package noted of its commit; null where it noted nothing. */
+  packedRevision(): Promise<SourceRevision | null>;
+}
+
+/** The commit that an image was built from. */
+export interface SourceRevision {
+  /** Full hash, with `-dirty` when files of the image are not as committed; `unknown` where nobody knows. */
+  revision: string;
+  /** When it was committed, ISO 8601; null when that is not known. */
+  created: string | null;
 }
 
 /** The images in gpuctl.lock.json beside gpuctl.yaml, by their names (`services-cpu`). */

@@ -131,6 +131,10 @@ describe("what an image is built from", () => {
     ])
       writeFileSync(join(services, name), name);
     const context = new PackageBuildContext(root);
+    expect(await context.packedRevision()).toBeNull();
+    mkdirSync(join(root, "dist"));
+    writeFileSync(join(root, "dist/revision.json"), '{"revision":"abc","created":null}');
+    expect(await context.packedRevision()).toEqual({ revision: "abc", created: null });
     await expect(context.files()).rejects.toMatchObject({
       constructor: Failed,
       because: expect.stringContaining("locks/cuda.txt is missing") as string,

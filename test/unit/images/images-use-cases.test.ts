@@ -119,6 +119,10 @@ describe("images build", () => {
     docker.answer = (argv) => (argv[0] === "git" ? { stdout: "node_modules/gpuctl/\n" } : null);
     await imagesBuild(docker.tools(), project(), request());
     expect(docker.changes[2]).toContain("REVISION=unknown");
+    docker.images.clear();
+    docker.packed = { revision: "d".repeat(40), created: "2026-11-20T10:00:00+00:00" };
+    await imagesBuild(docker.tools(), project(), request());
+    expect(docker.changes[3]).toContain(`REVISION=${"d".repeat(40)} --build-arg CREATED=2026-11-20T10:00:00+00:00`);
   });
 
   it("warns when the environment deploys another image than the built one", async () => {

@@ -3,7 +3,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { Failed } from "../../domain/errors.js";
 import type { ContextFiles } from "../../domain/images/contents.js";
-import type { BuildContext } from "../../ports/images.js";
+import type { BuildContext, SourceRevision } from "../../ports/images.js";
 import { errorCode, storageFailure } from "../state/storage-failure.js";
 
 /** As `.dockerignore` beside them lets them through, with the recipe and that file themselves. */
@@ -14,8 +14,16 @@ const code = "src/gpuctl_serving";
 export class PackageBuildContext implements BuildContext {
   readonly directory: string;
 
+  readonly #noted: string;
+
   constructor(packageRoot: string) {
     this.directory = join(packageRoot, "compose/services");
+    this.#noted = join(packageRoot, "dist/revision.json");
+  }
+
+  async packedRevision(): Promise<SourceRevision | null> {
+    const text = await readFile(this.#noted, "utf8").catch(() => null);
+    return text === null ? null : (JSON.parse(text) as SourceRevision);
   }
 
   async files(): Promise<ContextFiles> {

@@ -1,3 +1,4 @@
+import { stat } from "node:fs/promises";
 import { Failed, PreflightRefused } from "../../../domain/errors.js";
 import { modelVolume } from "../../../domain/compose/names.js";
 import { modelsOf, type ModelRef, type ServiceSpec } from "../../../domain/release.js";
@@ -174,8 +175,9 @@ async function sendFiles(
   const host = await commands.host(signal);
   for (const [name, sha256] of files) {
     const label = `sending ${ref.name}/${name} to ${commands.node}`;
-    const onBytes = (done: number): void => progress.emit({ kind: "amount", label, done, total: null, unit: "B" });
     const file = { local: `${from}/${name}`, remote: `${directory}/${name}`, mode: 0o444, sha256 };
+    const total = (await stat(file.local).catch(() => null))?.size ?? null;
+    const onBytes = (done: number): void => progress.emit({ kind: "amount", label, done, total, unit: "bytes" });
     await host.sendFile(file, { deadline: deliveryDeadline, signal, onBytes });
   }
 }
