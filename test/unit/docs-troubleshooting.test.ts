@@ -115,7 +115,7 @@ describe("what plan and deploy say", () => {
     const rows = tableOf(ofDeploy, "Docker's words");
     const attempt = { node: "gpu-1", failure: "it could not be started", root: "/var/lib/gpuctl/shop/prod" };
     const unknown = dockerError(attempt, { code: 1, signal: null, stdout: "", stderr: "something new" });
-    expect(rows).toHaveLength(source("adapters/targets/compose/docker-errors.ts").match(/\bpattern: \//g)?.length ?? 0);
+    expect(rows).toHaveLength(source("adapters/targets/compose/docker-errors.ts").match(/\bpattern:\s+\//g)?.length ?? 0);
     for (const [words = "", meaning = ""] of rows)
       for (const [, stderr = ""] of words.matchAll(/`([^`]+)`/g)) {
         const error = dockerError(attempt, { code: 1, signal: null, stdout: "", stderr });

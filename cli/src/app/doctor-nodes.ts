@@ -9,9 +9,9 @@ import type { NodeFacts } from "../domain/preflight/facts.js";
 import { judgeGpuContainer } from "../domain/preflight/gpu-container.js";
 import { judgeNode, sortFindings } from "../domain/preflight/judge.js";
 import { isOwn, settleDevices, wantsGpu, type NodeNeeds } from "../domain/preflight/needs.js";
-import { nodeNames, nodeNeeds } from "../domain/preflight/needs-of.js";
+import { nodeNames, nodeNeeds, type Load } from "../domain/preflight/needs-of.js";
 import type { AuditLog, Progress } from "../ports.js";
-import type { NodeInspector } from "../ports/node-inspector.js";
+import type { NodeInspector, NodeLoads, NodeWants } from "../ports/node-inspector.js";
 
 export interface NodeReport {
   node: string;
@@ -30,6 +30,8 @@ export interface NodeFix extends Fix {
 export interface NodesRequest {
   config: EnvironmentConfig;
   nodes: NodeInspector;
+  /** What a deploy would bring to them; absent where nobody can tell. */
+  loads?: NodeLoads;
   models: ProjectFacts["models"];
   /** The image that deploys give to services with a GPU; null before one was named or pushed. */
   gpuImage: string | null;
@@ -64,17 +66,17 @@ async function noteRepairs({ audit, progress }: NodesRequest, reports: readonly 
 }
 
 async function inspectNode(request: NodesRequest, node: string): Promise<NodeReport> {
-  const { config, models, repair } = request;
-  // What the node has of it already is the driver's to know: all of it is the careful answer.
-  const needs = nodeNeeds(config, node, { imageBytes: null, sentBytes: 0, modelBytes: modelBytes(config, node, models) });
   try {
-    const before = await look(request, needs);
-    const planned = planFixes(before.facts, needs);
-    if (!repair || planned.length === 0) {
-      return { ...before, fixes: planned.map((fix) => ({ ...fix, outcome: { state: "planned" } })) };
+    const before = await look(request, node);
+    const planned = planFixes(before.facts, before.needs);
+    if (!request.repair || planned.length === 0) {
+      return report(
+        before,
+        planned.map((fix) => ({ ...fix, outcome: { state: "planned" } })),
+      );
     }
     const fixes = await makeFixes(request, node, planned);
-    return { ...(await look(request, needs)), fixes };
+    return report(await look(request, node), fixes);
   } catch (error) {
     if (!(error instanceof TargetUnreachable)) throw error;
     const next = error.nextSteps.length > 0 ? error.nextSteps : [`ssh ${node}`];
@@ -83,13 +85,37 @@ async function inspectNode(request: NodesRequest, node: string): Promise<NodeRep
   }
 }
 
-async function look(
-  { gpuImage, nodes, signal }: NodesRequest,
-  needs: NodeNeeds,
-): Promise<{ node: string; findings: readonly DoctorFinding[]; facts: NodeFacts }> {
-  const facts = await nodes.inspect(needs.node, needs.dataDirectory, signal);
+interface Look {
+  needs: NodeNeeds;
+  findings: readonly DoctorFinding[];
+  facts: NodeFacts;
+}
+
+const report = ({ needs, findings, facts }: Look, fixes: readonly NodeFix[]): NodeReport => ({
+  node: needs.node,
+  findings,
+  fixes,
+  facts,
+});
+
+async function look(request: NodesRequest, node: string): Promise<Look> {
+  const { config, gpuImage, nodes, signal } = request;
+  const wanted = nodeNeeds(config, node, unknownLoad);
+  const facts = await nodes.inspect(node, wanted.dataDirectory, signal);
+  const needs = { ...wanted, ...(await loadOf(request, wanted, facts)) };
   const gpu = await tryGpus(facts, needs, gpuImage, nodes, signal);
-  return { node: needs.node, findings: sortFindings([...judgeNode(facts, needs), ...gpu]), facts };
+  return { needs, findings: sortFindings([...judgeNode(facts, needs), ...gpu]), facts };
+}
+
+const unknownLoad: Load = { imageBytes: null, sentBytes: 0, modelBytes: null };
+
+/** What a deploy would bring; where only the node could tell and cannot, the models are counted as if it had none. */
+async function loadOf({ config, loads, models }: NodesRequest, needs: NodeNeeds, facts: NodeFacts): Promise<Load> {
+  const { node } = needs;
+  const used = modelNames(config, node);
+  const devices = settleDevices(needs, facts).services.map((service) => (wantsGpu(service) ? "cuda" : "cpu"));
+  const wants: NodeWants = { devices: [...new Set(devices)], models: used };
+  return (await loads?.of(node, wants, facts)) ?? { ...unknownLoad, modelBytes: modelBytes(used, models) };
 }
 
 /** One after the other, each whatever became of the one before: none depends on another. */
@@ -102,11 +128,16 @@ async function makeFixes({ nodes, signal }: NodesRequest, node: string, planned:
   return made;
 }
 
-/** Bytes of the models that services of a node use; null when the size of one is not known. */
-function modelBytes(config: EnvironmentConfig, node: string, models: ProjectFacts["models"]): number | null {
+/** Models that services of a node use, each once. */
+function modelNames(config: EnvironmentConfig, node: string): string[] {
   const services = Object.values(config.services).filter(({ nodes }) => nodes == null || nodes.includes(node));
-  const used = new Set(services.flatMap(({ model, fallback }) => [model, fallback?.kind === "model" ? fallback.model : null]));
-  const sizes = models.filter(({ name }) => used.has(name)).map(({ bytes }) => bytes);
+  const used = services.flatMap(({ model, fallback }) => [model, fallback?.kind === "model" ? fallback.model : null]);
+  return [...new Set(used.filter((name) => name !== null))];
+}
+
+/** Bytes of models; null when the size of one is not known. */
+function modelBytes(used: readonly string[], models: ProjectFacts["models"]): number | null {
+  const sizes = models.filter(({ name }) => used.includes(name)).map(({ bytes }) => bytes);
   return sizes.reduce<number | null>((sum, bytes) => (sum === null || bytes === null ? null : sum + bytes), 0);
 }
 

@@ -4,7 +4,7 @@ import type { HostFacts, ProjectFacts } from "../domain/doctor/facts.js";
 import type { DoctorFinding } from "../domain/doctor/finding.js";
 import { GpuctlError } from "../domain/errors.js";
 import type { AuditLog, Finding, HostInspector, ModelStore, Progress, TargetDriver } from "../ports.js";
-import type { NodeInspector } from "../ports/node-inspector.js";
+import type { NodeInspector, NodeLoads } from "../ports/node-inspector.js";
 import { inspectNodes, type NodeReport } from "./doctor-nodes.js";
 
 /** What doctor needs of a project whose configuration could be loaded. */
@@ -15,6 +15,8 @@ export interface DoctorProject {
   driver: Pick<TargetDriver, "observe"> | null;
   /** Looks at the hosts of an environment that has some; absent where nothing can reach them. */
   nodes?: NodeInspector;
+  /** What a deploy would bring to those hosts; absent where nobody can tell. */
+  loads?: NodeLoads;
   /** The image that deploys give to services with a GPU; null before one was named or pushed. */
   gpuImage?: () => Promise<string | null>;
   /** Takes what was mended, on those hosts that keep an audit already. */
@@ -39,7 +41,10 @@ export interface DoctorReport {
   facts: HostFacts;
 }
 
-/** Looks at everything a deploy depends on, without changing anything; without a network but that to the environment's own nodes. */
+/**
+ * Looks at everything a deploy depends on, without changing anything; without a network but that to the environment's own nodes, which
+ * ask the registry how large an image is that they lack.
+ */
 export async function doctor(request: DoctorRequest): Promise<DoctorReport> {
   const [facts, project] = await Promise.all([request.host.inspect(request.signal), projectState(request)]);
   const findings = diagnose(facts, project);
@@ -53,7 +58,7 @@ async function nodeReports(
 ): Promise<readonly NodeReport[]> {
   if (project?.nodes === undefined) return [];
   const models = state.state === "usable" ? state.facts.models : [];
-  const { config, nodes, audit, progress } = project;
+  const { config, nodes, loads, audit, progress } = project;
   const gpuImage = await gpuImageOf(project);
   return inspectNodes({
     config,
@@ -62,6 +67,7 @@ async function nodeReports(
     gpuImage,
     repair,
     signal,
+    ...(loads && { loads }),
     ...(audit && { audit }),
     ...(progress && { progress }),
   });

@@ -1,6 +1,7 @@
 import type { Fix } from "../domain/preflight/fixes.js";
 import type { NodeFacts } from "../domain/preflight/facts.js";
 import type { GpuContainerResult, GpuContainerProbe } from "../domain/preflight/gpu-container.js";
+import type { Load } from "../domain/preflight/needs-of.js";
 
 /** Looks at the nodes of an environment, and mends them where that is asked for. Everything throws TargetUnreachable for a node that cannot be reached. */
 export interface NodeInspector {
@@ -22,4 +23,18 @@ export interface NodeInspector {
   ): Promise<{ probe: GpuContainerProbe; result: GpuContainerResult }>;
   /** Runs the command of a repair to its end; null when that worked, else what it said. */
   repair(node: string, argv: Fix["argv"], signal: AbortSignal): Promise<string | null>;
+}
+
+/** What the services of a node are made of. */
+export interface NodeWants {
+  /** Devices that the services' images are for, each once. */
+  devices: readonly ("cpu" | "cuda")[];
+  /** Names of models in gpuctl.yaml, each once. */
+  models: readonly string[];
+}
+
+/** Knows what a deploy would bring to a node. */
+export interface NodeLoads {
+  /** Null where that cannot be told: without root, without an engine that answers. */
+  of(node: string, wants: NodeWants, facts: NodeFacts): Promise<Load | null>;
 }

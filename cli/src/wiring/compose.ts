@@ -178,7 +178,7 @@ async function codeAndDriver(parts: {
 }
 
 /** How nodes fetch models, by the environment's `models`; null where they are sent. */
-function fetchingOf(
+export function fetchingOf(
   config: EnvironmentConfig,
   settings: ComposeSettings,
   secrets: SecretReader,
@@ -199,7 +199,7 @@ function fetchingOf(
  * Images by gpuctl.yaml, else those of the services by gpuctl.lock.json. One that is named nowhere is an empty name, which nothing takes
  * for pinned.
  */
-async function imagesOf(
+export async function imagesOf(
   config: EnvironmentConfig,
   settings: ComposeSettings,
   request: ToolsRequest,

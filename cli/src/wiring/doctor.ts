@@ -1,7 +1,9 @@
 /** What `gpuctl doctor` looks with. */
 import type { DoctorProject } from "../app/doctor.js";
+import type { ComposeSettings } from "../domain/compose/node-settings.js";
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
-import type { HostConnector, HostInspector } from "../ports.js";
+import type { HostConnector, HostInspector, ModelStore } from "../ports.js";
+import type { NodeLoads } from "../ports/node-inspector.js";
 import { createContext, createTools, localStores, type ToolsRequest } from "../wiring.js";
 import { createHosts, hostPlace } from "./hosts.js";
 
@@ -68,13 +70,44 @@ export async function createDoctor(request: ToolsRequest): Promise<DoctorTools> 
       (name) => new HostState({ name, ...hostPlace(config, settings, name, connector) }),
     );
     const audit = new ExistingAudit(states, author, clock);
+    const loads = await nodeLoads(config, settings, request, { models, connector });
     const lock = new ModelLock(config.projectFile);
     const gpuImage = async (): Promise<string | null> => settings.images?.services ?? (await lock.pinnedServices("cuda"));
-    return { ...project, nodes: new RemoteNodeInspector(connector, clock), gpuImage, audit, progress };
+    return { ...project, nodes: new RemoteNodeInspector(connector, clock), loads, gpuImage, audit, progress };
   };
   const open: HostConnector[] = [];
   const close = async (): Promise<void> => {
     await Promise.all(open.map((connector) => connector.close()));
   };
   return { host, forProject, close };
+}
+
+/** What the next deploy would bring to the hosts, asked over the connections that are there. */
+async function nodeLoads(
+  config: EnvironmentConfig,
+  settings: ComposeSettings,
+  request: ToolsRequest,
+  { models, connector }: { models: Pick<ModelStore, "resolve">; connector: HostConnector },
+): Promise<NodeLoads> {
+  const [{ NodeDeliveries }, { HostCommands }, { LocalSecretReader }, { imagesOf, fetchingOf }, { executor }] = await Promise.all(
+    [
+      import("../adapters/targets/compose/node-deliveries.js"),
+      import("../adapters/targets/compose/host-commands.js"),
+      import("../adapters/secrets/local-secret-reader.js"),
+      import("./compose.js"),
+      createTools(request),
+    ],
+  );
+  const secrets = new LocalSecretReader(request.env, config.projectFile, request.progress, executor);
+  const images = await imagesOf(config, settings, request, secrets);
+  return new NodeDeliveries({
+    config,
+    models,
+    // Without a lease nothing can be changed through them.
+    commandsOf: (node) => new HostCommands({ node, ...hostPlace(config, settings, node, connector), guard: () => "exit 1" }),
+    servicesImage: (device) => images.services(device),
+    companions: [images.proxy, images.redis ?? ""],
+    source: (reference) => images.source(reference),
+    fetching: fetchingOf(config, settings, secrets),
+  });
 }

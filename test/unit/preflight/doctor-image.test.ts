@@ -43,6 +43,14 @@ test("doctor tries the image that deploys use: that of gpuctl.yaml, else the one
   expect(await named({ services: "acme/own:1" })).toBe("acme/own:1");
 });
 
+test("doctor asks the hosts of a project what they lack, and no host that gives it no root", async () => {
+  const directory = temporary();
+  const { project, close } = await projectOf(environment(directory, {}), directory);
+  const facts = { ...factsOf("t4-ubuntu"), access: factsOf("no-rights").access };
+  expect(await project.loads?.of("gpu-1", { devices: ["cuda"], models: [] }, facts)).toBeNull();
+  await close();
+});
+
 test("a lock that cannot be read does not keep the nodes from being looked at", async () => {
   const directory = temporary();
   writeFileSync(join(directory, "gpuctl.lock.json"), "<<<<<<< HEAD\n");

@@ -5,9 +5,9 @@ import type { EnvironmentConfig, ServiceConfig } from "../../../cli/src/domain/c
 import { TargetUnreachable } from "../../../cli/src/domain/errors.js";
 import type { NodeFacts } from "../../../cli/src/domain/preflight/facts.js";
 import type { GpuContainerProbe, GpuContainerResult } from "../../../cli/src/domain/preflight/gpu-container.js";
-import { nodeNames, nodeNeeds } from "../../../cli/src/domain/preflight/needs-of.js";
+import { nodeNames, nodeNeeds, type Load } from "../../../cli/src/domain/preflight/needs-of.js";
 import { mib } from "../../../cli/src/domain/units.js";
-import type { NodeInspector } from "../../../cli/src/ports/node-inspector.js";
+import type { NodeInspector, NodeLoads } from "../../../cli/src/ports/node-inspector.js";
 import { projectConfig } from "../../support/project-config.js";
 import { factsOf, printed } from "./captures.js";
 
@@ -175,6 +175,29 @@ test("no container is started for services on the CPU, nor for a GPU that has no
   );
   await inspect(nodes, environment({ services: { reranker: service("reranker", { gpu: "GPU-elsewhere" }) } }));
   expect(nodes.tried).toEqual([]);
+});
+
+test("what a deploy would refuse for want of room doctor says too: by what the node says it lacks, of the images it would be given", async () => {
+  const asked: unknown[] = [];
+  const found = async (load: Load | null, config = environment()): Promise<readonly string[]> => {
+    const of: NodeLoads["of"] = async (node, wants) => {
+      asked.push([node, wants]);
+      return load;
+    };
+    const [report] = await inspectNodes({ config, nodes: new Nodes(), loads: { of }, models, gpuImage, repair: false, signal });
+    return (report?.findings ?? []).filter(({ code }) => code.startsWith("disk")).map(({ level, code }) => `${level} ${code}`);
+  };
+  // The node of the capture has 403 GB free.
+  expect(await found({ imageBytes: 400e9, sentBytes: 0, modelBytes: 0 })).toEqual(["blocker disk-full"]);
+  expect(await found({ imageBytes: 0, sentBytes: 0, modelBytes: 0 })).toEqual(["ok disk"]);
+  expect(await found(null)).toEqual(["ok disk"]);
+  const cpu = { prefer: "cpu", require: null, proof: "self" } as const;
+  const services = { embedder: service("embedder"), reranker: service("reranker", { device: cpu }) };
+  await found(null, environment({ services }));
+  expect(asked.slice(-2)).toEqual([
+    ["gpu-1", { devices: ["cuda"], models: ["reranker-v2"] }],
+    ["gpu-1", { devices: ["cuda", "cpu"], models: ["bge-m3", "reranker-v2"] }],
+  ]);
 });
 
 test("`auto` is a GPU where the node has one, and the CPU elsewhere", async () => {

@@ -1,7 +1,7 @@
 import type { NodeFacts } from "../../../domain/preflight/facts.js";
 import type { Load } from "../../../domain/preflight/needs-of.js";
-import type { ModelRef, ServiceSpec } from "../../../domain/release.js";
-import type { Finding, ModelStore } from "../../../ports.js";
+import { modelsOf, type ModelRef, type ServiceSpec } from "../../../domain/release.js";
+import type { Finding, ModelStore, StoredModel } from "../../../ports.js";
 import type { HostCommands } from "./host-commands.js";
 import { imageRoom, type ImageRoom } from "./image-room.js";
 import { hasImage, type ImageSource } from "./images.js";
@@ -27,8 +27,9 @@ export async function deliveriesOf(
   specs: readonly ServiceSpec[],
   { system }: NodeFacts,
 ): Promise<Deliveries> {
-  const machine = system.seen ? system.value.architecture : "";
-  const [images, models] = [await imagesOf(parts, specs, machine), await modelsFor(parts, specs)];
+  const { commands, imageOf, companions } = parts;
+  const images = await imagesToBring(commands, [...specs.map(imageOf), ...companions], system);
+  const models = await modelsFor(parts, specs);
   const { bytes: imageBytes, sent: sentBytes } = images;
   return { imageBytes, sentBytes, modelBytes: models.bytes, findings: [...images.findings, ...models.findings] };
 }
@@ -43,10 +44,14 @@ interface Images extends Part {
   sent: number | null;
 }
 
-/** The services' images and those of what stands beside them, each once. */
-async function imagesOf(parts: DeliveryParts, specs: readonly ServiceSpec[], machine: string): Promise<Images> {
-  const { commands, imageOf, companions } = parts;
-  const wanted = new Map([...specs.map(imageOf), ...companions].map((image) => [image.reference, image]));
+/** The images that a host lacks, each once: those of the services and of what stands beside them. */
+export async function imagesToBring(
+  commands: HostCommands,
+  images: readonly ImageSource[],
+  system: NodeFacts["system"],
+): Promise<Images> {
+  const machine = system.seen ? system.value.architecture : "";
+  const wanted = new Map(images.map((image) => [image.reference, image]));
   const rooms: (ImageRoom | null)[] = [];
   let unknownSent = false;
   const findings: Finding[] = [];
@@ -72,13 +77,30 @@ async function imagesOf(parts: DeliveryParts, specs: readonly ServiceSpec[], mac
 
 /** What was downloaded lies beside the graph that is built of it. */
 const roomToFetch = 2;
+const roomOf = (stored: Pick<StoredModel, "bytes"> | null, fetched: boolean): number =>
+  (stored?.bytes ?? 0) * (fetched ? roomToFetch : 1);
+
+/** Room for those models that a host lacks, bytes. */
+export async function modelRoom(
+  { commands, fetching }: Pick<DeliveryParts, "commands" | "fetching">,
+  models: readonly StoredModel[],
+): Promise<number> {
+  const lacks = await missingModels(
+    commands,
+    models.map(({ ref }) => ref),
+  );
+  const missing = new Set(lacks.map(({ ref }) => ref.manifest));
+  const brought = new Map(models.filter(({ ref }) => missing.has(ref.manifest)).map((model) => [model.ref.manifest, model]));
+  const rooms = [...brought.values()].map((model) => roomOf(model, (fetching?.sourceOf(model.ref) ?? null) !== null));
+  return rooms.reduce((sum, room) => sum + room, 0);
+}
 
 /** Models that are on the host whole, that it fetches, that are sent from here, and that nobody has. */
 async function modelsFor({ commands, models, fetching }: DeliveryParts, specs: readonly ServiceSpec[]): Promise<Part> {
   const wanted = new Map<string, MissingModel>();
   const findings: Finding[] = [];
   for (const spec of specs) {
-    const lacks = await missingModels(commands, spec);
+    const lacks = await missingModels(commands, modelsOf(spec));
     if (spec.model !== null && lacks.length === 0)
       findings.push({ level: "ok", code: "model-present", what: `${spec.model.name} is on ${commands.node}` });
     for (const each of lacks) wanted.set(each.ref.manifest, each);
@@ -87,7 +109,7 @@ async function modelsFor({ commands, models, fetching }: DeliveryParts, specs: r
   for (const { ref, changed } of wanted.values()) {
     const stored = await models.find(ref);
     const fetched = (fetching?.sourceOf(ref) ?? null) !== null;
-    bytes += (stored?.bytes ?? 0) * (fetched ? roomToFetch : 1);
+    bytes += roomOf(stored, fetched);
     const what = fetched ? `${ref.name} will be fetched by ${commands.node}` : `${ref.name} will be sent to ${commands.node}`;
     if (fetched || stored !== null) findings.push({ level: "ok", code: "model-deliverable", what });
     else findings.push(changed.length > 0 ? modelDamaged(ref, changed, commands.node) : modelMissing(ref, commands.node));

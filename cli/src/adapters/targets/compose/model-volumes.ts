@@ -66,12 +66,12 @@ export interface ModelDelivery {
 
 /** Whether every model of a spec lies on the host, complete, and looks as it did when it was hashed there. */
 export async function hasModels(commands: HostCommands, spec: ServiceSpec): Promise<boolean> {
-  return (await missingModels(commands, spec)).length === 0;
+  return (await missingModels(commands, modelsOf(spec))).length === 0;
 }
 
-/** Models of a spec that are not on the host, or not as they were when they were hashed there. */
-export async function missingModels(commands: HostCommands, spec: ServiceSpec): Promise<readonly MissingModel[]> {
-  const found = await Promise.all(modelsOf(spec).map(async (ref) => ({ ref, ...(await lookAt(commands, ref)) })));
+/** Those models that are not on the host, or not as they were when they were hashed there. */
+export async function missingModels(commands: HostCommands, models: readonly ModelRef[]): Promise<readonly MissingModel[]> {
+  const found = await Promise.all(models.map(async (ref) => ({ ref, ...(await lookAt(commands, ref)) })));
   return found.filter(({ state }) => state !== "whole" && state !== "touched");
 }
 
