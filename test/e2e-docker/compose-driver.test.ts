@@ -83,6 +83,7 @@ class ComposeWorld implements DriverWorld {
         tls: { mode: "off" },
         allow: [],
         ingressAddress: null,
+        askedFrom: [],
         ingress: null,
         budgets: { load: ms(120_000), drain: ms(10_000) },
       },

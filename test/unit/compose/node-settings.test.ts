@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { nodeSettings, type ComposeSettings } from "../../../cli/src/domain/compose/node-settings.js";
 import type { EnvironmentConfig, ServiceConfig } from "../../../cli/src/domain/config/resolved.js";
 import { ConfigInvalid } from "../../../cli/src/domain/errors.js";
+import { nodeNeeds } from "../../../cli/src/domain/preflight/needs-of.js";
 import { projectConfig } from "../../support/project-config.js";
 
 const settings: ComposeSettings = { target: "compose", nodes: { one: { host: "10.0.0.5" }, two: { host: "10.0.0.6" } } };
@@ -48,5 +49,37 @@ describe("what gpuctl.yaml says about a node", () => {
       ),
     );
     expect(found).toEqual([[true], [false], [false]]);
+  });
+});
+
+describe("an index on a node without an embedder", () => {
+  const index: ServiceConfig = { ...embedder, service: "index", port: 8003, model: null, nodes: ["two"] };
+  const apart = { ...configWith({ nodes: ["one"] }), services: { embedder: { ...embedder, nodes: ["one"] }, index } };
+  const from = (node: string, changes: Partial<ComposeSettings> = {}, config: EnvironmentConfig = apart): readonly string[] =>
+    nodeSettings(config, { ...settings, ...changes }, node, { proxy: "caddy", redis: null }).askedFrom;
+
+  it("asks from its own address, which the node of the embedder lets in, with an ingress too", () => {
+    expect([from("one"), from("two")]).toEqual([["10.0.0.6"], []]);
+    expect(from("one", { allow: ["10.9.0.0/24"], ingress: { node: "two" } })).toEqual(["10.0.0.6"]);
+    expect(from("one", { nodes: { one: { host: "10.0.0.5" }, two: { host: "two", bind: "10.1.0.6" } } })).toEqual(["10.1.0.6"]);
+  });
+
+  it("asks nobody else when it has an embedder beside it, or there is none", () => {
+    expect(from("one", {}, { ...apart, services: { embedder, index } })).toEqual([]);
+    expect(from("one", {}, { ...apart, services: { index } })).toEqual([]);
+    expect(from("one", {}, configWith({ nodes: ["one"] }))).toEqual([]);
+  });
+
+  it("is invalid where only addresses are let in and its own is a name, and is said how to change that", () => {
+    const named = { nodes: { one: { host: "10.0.0.5" }, two: { host: "two.example.net" } } };
+    expect(from("one", named)).toEqual(["two.example.net"]);
+    expect(() => from("one", { ...named, allow: ["10.9.0.0/24"] })).toThrow("the index on two could not be let in by one");
+  });
+
+  it("is among those who may reach the embedder, for whoever looks at firewalls", () => {
+    const config = { ...apart, targetSettings: { ...settings, allow: ["10.9.0.0/24"] } };
+    const load = { imageBytes: null, sentBytes: null, modelBytes: null };
+    expect(nodeNeeds(config, "one", load).allow).toEqual(["10.9.0.0/24", "10.0.0.6"]);
+    expect(nodeNeeds(config, "two", load).allow).toEqual(["10.9.0.0/24"]);
   });
 });

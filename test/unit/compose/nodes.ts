@@ -69,6 +69,7 @@ export function nodeWith(changes: Partial<ComposeNode> = {}): ComposeNode {
     tls: { mode: "off" },
     allow: [],
     ingressAddress: null,
+    askedFrom: [],
     ingress: null,
     budgets: { load: ms(900_000), drain: ms(30_000) },
     hostMemory: mib(32_768),
@@ -132,6 +133,11 @@ export const cases: Readonly<Record<string, ComposeNode>> = {
     ],
   }),
   "allow-list": nodeWith({ allow: ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"] }),
+  "asked-by-an-index-elsewhere": nodeWith({
+    services: everything.slice(0, 2),
+    allow: ["10.0.0.4/32"],
+    askedFrom: ["10.0.0.6"],
+  }),
   redis: nodeWith({
     services: [service("reranker", [instance("reranker", "a", { env: { GPUCTL_REDIS_URL: "redis://redis:6379/0" } }, { gpu })])],
     redis: { image: redisImage, memory: mib(256) },

@@ -57,6 +57,7 @@ export function nodeSettings(
     tls: tlsOf(settings),
     allow: settings.allow ?? [],
     ingressAddress: ingressAddressOf(config, settings, node),
+    askedFrom: askedFrom(config, settings, node),
     ingress: hasIngress
       ? {
           bind: bindOf(config, settings, node),
@@ -118,12 +119,42 @@ function upstreamOf(config: EnvironmentConfig, settings: ComposeSettings, node: 
 
 function embedderElsewhere(config: EnvironmentConfig, settings: ComposeSettings, node: string): string | null {
   const { embedder } = config.services;
-  if (embedder === undefined) return null;
-  const nodes = nodesOf(config, settings, "embedder");
-  const [first] = nodes;
-  if (first === undefined || nodes.includes(node)) return null;
-  return reachableUrl(addressOf(config, settings, first), embedder.port);
+  const there = embedderNode(config, settings, node);
+  if (embedder === undefined || there === null) return null;
+  return reachableUrl(addressOf(config, settings, there), embedder.port);
 }
+
+/** Whose embedder the index of a node asks; null where it has one of its own, or there is none. */
+function embedderNode(config: EnvironmentConfig, settings: ComposeSettings, node: string): string | null {
+  const nodes = config.services.embedder === undefined ? [] : nodesOf(config, settings, "embedder");
+  return nodes.includes(node) ? null : (nodes[0] ?? null);
+}
+
+/**
+ * Where the index that asks the embedder of a node does so from, as that node sees it; nothing when it has an embedder beside it. Throws
+ * ConfigInvalid when only some addresses may ask, and gpuctl.yaml has a name in the place of that one.
+ */
+export function askedFrom(config: EnvironmentConfig, settings: ComposeSettings, node: string): readonly string[] {
+  const having = config.services.index === undefined ? [] : nodesOf(config, settings, "index");
+  return having
+    .filter((index) => embedderNode(config, settings, index) === node)
+    .map((index) => {
+      const address = addressOf(config, settings, index);
+      if ((settings.allow ?? []).length > 0 && !isAddress(address)) throw nameForAddress(config, index, node, address);
+      return address;
+    });
+}
+
+const isAddress = (text: string): boolean => /^\d+(?:\.\d+){3}$|:/.test(text);
+
+const nameForAddress = (config: EnvironmentConfig, index: string, node: string, name: string): ConfigInvalid =>
+  new ConfigInvalid(`the index on ${index} could not be let in by ${node}, whose embedder it asks`, {
+    because: `allow of environment ${config.environment} goes by addresses, and ${name} is a name`,
+    nextSteps: [
+      `nodes: { ${index}: { bind: ADDRESS } }   # in ${config.projectFile}: the one by which ${node} sees it`,
+      `services: { index: { nodes: [${node}] } }   # or beside the embedder`,
+    ],
+  });
 
 function tlsOf({ tls }: ComposeSettings): NodeTls {
   if (tls?.mode === "acme") return { mode: "acme", domain: tls.domain, email: tls.email ?? null };

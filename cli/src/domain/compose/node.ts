@@ -68,6 +68,8 @@ export interface ComposeNode {
   allow: readonly string[];
   /** Address of the ingress node when there is one: its requests come from there on behalf of others. */
   ingressAddress: string | null;
+  /** Addresses of nodes whose index asks the embedder of this one. */
+  askedFrom: readonly string[];
   /** Set on the node that has the ingress. */
   ingress: NodeIngress | null;
   budgets: { load: Milliseconds; drain: Milliseconds };

@@ -83,7 +83,7 @@ function serviceSites(node: ComposeNode, service: NodeService): readonly Line[] 
   const { service: name } = service;
   const limits = limitsOf(service);
   const upstreams = upstreamsOf(service);
-  const allowed = allowedNetworks(node);
+  const allowed = allowedNetworks(node, name);
   const route = (checker: string): readonly Line[] => [...routeTo(upstreams, "first", checker, limits), orNobody];
   const publicSite = siteOf(node, insidePort[name], [...onlyFrom(allowed), ...route(`${name}-public`)]);
   const internal = needsInternal(node, name)
@@ -95,9 +95,14 @@ function serviceSites(node: ComposeNode, service: NodeService): readonly Line[] 
   return [remark(`The ${name} for its clients: published as port ${service.port}.`), ...publicSite, ...internal];
 }
 
-/** With an allow-list the ingress needs a place in it: what comes from there was let in by its own. */
-function allowedNetworks({ allow, ingressAddress }: ComposeNode): readonly string[] {
-  return allow.length === 0 || ingressAddress === null ? allow : [...new Set([...allow, ingressAddress])];
+/**
+ * With an allow-list the ingress needs a place in it: what comes from there was let in by its own. So does another node's index, which
+ * asks the embedder.
+ */
+function allowedNetworks({ allow, ingressAddress, askedFrom }: ComposeNode, service: ServiceName): readonly string[] {
+  if (allow.length === 0) return [];
+  const ingress = ingressAddress === null ? [] : [ingressAddress];
+  return [...new Set([...allow, ...ingress, ...(service === "embedder" ? askedFrom : [])])];
 }
 
 /** A public site on a port of the container, with what the environment says about encryption. */

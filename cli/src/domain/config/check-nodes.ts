@@ -1,4 +1,4 @@
-import { serviceNames } from "../names.js";
+import { serviceNames, type ServiceName } from "../names.js";
 import { isMap, keysOf, unknownName } from "./check-names.js";
 import { problem, valueAt } from "./issues.js";
 import type { Path, Problem, SourceDocument } from "./source.js";
@@ -23,7 +23,7 @@ export function checkNodes(document: SourceDocument, name: string): Problem[] {
 
 /** Nodes that ingress and services name and that are not among those of the environment; null where nodes cannot be told. */
 export function checkNodeNames(document: SourceDocument, name: string, nodes: readonly string[] | null): Problem[] {
-  return [...ingressNode(document, name, nodes), ...nodesOfServices(document, name, nodes)];
+  return [...ingressNode(document, name, nodes), ...nodesOfServices(document, name, nodes), ...indexApart(document, name, nodes)];
 }
 
 /** Without an inventory gpuctl.yaml has to say where the nodes of a compose environment are. */
@@ -81,4 +81,32 @@ function swarmManager(document: SourceDocument, name: string, nodes: readonly st
   if (nodes.some((node) => valueAt(document.value, [...at, node, "role"]) === "manager")) return [];
   const message = `swarm environment ${name} has no manager`;
   return [problem("no-manager", message, at, document, "key", "give at least one node role: manager")];
+}
+
+/**
+ * An index without an embedder beside it asks that of another node, by address and without TLS: a certificate names a domain. Behind an
+ * ingress nodes speak plainly; without one TLS ends on the node itself, and the index could ask nobody.
+ */
+function indexApart(document: SourceDocument, name: string, nodes: readonly string[] | null): Problem[] {
+  const at: Path = ["environments", name];
+  const own = (key: string): unknown => valueAt(document.value, [...at, key]);
+  const mode = valueAt(document.value, [...at, "tls", "mode"]);
+  if (nodes === null || own("target") !== "compose" || own("ingress") !== undefined) return [];
+  if (mode !== "files" && mode !== "acme") return [];
+  const [first, ...others] = runsOn(document, name, "embedder", nodes);
+  const apart = runsOn(document, name, "index", nodes).find((node) => ![first, ...others].includes(node));
+  if (first === undefined || apart === undefined) return [];
+  const message = `the index on ${apart} could not ask the embedder on ${first}, whose port speaks nothing but TLS`;
+  const hint = `ingress: { node: ${apart} } ends TLS before the nodes; or run the index beside the embedder: nodes: [${first}]`;
+  return [problem("index-apart", message, [...at, "tls"], document, "key", hint)];
+}
+
+/** Nodes that run a service, as far as the file says so in a way that can be understood. */
+function runsOn(document: SourceDocument, name: string, service: ServiceName, nodes: readonly string[]): readonly string[] {
+  const [own, shared] = [["environments", name, "services", service] as Path, ["services", service] as Path];
+  const said = (key: string): unknown => valueAt(document.value, [...own, key]) ?? valueAt(document.value, [...shared, key]);
+  const present = valueAt(document.value, own) ?? valueAt(document.value, shared);
+  if (present === undefined || said("enabled") === false) return [];
+  const wanted = said("nodes");
+  return Array.isArray(wanted) ? nodes.filter((node) => wanted.includes(node)) : nodes;
 }

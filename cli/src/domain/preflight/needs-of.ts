@@ -2,7 +2,7 @@ import type { EnvironmentConfig } from "../config/resolved.js";
 import { plainPort, tlsPort } from "../compose/inside.js";
 import { ownershipFilters } from "../compose/labels.js";
 import { defaultDataDirectory } from "../compose/layout.js";
-import { ingressAddressOf, ingressPort, type ComposeSettings } from "../compose/node-settings.js";
+import { askedFrom, ingressAddressOf, ingressPort, type ComposeSettings } from "../compose/node-settings.js";
 import type { Entrance, NodeNeeds, ServiceNeeds } from "./needs.js";
 
 /** What is still to be brought to a node, as far as it is known. */
@@ -40,11 +40,11 @@ export function nodeNeeds(config: EnvironmentConfig, node: string, load: Load): 
   };
 }
 
-/** Who may reach a node: those of gpuctl.yaml, and the ingress, which asks on their behalf. */
+/** Who may reach a node: those of gpuctl.yaml, the ingress, which asks on their behalf, and an index elsewhere that asks its embedder. */
 function allowedOn(config: EnvironmentConfig, settings: ComposeSettings, node: string): readonly string[] | null {
-  const address = ingressAddressOf(config, settings, node);
-  if (settings.allow === undefined || address === null) return settings.allow ?? null;
-  return [...new Set([...settings.allow, address])];
+  if (settings.allow === undefined) return null;
+  const ingress = ingressAddressOf(config, settings, node);
+  return [...new Set([...settings.allow, ...(ingress === null ? [] : [ingress]), ...askedFrom(config, settings, node)])];
 }
 
 /** As compose.yaml publishes them. @param runs  whether the node runs services, so that it has a proxy */
