@@ -46,7 +46,14 @@ const more: readonly Case[] = [
     { "docker-info": info({ DiscoveredDevices: [] }) },
     want({ services: [cuda(), cuda({ name: "embedder", gpu: unseenGpu })] }),
   ),
-  t4({}, want({ services: [], entrances: [ingress], promised: { gpus: 0, ports: [8001], by: "stack prod" } })),
+  t4(
+    {},
+    want({
+      services: [],
+      entrances: [ingress],
+      promised: { gpus: { expected: 0, product: null, memory: null }, ports: [8001], by: "stack prod" },
+    }),
+  ),
   t4({ "docker-info": info({ Driver: "devicemapper", LiveRestoreEnabled: false }) }),
   t4({
     "docker-version": [0, JSON.stringify({ Client: { Version: "24.0.9" }, Server: { Version: "24.0.9" } })],

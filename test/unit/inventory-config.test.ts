@@ -9,6 +9,7 @@ import { nodeNeeds } from "../../cli/src/domain/preflight/needs-of.js";
 import type { StackInventories } from "../../cli/src/ports/infra.js";
 import { MemoryConfigFiles } from "../fakes/memory-config-files.js";
 
+const gpus = { expected: 1, product: "Tesla T4", memory: 15_360 };
 const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5pXn3kOc0rsYzyVQbcWd0fp0F1zYBSFu3h1r4mOyM9";
 
 function inventory(change: Partial<Inventory> = {}): Inventory {
@@ -19,7 +20,7 @@ function inventory(change: Partial<Inventory> = {}): Inventory {
     port: 2222,
     privateAddress,
     hostKeys: [key],
-    gpus: { expected: 1, product: "Tesla T4", memory: 15_360 },
+    gpus,
     location: null,
     preparedWith: null,
   });
@@ -75,7 +76,7 @@ async function nodesOf(yaml: string, given: Given): Promise<Record<string, unkno
   return { nodes: targetSettings.nodes, allow: targetSettings.allow };
 }
 
-const found = { user: "deploy", port: 2222, hostKeys: [key], gpusExpected: 1, portsAdmitted: [8001, 8002] };
+const found = { user: "deploy", port: 2222, hostKeys: [key], gpusPromised: gpus, portsAdmitted: [8001, 8002] };
 
 test("nodes, addresses, keys and the app's networks come from the stack, and nothing has to be typed again", async () => {
   const pinned = { ...found, pinnedBy: "stack prod" };
@@ -94,7 +95,7 @@ test("GPUs that the inventory promises are asked of the node before a deploy", a
   );
   const promised = (node: string): unknown =>
     nodeNeeds(config, node, { imageBytes: null, sentBytes: null, modelBytes: null }).promised;
-  expect([promised("gpu-1"), promised("spare")]).toEqual([{ gpus: 1, ports: [8001, 8002], by: "stack prod" }, undefined]);
+  expect([promised("gpu-1"), promised("spare")]).toEqual([{ gpus, ports: [8001, 8002], by: "stack prod" }, undefined]);
 });
 
 test("what gpuctl.yaml says of a node wins, but never over its keys; a node of its own is kept", async () => {

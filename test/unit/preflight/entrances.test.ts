@@ -43,7 +43,7 @@ const find = (needs: NodeNeeds, code: string, changes: Changes = {}): readonly D
   );
 
 test("an ingress on a port that the firewalls of the stack do not know is said, and may have been opened elsewhere", () => {
-  const promised = { gpus: 0, ports: [8001], by: "stack prod" };
+  const promised = { gpus: { expected: 0, product: null, memory: null }, ports: [8001], by: "stack prod" };
   const [found] = find({ ...needsOn("gpu-1", { ingress: { node: "gpu-1" }, tls: acme }), promised }, "port-not-admitted");
   expect(found).toMatchObject({ level: "warning", what: "the firewalls of the stack do not know ingress's port 443" });
   expect(find({ ...needsOn("gpu-1", {}), promised }, "port-not-admitted")).toEqual([]);

@@ -32,8 +32,34 @@ test("a node that has lost every card it was made with takes no deploy, not even
     judgeNode(factsOf("t4-ubuntu", noGpu), needs)
       .filter(({ level }) => level === "blocker")
       .map(({ code }) => code);
-  expect(codes({ ...onCpu, promised: { gpus: 1, ports: [8001, 8002, 8003], by: "stack prod" } })).toContain("gpus-missing");
+  expect(
+    codes({
+      ...onCpu,
+      promised: { gpus: { expected: 1, product: null, memory: null }, ports: [8001, 8002, 8003], by: "stack prod" },
+    }),
+  ).toContain("gpus-missing");
   expect(codes(onCpu)).not.toContain("gpus-missing");
+});
+
+test("a card that is not like the promised one is named, where anybody said how it should be", () => {
+  const found = (product: string | null, memory: number | null): unknown =>
+    judgeNode(factsOf("t4-ubuntu"), {
+      ...needs,
+      promised: { gpus: { expected: 1, product, memory }, ports: [8001, 8002, 8003], by: "stack prod" },
+    }).find(({ code }) => code === "gpu-other");
+  for (const [product, memory] of [
+    [null, null],
+    ["Tesla T4", 15_360],
+    ["NVIDIA tesla t4", 16_384],
+    [null, 8192],
+  ] as const)
+    expect(found(product, memory)).toBeUndefined();
+  const what = "GPU 0 Tesla T4: not the card that was promised";
+  expect(found("NVIDIA L4", 15_360)).toMatchObject({ what, because: "the inventory (stack prod) promises NVIDIA L4" });
+  expect(found("Tesla T4", 24_564)).toMatchObject({
+    what,
+    because: "the inventory (stack prod) promises 24564 MiB, and it has 15360",
+  });
 });
 
 test("every finding is absent from some node: a bad one from the good node, a good one from a bad node", () => {

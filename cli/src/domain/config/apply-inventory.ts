@@ -51,7 +51,7 @@ function fromInventory(
     ...(bindToPrivate && node.privateAddress !== null ? { bind: node.privateAddress } : {}),
     hostKeys: node.hostKeys,
     pinnedBy: source,
-    gpusExpected: node.gpus.expected,
+    gpusPromised: node.gpus,
     portsAdmitted: value.servicePorts,
   };
 }
@@ -87,10 +87,11 @@ export function inventoryProblems(document: SourceDocument, environment: string,
 export function inventoryValues(settings: EnvironmentSettings, document: SourceDocument, environment: string): Traced[] {
   if (settings.target !== "compose") return [];
   return Object.entries(settings.nodes).flatMap(([name, node]) => {
-    const { pinnedBy, hostKeys = [], gpusExpected = 0, portsAdmitted = [], labels: _labels, ...plain } = node;
+    const { pinnedBy, hostKeys = [], gpusPromised, portsAdmitted = [], labels: _labels, ...plain } = node;
     if (pinnedBy === undefined) return [];
-    const lists = { hostKeys: JSON.stringify(hostKeys), portsAdmitted: JSON.stringify(portsAdmitted) };
-    const values = { ...plain, ...lists, gpusExpected };
+    const lists = { hostKeys, portsAdmitted, ...(gpusPromised === undefined ? {} : { gpusPromised }) };
+    const texts = Object.entries(lists).map(([key, value]): [string, string] => [key, JSON.stringify(value)]);
+    const values = { ...plain, ...Object.fromEntries(texts) };
     const own: Path = ["environments", environment, "nodes", name];
     return Object.entries(values).flatMap(([key, value]): Traced[] =>
       value === undefined || valueAt(document.value, [...own, key]) !== undefined

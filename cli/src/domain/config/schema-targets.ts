@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { InventoryNode } from "../inventory.js";
 import { secretSource, servicesSchema } from "./schema-services.js";
 import {
   bindAddress,
@@ -221,7 +222,7 @@ export type ComposeNodeSettings = NonNullable<WrittenCompose["nodes"]>[string] &
   /** What pins them, for people: `stack prod`. */
   pinnedBy?: string;
   /** GPUs that the inventory promises. */
-  gpusExpected?: number;
+  gpusPromised?: InventoryNode["gpus"];
   /** Ports that the firewalls of the inventory know. */
   portsAdmitted?: readonly number[];
 };

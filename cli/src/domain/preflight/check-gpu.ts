@@ -6,6 +6,8 @@ import { commandsFor } from "./commands.js";
 import type { Container, GpuProcess, NodeFacts } from "./facts.js";
 import { isOwn, names, wantsGpu, type NodeNeeds, type ServiceNeeds } from "./needs.js";
 
+type Promised = NonNullable<NodeNeeds["promised"]>;
+
 /** The driver branch that hosts are prepared with and images are built for. */
 const leastDriver = 580;
 
@@ -13,7 +15,7 @@ const leastDriver = 580;
 export function checkGpus(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
   const wanting = needs.services.filter(wantsGpu);
   const { smi } = facts;
-  if (smi.state !== "gpus") return [withoutCards(facts, smi, wanting), ...checkPromise(0, needs)];
+  if (smi.state !== "gpus") return [withoutCards(facts, smi, wanting), ...checkPromise([], needs)];
   const services = needs.services.map((service) => ({
     name: service.name,
     prefersCuda: wantsGpu(service),
@@ -26,22 +28,44 @@ export function checkGpus(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
   return [
     ...cards,
     ...checkBranch(facts, smi.gpus, wanting),
-    ...checkPromise(smi.gpus.length, needs),
+    ...checkPromise(smi.gpus, needs),
     ...checkReservations(smi.gpus, wanting),
     ...smi.gpus.flatMap((gpu) => checkRoom(gpu, facts, needs)),
   ];
 }
 
 /** A card that is gone from a host that was made with it is a fault, however well its services would do without. */
-function checkPromise(seen: number, { promised }: NodeNeeds): DoctorFinding[] {
-  if (promised === undefined || seen >= promised.gpus) return [];
-  const what = `${seen} of ${promised.gpus} GPUs can be seen`;
-  const because = `the inventory (${promised.by}) promises ${promised.gpus} of this node`;
-  const next = [
-    "lspci -d 10de:",
-    "when it was taken out on purpose: gpus of this node in the stack's configuration, then gpuctl infra up",
-  ];
-  return [blocker("GPU", "gpus-missing", what, because, next)];
+function checkPromise(seen: readonly Gpu[], { promised }: NodeNeeds): DoctorFinding[] {
+  if (promised === undefined) return [];
+  const { expected } = promised.gpus;
+  const said = "gpu of this node in the stack's configuration, then gpuctl infra up";
+  if (seen.length < expected) {
+    const what = `${seen.length} of ${expected} GPUs can be seen`;
+    const because = `the inventory (${promised.by}) promises ${expected} of this node`;
+    return [blocker("GPU", "gpus-missing", what, because, ["lspci -d 10de:", `when it was taken out on purpose: ${said}`])];
+  }
+  return seen.flatMap((gpu) => {
+    const because = unlikePromised(gpu, promised.gpus);
+    if (because === null) return [];
+    const what = `GPU ${gpu.index} ${gpu.name}: not the card that was promised`;
+    const next = ["nvidia-smi -L", `when it was exchanged on purpose: ${said}`];
+    return [warning("GPU", "gpu-other", what, `the inventory (${promised.by}) promises ${because}`, next)];
+  });
+}
+
+/** Of the memory on the box, ECC takes a sixteenth and the driver some more: so much may be missing. */
+const leastShare = 0.9;
+
+/** @returns what was promised in place of this card; null when the card is like it, as far as anybody said */
+function unlikePromised({ name, totalMiB, fault }: Gpu, { product, memory }: Promised["gpus"]): string | null {
+  if (fault !== null) return null;
+  const plain = (text: string): string =>
+    text
+      .toLowerCase()
+      .replace(/^nvidia /, "")
+      .trim();
+  if (product !== null && plain(product) !== plain(name)) return product;
+  return memory !== null && totalMiB !== null && totalMiB < memory * leastShare ? `${memory} MiB, and it has ${totalMiB}` : null;
 }
 
 function systemFacts({ system }: NodeFacts): SystemFacts {

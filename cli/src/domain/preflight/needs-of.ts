@@ -13,10 +13,12 @@ export function nodeNames({ targetSettings }: EnvironmentConfig): string[] {
   return targetSettings?.target === "compose" ? Object.keys(targetSettings.nodes) : [];
 }
 
+const noGpus = { expected: 0, product: null, memory: null } as const;
+
 /** What a compose environment wants of one of its nodes. */
 export function nodeNeeds(config: EnvironmentConfig, node: string, load: Load): NodeNeeds {
   const settings = config.targetSettings?.target === "compose" ? config.targetSettings : undefined;
-  const { gpusExpected: gpus = 0, portsAdmitted: ports = [], pinnedBy: by } = settings?.nodes[node] ?? {};
+  const { gpusPromised: gpus = noGpus, portsAdmitted: ports = [], pinnedBy: by } = settings?.nodes[node] ?? {};
   const services = Object.values(config.services).filter(({ nodes }) => nodes == null || nodes.includes(node));
   return {
     node,

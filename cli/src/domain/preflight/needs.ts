@@ -1,3 +1,4 @@
+import type { InventoryNode } from "../inventory.js";
 import type { Device, ProofLevel } from "../names.js";
 import { blocker, warning } from "../doctor/finding.js";
 import type { Container, NodeFacts } from "./facts.js";
@@ -9,7 +10,7 @@ export interface NodeNeeds {
   /** What is published beside the services: the ingress, and where ACME's challenge is answered. */
   entrances: readonly Entrance[];
   /** What the inventory says of this node: its GPUs, and the ports that its firewalls know; absent where no inventory has it. */
-  promised?: { gpus: number; ports: readonly number[]; by: string };
+  promised?: { gpus: InventoryNode["gpus"]; ports: readonly number[]; by: string };
   /** Address the public ports are published on. */
   bind: string;
   /** Networks that may reach the public ports; null when the bind address decides. */
