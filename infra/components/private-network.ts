@@ -3,7 +3,6 @@ import * as pulumi from "@pulumi/pulumi";
 import type { AddressPlan } from "../lib/address-plan.js";
 import { labels, resourceName, type StackId } from "../lib/names.js";
 import type { StackConfig } from "../lib/stack-schema.js";
-import { vswitchMtu } from "../lib/vswitch.js";
 
 export interface PrivateNetworkArgs {
   id: StackId;
@@ -16,8 +15,6 @@ export class PrivateNetwork extends pulumi.ComponentResource {
   /** Subnet of cloud servers; whoever is in it has to go before it does. */
   readonly cloud: hcloud.NetworkSubnet;
   readonly vswitch: hcloud.NetworkSubnet | undefined;
-  /** Largest frame, bytes: what passes between all members. */
-  readonly mtu: number;
 
   constructor(name: string, { id, network, plan }: PrivateNetworkArgs, options: pulumi.ComponentResourceOptions) {
     super("gpuctl:PrivateNetwork", name, {}, options);
@@ -46,7 +43,6 @@ export class PrivateNetwork extends pulumi.ComponentResource {
             // Two changes of one network at a time are refused by the API.
             { parent: this, deleteBeforeReplace: true, dependsOn: [this.cloud] },
           );
-    this.mtu = this.vswitch === undefined ? 1450 : vswitchMtu;
-    this.registerOutputs({ networkId: made.id, mtu: this.mtu });
+    this.registerOutputs({ networkId: made.id });
   }
 }

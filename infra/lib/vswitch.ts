@@ -1,7 +1,7 @@
 import { addressAt, parseNetwork } from "./cidr.js";
 
 /** A vSwitch takes frames of this size, not the usual 1500. Bytes. */
-export const vswitchMtu = 1400;
+const vswitchMtu = 1400;
 
 export interface VswitchLink {
   /** VLAN of the vSwitch, 4000 to 4091. */
