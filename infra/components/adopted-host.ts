@@ -31,12 +31,12 @@ export class AdoptedHost extends pulumi.ComponentResource {
     super("gpuctl:AdoptedHost", name, {}, options);
     const { node, values } = args;
     this.reach = { host: node.host, port: node.port, user: node.user, hostKey: node.hostKey, privateKey: args.privateKey };
-    const vlan = this.joinVswitch(name, args);
-    // First of all, so that its deletion comes last of all.
+    // What takes away is made first of all, so that its deletion comes last of all.
+    const vlanRemoval = this.leaveVswitch(name, args);
     const removal = runWhenDeleted(
       `${name}-removal`,
       { reach: this.reach, program: removalProgram() },
-      { parent: this, dependsOn: vlan },
+      { parent: this, dependsOn: vlanRemoval },
     );
     const preflight = runOnHost(
       `${name}-preflight`,
@@ -50,29 +50,30 @@ export class AdoptedHost extends pulumi.ComponentResource {
       },
       { parent: this, dependsOn: [removal] },
     );
+    const looked = { parent: this, dependsOn: [preflight, ...this.joinVswitch(name, args, preflight)] };
     const request = { reach: this.reach, values, allowReboot: node.reboot === "allow", triggers: [node.host] };
-    const verified = prepareHost(name, request, { parent: this, dependsOn: [preflight] });
+    const verified = prepareHost(name, request, looked);
     const address = { name: args.name, host: node.host, hostKey: node.hostKey, privateAddress: adoptedPrivateAddress(node) };
     this.ready = verified;
     this.prepared = verified.stdout.apply(() => address);
     this.registerOutputs({ prepared: this.prepared });
   }
 
-  private joinVswitch(name: string, { node, vswitch }: AdoptedHostArgs): pulumi.Resource[] {
+  private leaveVswitch(name: string, { node, vswitch }: AdoptedHostArgs): pulumi.Resource[] {
+    if (node.robot?.vlan == null || vswitch === null) return [];
+    const program = remoteProgram(remoteScript("vswitch-down"), {});
+    const options = { parent: this, dependsOn: vswitch.ready === undefined ? [] : [vswitch.ready] };
+    return [runWhenDeleted(`${name}-vswitch-removal`, { reach: this.reach, program }, options)];
+  }
+
+  private joinVswitch(name: string, { node, vswitch }: AdoptedHostArgs, preflight: pulumi.Resource): pulumi.Resource[] {
     const vlan = node.robot?.vlan;
     if (vlan == null || vswitch === null) return [];
-    const options = { parent: this, dependsOn: vswitch.ready === undefined ? [] : [vswitch.ready] };
-    const removal = runWhenDeleted(
-      `${name}-vswitch-removal`,
-      { reach: this.reach, program: remoteProgram(remoteScript("vswitch-down"), {}) },
-      options,
-    );
     const unit = vswitchUnit({ ...vlan, subnet: vswitch.subnet, range: vswitch.range });
     const file = { path: "/etc/systemd/system/gpuctl-vswitch.service", mode: "0644" as const, content: unit };
     const program = remoteProgram(remoteScript("vswitch-up"), { GPUCTL_INTERFACE: vlan.interface }, [file]);
-    return [
-      runOnHost(`${name}-vswitch`, { reach: this.reach, program, triggers: [node.host] }, { ...options, dependsOn: [removal] }),
-    ];
+    const options = { parent: this, dependsOn: [preflight] };
+    return [runOnHost(`${name}-vswitch`, { reach: this.reach, program, triggers: [node.host] }, options)];
   }
 }
 

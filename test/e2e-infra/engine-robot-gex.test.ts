@@ -23,8 +23,8 @@ describe("a stack of a dedicated server and a cloud server", () => {
     expect(network?.["subnets"]).toContainEqual(expect.objectContaining({ type: "vswitch", vswitch_id: 60123 }));
     const visits = [...stack.hosts.visits];
     expect(stack.hosts.since().filter((visit) => visit.endsWith(gex))).toEqual([
-      `vswitch-up ${gex}`,
       `preflight ${gex}`,
+      `vswitch-up ${gex}`,
       `prepare ${gex}`,
       `verify ${gex}`,
     ]);

@@ -311,7 +311,7 @@ describe("an adopted box", () => {
     expect(one(resources, "gpu-1-prepare", "Command").inputs["create"]).toBe("bash -s");
   });
 
-  it("of Robot gets the VLAN of the vSwitch before anything else, with frames that it can carry", async () => {
+  it("of Robot gets the VLAN of the vSwitch after it was looked at and before it is prepared, with frames that it can carry", async () => {
     const { resources, inventory } = await runStack("robot-gex", exampleConfig("robot-gex"));
     const subnet = one(resources, "network-vswitch", "NetworkSubnet");
     expect(subnet.inputs).toMatchObject({
@@ -323,9 +323,10 @@ describe("an adopted box", () => {
     expect(one(resources, "network", "Network").inputs["exposeRoutesToVswitch"]).toBe(true);
     const link = one(resources, "gex-1-vswitch", "Command");
     expect(link.inputs["stdin"]).toContain("mtu 1400 up");
-    expect(link.dependsOn).toEqual(["gex-1-vswitch-removal"]);
+    expect(link.dependsOn, "nothing is changed before the box was looked at").toEqual(["gex-1-preflight"]);
+    expect(one(resources, "gex-1-prepare", "Command").dependsOn).toEqual(["gex-1-preflight", "gex-1-vswitch"]);
     expect(one(resources, "gex-1-vswitch-removal", "Command").dependsOn).toEqual(["network-vswitch"]);
-    expect(one(resources, "gex-1-removal", "Command").dependsOn).toEqual(["gex-1-vswitch"]);
+    expect(one(resources, "gex-1-removal", "Command").dependsOn).toEqual(["gex-1-vswitch-removal"]);
     expect(inventory.nodes["gex-1"]?.privateAddress).toBe("10.20.2.10");
     // Each host lets the other in: one of them may be the ingress.
     expect(one(resources, "app-1-prepare", "Command").inputs["stdin"]).toContain(
