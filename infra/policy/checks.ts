@@ -46,7 +46,10 @@ export function unprotected({ type, props, protect }: PlannedResource): string[]
   ];
 }
 
-/** Containers of GPU pods without limits: one that takes all memory of a host ends its neighbours as well. */
+/**
+ * Containers of GPU pods without limits: one that takes all memory of a host ends its neighbours as well. Pods of Helm charts are not
+ * seen: of a chart that is installed as a release, Pulumi knows name and values, and the pods only Helm.
+ */
 export function gpuPodsWithoutLimits({ type, props }: PlannedResource): string[] {
   const spec = podSpec(type, props);
   if (spec === undefined) return [];

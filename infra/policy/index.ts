@@ -37,6 +37,10 @@ new PolicyPack("gpuctl", {
     },
     policy("no-secret-in-user-data", "User data holds no token, password or lasting key.", tokensInUserData),
     policy("protected-data", "Volumes and addresses are protected against deletion.", unprotected),
-    policy("gpu-pods-carry-limits", "Pods with a GPU have limits for GPU and memory.", gpuPodsWithoutLimits),
+    policy(
+      "gpu-pods-carry-limits",
+      "Pods with a GPU have limits for GPU and memory; those of Helm charts are not looked into.",
+      gpuPodsWithoutLimits,
+    ),
   ],
 });

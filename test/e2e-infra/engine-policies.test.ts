@@ -46,3 +46,28 @@ describe("the policy pack", () => {
     expect(body["user_data"]).toContain("ssh_keys");
   });
 });
+
+describe("the policy pack in a cluster", () => {
+  let stack: ExampleStack;
+
+  beforeAll(async () => {
+    stack = await ExampleStack.start("existing-cluster");
+    for (const node of ["gpu-pool-a1", "gpu-pool-a2"]) stack.clusters.set(`production kubernetes:core/v1:Node /${node}`, {});
+  }, 1_800_000);
+  afterAll(() => stack.stop());
+
+  test("stops a pod that asks for a card without limits, so that it is never made; charts pass, whatever pods they bring", async () => {
+    const after = "const classes = this.runtimeClass(name, id, cluster, child);";
+    const container = '{ name: "train", image: "train", resources: { requests: { "nvidia.com/gpu": "1" } } }';
+    const pod = `new k8s.core.v1.Pod("greedy", { spec: { containers: [${container}] } }, child);\n    ${after}`;
+    stack.project.edit("infra/components/gpu-runtime.ts", after, pod);
+    const { code, stdout, stderr } = await stack.project.operate("up", withPolicies);
+    expect(code).not.toBe(0);
+    expect(stdout + stderr).toMatch(/\[mandatory\] +gpu-pods-carry-limits +\(kubernetes:core\/v1:Pod: greedy\)/);
+    expect(stdout + stderr).toMatch(/train asks for a GPU without limits\.nvidia\.com\/gpu/);
+    expect([...stack.clusters.keys()].filter((key) => key.includes("Pod"))).toEqual([]);
+    stack.project.edit("infra/components/gpu-runtime.ts", pod, after);
+    const own = await stack.project.operate("up", withPolicies);
+    expect({ code: own.code, said: own.stdout + own.stderr }).toMatchObject({ code: 0 });
+  });
+});
