@@ -1,5 +1,5 @@
 import { readLabels } from "../domain/compose/labels.js";
-import type { EnvironmentConfig } from "../domain/config/resolved.js";
+import type { EnvironmentConfig, ServiceConfig } from "../domain/config/resolved.js";
 import type { ProjectFacts } from "../domain/doctor/facts.js";
 import { blocker, ok, type DoctorFinding } from "../domain/doctor/finding.js";
 import { TargetUnreachable } from "../domain/errors.js";
@@ -100,7 +100,7 @@ const report = ({ needs, findings, facts }: Look, fixes: readonly NodeFix[]): No
 
 async function look(request: NodesRequest, node: string): Promise<Look> {
   const { config, gpuImage, nodes, signal } = request;
-  const wanted = nodeNeeds(config, node, unknownLoad);
+  const wanted = withModels(nodeNeeds(config, node, unknownLoad), request);
   const facts = await nodes.inspect(node, wanted.dataDirectory, signal);
   const needs = { ...wanted, ...(await loadOf(request, wanted, facts)) };
   const gpu = await tryGpus(facts, needs, gpuImage, nodes, signal);
@@ -112,7 +112,7 @@ const unknownLoad: Load = { imageBytes: null, sentBytes: 0, modelBytes: null };
 /** What a deploy would bring; where only the node could tell and cannot, the models are counted as if it had none. */
 async function loadOf({ config, loads, models }: NodesRequest, needs: NodeNeeds, facts: NodeFacts): Promise<Load> {
   const { node } = needs;
-  const used = modelNames(config, node);
+  const used = modelNames(servicesOn(config, node));
   const devices = settleDevices(needs, facts).services.map((service) => (wantsGpu(service) ? "cuda" : "cpu"));
   const wants: NodeWants = { devices: [...new Set(devices)], models: used };
   return (await loads?.of(node, wants, facts)) ?? { ...unknownLoad, modelBytes: modelBytes(used, models) };
@@ -128,16 +128,26 @@ async function makeFixes({ nodes, signal }: NodesRequest, node: string, planned:
   return made;
 }
 
-/** Models that services of a node use, each once. */
-function modelNames(config: EnvironmentConfig, node: string): string[] {
-  const services = Object.values(config.services).filter(({ nodes }) => nodes == null || nodes.includes(node));
+const servicesOn = ({ services }: EnvironmentConfig, node: string): readonly ServiceConfig[] =>
+  Object.values(services).filter(({ nodes }) => nodes == null || nodes.includes(node));
+
+/** The same needs, with the size of the models that each service loads. */
+function withModels(needs: NodeNeeds, { config, models }: NodesRequest): NodeNeeds {
+  const loaded = new Map(
+    servicesOn(config, needs.node).map((each) => [each.service as string, modelBytes(modelNames([each]), models)]),
+  );
+  return { ...needs, services: needs.services.map((each) => ({ ...each, modelBytes: loaded.get(each.name) ?? null })) };
+}
+
+/** Models that services use, each once. */
+function modelNames(services: readonly ServiceConfig[]): string[] {
   const used = services.flatMap(({ model, fallback }) => [model, fallback?.kind === "model" ? fallback.model : null]);
   return [...new Set(used.filter((name) => name !== null))];
 }
 
 /** Bytes of models; null when the size of one is not known. */
 function modelBytes(used: readonly string[], models: ProjectFacts["models"]): number | null {
-  const sizes = models.filter(({ name }) => used.includes(name)).map(({ bytes }) => bytes);
+  const sizes = used.map((wanted) => models.find(({ name }) => name === wanted)?.bytes ?? null);
   return sizes.reduce<number | null>((sum, bytes) => (sum === null || bytes === null ? null : sum + bytes), 0);
 }
 

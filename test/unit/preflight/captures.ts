@@ -58,6 +58,8 @@ export const service: ServiceNeeds = {
   device: { prefer: "cuda", require: "cuda", proof: "vram" },
   gpu: "GPU-5a1c3d0e-7b52-4f0a-9c1e-0d6a1f2b3c4d",
   vramMiB: 3000,
+  modelBytes: 2.3e9,
+  cpuFallback: false,
   keys: true,
 };
 

@@ -200,6 +200,25 @@ test("what a deploy would refuse for want of room doctor says too: by what the n
   ]);
 });
 
+test("memory is asked for with the models of each service, and once more for one behind it on the CPU", async () => {
+  const because = async (changes: Partial<ServiceConfig>, known = models): Promise<string | undefined> => {
+    const little = new Nodes({
+      "gpu-1": factsOf("t4-ubuntu", { memory: [0, "MemTotal: 32000000 kB\nMemAvailable: 1000 kB\n"] }),
+    });
+    const config = environment({ services: { reranker: service("reranker", changes) } });
+    const [report] = await inspectNodes({ config, nodes: little, models: known, gpuImage, repair: false, signal });
+    return report?.findings.find(({ code }) => code === "memory-low")?.because;
+  };
+  const said = (size: string, models: string): string =>
+    `1 service needs about ${size} beside what runs now: processes and ${models}`;
+  // 2560 MiB and 1.1 GB; with a second process of 1024 MiB and a second copy; without a size.
+  expect(await because({})).toBe(said("3.5 GiB", "their models"));
+  expect(await because({ fallback: { kind: "cpu" } })).toBe(
+    said("5.5 GiB", "their models, those of reranker twice for fallback: cpu"),
+  );
+  expect(await because({}, [])).toBe(said("2.5 GiB", "their models; a model whose size is not known is not counted"));
+});
+
 test("`auto` is a GPU where the node has one, and the CPU elsewhere", async () => {
   const auto = environment({
     services: {
@@ -237,6 +256,8 @@ test("what a node needs is what its own services need", () => {
         device: { prefer: "cuda", require: "cuda", proof: "vram" },
         gpu: t4,
         vramMiB: 3000,
+        modelBytes: null,
+        cpuFallback: false,
         keys: false,
       },
     ],

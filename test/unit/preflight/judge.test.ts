@@ -127,6 +127,54 @@ describe("levels follow what was asked for", () => {
   });
 });
 
+describe("memory", () => {
+  const memory = (totalMiB: number, availableMiB: number, wanted: NodeNeeds): unknown => {
+    const said = `MemTotal: ${(totalMiB * 1024).toString()} kB\nMemAvailable: ${(availableMiB * 1024).toString()} kB\n`;
+    const { level, because, nextSteps } =
+      judgeNode(factsOf("t4-ubuntu", { memory: [0, said] }), wanted).find(({ code }) => code.startsWith("memory")) ??
+      expect.fail("nothing was said of memory");
+    return level === "ok" ? level : { level, because, nextSteps };
+  };
+  const gib = 2 ** 30;
+
+  test("of a service on the GPU is that of its process and of its model, which passes through it", () => {
+    const one = want({ services: [cuda({ modelBytes: 2 * gib })] });
+    expect(memory(32_000, 2560 + 2048, one)).toBe("ok");
+    expect(memory(32_000, 2560 + 2047, one)).toMatchObject({
+      level: "warning",
+      because: "1 service needs about 4.5 GiB beside what runs now: processes and their models",
+    });
+    expect(memory(2560 + 2047, 2000, one)).toMatchObject({ level: "blocker" });
+    const cpu = { prefer: "cpu", require: null, proof: "self" } as const;
+    expect(memory(32_000, 1024 + 2048, want({ services: [cuda({ modelBytes: 2 * gib, device: cpu })] }))).toBe("ok");
+  });
+
+  test("has the models once more, and a process, for an instance that stands behind on the CPU", () => {
+    const two = want({
+      services: [cuda({ modelBytes: 2 * gib, cpuFallback: true }), cuda({ name: "embedder", modelBytes: gib })],
+    });
+    const needed = 2560 + 2048 + 1024 + 2048 + 2560 + 1024;
+    expect(memory(32_000, needed, two)).toBe("ok");
+    expect(memory(32_000, needed - 1, two)).toEqual({
+      level: "warning",
+      because:
+        "2 services need about 11.0 GiB beside what runs now: processes and their models, those of reranker twice for fallback: cpu",
+      nextSteps: [
+        "free -h, then end what is not needed",
+        "or in gpuctl.yaml without fallback: cpu, which keeps a second copy of a model in memory",
+        "or a smaller model, or use a host with more memory",
+      ],
+    });
+  });
+
+  test("leaves out models whose size nobody knows, and says so", () => {
+    const because = expect.stringContaining("; a model whose size is not known is not counted") as string;
+    const unknown = want({ services: [cuda({ modelBytes: null })] });
+    expect(memory(32_000, 2560, unknown)).toBe("ok");
+    expect(memory(32_000, 2559, unknown)).toMatchObject({ level: "warning", because });
+  });
+});
+
 describe("disk", () => {
   const disk = (kibibytes: number, wanted = needs): unknown =>
     judgeNode(

@@ -1,7 +1,7 @@
 import { blocker, ok, warning, type DoctorFinding } from "../doctor/finding.js";
 import { commandsFor, rootSteps } from "./commands.js";
 import type { NodeFacts, NodeSystem, Room, Seen } from "./facts.js";
-import { wantsGpu, type NodeNeeds } from "./needs.js";
+import { names, wantsGpu, type NodeNeeds, type ServiceNeeds } from "./needs.js";
 
 /** Room beside what is brought, for unpacking, logs and records. */
 const spare = 1.2;
@@ -11,9 +11,10 @@ const unknownBytes = 15e9;
 const recordBytes = 100e6;
 /** An image with Python and PyTorch has some fifty thousand files. */
 const leastInodes = 100_000;
-/** A process that loads a model on the CPU, and one with PyTorch and CUDA beside it; estimates, MiB. */
+/** A process that serves on the CPU, and one with PyTorch and CUDA beside it, both without their models; estimates, MiB. */
 const serviceMiB = 1024;
 const gpuServiceMiB = 2560;
+const mebibyte = 2 ** 20;
 /** Records and logs are hard to read beyond this, certificates and registries fail beyond that. */
 const goodSkewMs = 2000;
 const worstSkewMs = 300_000;
@@ -93,16 +94,37 @@ const seconds = (duration: number): string => (duration < 1000 ? `${duration} ms
 export function checkNodeMemory({ memory }: Pick<NodeFacts, "memory">, { services }: NodeNeeds): DoctorFinding {
   if (!memory.seen) return warning("machine", "memory-unknown", "memory cannot be read", memory.because, ["free -h"]);
   const { totalMiB, availableMiB } = memory.value;
-  const needed = services.reduce((sum, service) => sum + (wantsGpu(service) ? gpuServiceMiB : serviceMiB), 0);
+  const needed = services.reduce((sum, service) => sum + memoryOf(service), 0);
   const what = `${gib(availableMiB)} of ${gib(totalMiB)} memory available`;
   if (availableMiB >= needed) return ok("machine", "memory", what);
-  const because = `${services.length} services need about ${gib(needed)}`;
+  const copies = services.some(({ cpuFallback }) => cpuFallback);
+  const next = [
+    "free -h, then end what is not needed",
+    ...(copies ? ["or in gpuctl.yaml without fallback: cpu, which keeps a second copy of a model in memory"] : []),
+    "or a smaller model, or use a host with more memory",
+  ];
   // What runs already may be this environment itself; whether a candidate fits is decided right before it starts.
   const level = totalMiB < needed ? blocker : warning;
-  return level("machine", "memory-low", what, because, [
-    "free -h, then end what is not needed",
-    "or use a host with more memory",
-  ]);
+  return level("machine", "memory-low", what, whyMemory(services, needed), next);
+}
+
+/**
+ * MiB of one service: its process and its models, which pass through memory on their way to a GPU as well, and all of that once more
+ * where an instance stands behind it on the CPU. Beside an instance that runs, it is what the candidate of an overlap needs.
+ */
+function memoryOf(service: ServiceNeeds): number {
+  const models = (service.modelBytes ?? 0) / mebibyte;
+  const own = (wantsGpu(service) ? gpuServiceMiB : serviceMiB) + models;
+  return own + (service.cpuFallback ? serviceMiB + models : 0);
+}
+
+function whyMemory(services: readonly ServiceNeeds[], needed: number): string {
+  const unknown = services.some(({ modelBytes }) => modelBytes === null);
+  const doubled = services.filter(({ cpuFallback }) => cpuFallback);
+  const models = doubled.length === 0 ? "their models" : `their models, those of ${names(doubled)} twice for fallback: cpu`;
+  const rest = unknown ? "; a model whose size is not known is not counted" : "";
+  const who = services.length === 1 ? "1 service needs" : `${services.length} services need`;
+  return `${who} about ${gib(needed)} beside what runs now: processes and ${models}${rest}`;
 }
 
 interface Place {

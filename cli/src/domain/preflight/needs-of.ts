@@ -22,12 +22,14 @@ export function nodeNeeds(config: EnvironmentConfig, node: string, load: Load): 
   const services = Object.values(config.services).filter(({ nodes }) => nodes == null || nodes.includes(node));
   return {
     node,
-    services: services.map(({ service, port, device, gpu, vramBudget, secrets }): ServiceNeeds => ({
+    services: services.map(({ service, port, device, gpu, vramBudget, model, fallback, secrets }): ServiceNeeds => ({
       name: service,
       port,
       device,
       gpu: gpu ?? null,
       vramMiB: vramBudget,
+      modelBytes: model === null ? 0 : null,
+      cpuFallback: fallback?.kind === "cpu",
       keys: "API_KEYS" in secrets,
     })),
     entrances: settings === undefined ? [] : entrancesOf(config, settings, node, services.length > 0),

@@ -40,6 +40,10 @@ export interface ServiceNeeds {
   /** UUID of the reserved GPU or MIG instance; null for any. */
   gpu: string | null;
   vramMiB: number | null;
+  /** Bytes of the models that it loads, 0 for none; null when nobody knows. */
+  modelBytes: number | null;
+  /** Whether a second instance stands behind it on the CPU (`fallback: cpu`), with the same models. */
+  cpuFallback: boolean;
   /** Whether it asks for a key. */
   keys: boolean;
 }

@@ -132,5 +132,5 @@ const modelDamaged = ({ name }: ModelRef, files: readonly string[], node: string
 });
 
 /** Nobody knows the sum of which one part is not known. */
-const sumOf = (sizes: readonly (number | null)[]): number | null =>
+export const sumOf = (sizes: readonly (number | null)[]): number | null =>
   sizes.reduce((sum, size) => (sum === null || size === null ? null : sum + size), 0);

@@ -37,7 +37,16 @@ export interface GpuTrialParts {
 export function needsOf({ services }: NodeNeeds, { service, device, listen, secrets }: ServiceSpec): ServiceNeeds {
   const configured = services.find(({ name }) => name === service);
   if (configured !== undefined) return { ...configured, device };
-  return { name: service, port: listen.port, device, gpu: null, vramMiB: null, keys: "API_KEYS" in secrets };
+  return {
+    name: service,
+    port: listen.port,
+    device,
+    gpu: null,
+    vramMiB: null,
+    modelBytes: null,
+    cpuFallback: false,
+    keys: "API_KEYS" in secrets,
+  };
 }
 
 /**

@@ -1,10 +1,10 @@
 import type { DoctorFinding } from "../../../domain/doctor/finding.js";
 import type { NodeFacts } from "../../../domain/preflight/facts.js";
 import { judgeNode } from "../../../domain/preflight/judge.js";
-import { settleDevices, wantsGpu, type NodeNeeds } from "../../../domain/preflight/needs.js";
-import type { ServiceSpec } from "../../../domain/release.js";
+import { settleDevices, wantsGpu, type NodeNeeds, type ServiceNeeds } from "../../../domain/preflight/needs.js";
+import { modelsOf, type ServiceSpec } from "../../../domain/release.js";
 import type { Finding } from "../../../ports.js";
-import { deliveriesOf, type DeliveryParts } from "./deliveries.js";
+import { deliveriesOf, sumOf, type DeliveryParts } from "./deliveries.js";
 import { lastLines } from "./docker-errors.js";
 import { needsOf, type GpuTrials, type NodeLook } from "./gpu-trials.js";
 import type { HostCommands } from "./host-commands.js";
@@ -40,13 +40,19 @@ export async function hostPreflight(
     ? await deliveriesOf(parts, specs, facts)
     : { imageBytes: 0, sentBytes: 0, modelBytes: 0, findings: [] };
   const { findings: delivered, ...load } = deliveries;
-  const needs: NodeNeeds = { ...look.needs, services: specs.map((spec) => needsOf(look.needs, spec)), ...load };
+  const needs: NodeNeeds = { ...look.needs, services: await Promise.all(specs.map((spec) => wishOf(parts, spec))), ...load };
   const tried = reachable ? await parts.trials.inPreflight(specs, facts, signal) : [];
   const judged = [...judgeNode(facts, needs).map((finding) => clockOf(finding, load.imageBytes)), ...tried];
   const lost = reachable ? await gpusLost(parts, specs, facts, judged) : [];
   const unwritable = judged.some(({ code }) => code === "data-not-writable");
   const own = [...lost, ...delivered, ...(unwritable ? [] : [await state(commands)])];
   return [...judged.map((finding) => onNode(commands.node, finding)), ...own];
+}
+
+/** What a spec wants, with the size of the models that it loads. */
+async function wishOf({ look, models }: PreflightParts, spec: ServiceSpec): Promise<ServiceNeeds> {
+  const sizes = await Promise.all(modelsOf(spec).map(async (ref) => (await models.find(ref))?.bytes ?? null));
+  return { ...needsOf(look.needs, spec), modelBytes: sumOf(sizes) };
 }
 
 /** Only registries refuse a wrong clock: where nothing is fetched it must not keep a release from coming back. */

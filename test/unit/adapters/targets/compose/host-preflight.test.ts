@@ -196,6 +196,20 @@ describe("what a deploy looks at on a host", () => {
   });
 });
 
+describe("memory for what is started", () => {
+  it("has the size of the models that the release names, as far as they are here", async () => {
+    const memory: Changes = { memory: [0, "MemTotal: 32000000 kB\nMemAvailable: 1000 kB\n"] };
+    const because = async (bytes: number | null): Promise<string | undefined> => {
+      const find = async (): Promise<never> => (bytes === null ? null : { ref: bgeM3, bytes }) as never;
+      const around = { changes: memory, parts: { models: { find } } };
+      const found = await hostPreflight(partsOf(around), [{ ...spec(), model: bgeM3 }], never);
+      return found.find(({ code }) => code === "memory-low")?.because;
+    };
+    expect(await because(2 * 2 ** 30)).toContain("needs about 4.5 GiB");
+    expect(await because(null)).toMatch(/needs about 2.5 GiB .* not known is not counted$/);
+  });
+});
+
 describe("room for what is brought", () => {
   const free = (kibibytes: number): Changes => ({
     "docker-disk": [0, `/var/lib/docker\n${df(kibibytes).replaceAll("nvme0n1p2", "sdb1")}`],
