@@ -1,4 +1,5 @@
 import type { ReleaseId, ServiceName } from "../domain/names.js";
+import { limitsDiffer } from "../domain/compose/proxy-route.js";
 import { PreflightRefused } from "../domain/errors.js";
 import { checkAdmitted } from "../domain/preflight/check-admitted.js";
 import { nodeNames, nodeNeeds } from "../domain/preflight/needs-of.js";
@@ -6,13 +7,14 @@ import { describeOperation, restartText } from "../domain/operations.js";
 import { isEmpty, type Plan, type ServiceChange } from "../domain/plan.js";
 import type { Strategy } from "../domain/placement.js";
 import { expectedTime, wayBack, type ExpectedTime, type Readiness } from "../domain/rollback.js";
+import type { ReleaseRecord } from "../domain/release.js";
 import type { Context } from "../ports.js";
 import { configuredService, resolveDesired, type Desired } from "./lifecycle/desired.js";
 import { passBySilent } from "./lifecycle/left-out.js";
 import { surveying } from "./lifecycle/nodes.js";
 import { strategyText } from "./lifecycle/rollout.js";
 import { phase, step } from "./lifecycle/session.js";
-import { newInstances } from "./lifecycle/switch.js";
+import { newInstances, operationsOf } from "./lifecycle/switch.js";
 import { survey, type Decide, type Survey, type Wish } from "./lifecycle/survey.js";
 
 export interface PlanRequest {
@@ -134,6 +136,21 @@ export function planReport(
     operations: (release?.operations ?? []).map(describeOperation),
     soakMs: ctx.config.timings.soak,
     wayBack: back === null || current === null ? null : { ...back, ...expectedTime(back.readiness, current, records) },
-    notes,
+    notes: [...notes, ...reloads(ctx, made, records)],
   };
+}
+
+/** Services whose route gets other limits from what is started: the newcomer takes the place of whoever was in its slot last. */
+function reloads(ctx: Context, { release }: Plan, records: readonly ReleaseRecord[]): readonly string[] {
+  if (ctx.config.target !== "compose" || release === null) return [];
+  const current = records.find(({ id }) => id === release.parent);
+  return operationsOf(release, "start").flatMap(({ service, instance: { spec, slot } }) => {
+    const stays = current?.services[service];
+    const before = records.findLast(({ services }) => services[service]?.slot === slot)?.services[service];
+    if (stays === undefined) return [];
+    if (!limitsDiffer([stays.spec, ...(before === undefined ? [] : [before.spec])], [stays.spec, spec])) return [];
+    return [
+      `${service}: the proxy takes over other limits for requests, and cuts about five connections that are just being opened`,
+    ];
+  });
 }

@@ -136,6 +136,16 @@ test.each([
   expect(rendered(node).services["embedder-a"]!.networks).toEqual(networks);
 });
 
+test("the proxy's own limits are wider than those that services usually have, so that another one of those is no reload", () => {
+  const withEnv = (env: Record<string, string>): string =>
+    renderProxyCaddyfile(nodeWith({ services: [service("embedder", [instance("embedder", "a", { env })])] }));
+  const usual = withEnv({});
+  expect(withEnv({ GPUCTL_DEADLINE_MS: "120000", GPUCTL_MAX_BODY_BYTES: "33554432" })).toBe(usual);
+  expect(usual).toContain("import places first embedder-public 330s");
+  expect(withEnv({ GPUCTL_DEADLINE_MS: "600000" })).toContain("import places first embedder-public 630s");
+  expect(withEnv({ GPUCTL_MAX_BODY_BYTES: "100000000" })).toContain("import admission 200000000");
+});
+
 test("a listener that asks for the gate is waited for in a switch: those of the node and no other", () => {
   expect(checkersOf(cases["cpu"]!, "embedder")).toEqual(["embedder-public"]);
   expect(checkersOf(cases["one-gpu"]!, "embedder")).toEqual(["embedder-public", "embedder-internal"]);

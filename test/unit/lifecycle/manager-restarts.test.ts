@@ -1,8 +1,10 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { plan } from "../../../cli/src/app/plan.js";
 import { planText } from "../../../cli/src/app/render/plan-text.js";
 import { status } from "../../../cli/src/app/status.js";
+import { Environment } from "../../fakes/environment.js";
 import type { HostsEnvironment } from "../../fakes/hosts-environment.js";
+import { runDeploy as runFirst } from "../../support/lifecycle.js";
 import { names, runDeploy, served, upgrading } from "../../support/several-hosts.js";
 
 /** An upgrade that also changes what the proxies of all hosts are made from. */
@@ -46,4 +48,33 @@ test("a proxy that does not come back ends the deploy before the next host loses
   await expect(runDeploy(environment)).rejects.toThrow("ensureManager went wrong");
   expect(environment.trace.filter((line) => line.includes("ensureManager"))).toEqual([]);
   expect(environment.machine("two").outOfDate).toEqual(["proxy of two"]);
+});
+
+describe("a release with other limits for requests", () => {
+  const told = "the proxy takes over other limits for requests";
+
+  /** What the plan of a further release with these settings of the embedder says besides its operations. */
+  async function notes(environment: Environment, settings: Readonly<Record<string, string>>): Promise<readonly string[]> {
+    const env = Object.entries({ GPUCTL_THREADS: String(environment.releases.records.size + 2), ...settings });
+    for (const [name, value] of env) environment.set("embedder", name, value);
+    const { ctx } = environment.cli();
+    return (await plan({ ...ctx, config: { ...ctx.config, target: "compose" } }, { service: "embedder" })).notes;
+  }
+
+  test("is let through by a proxy that allows more than all of them, and the plan has nothing to say", async () => {
+    const environment = new Environment(["embedder"]);
+    await runFirst(environment);
+    const wider = { GPUCTL_DEADLINE_MS: "300000", GPUCTL_MAX_BODY_BYTES: String(32 * 2 ** 20) };
+    expect(await notes(environment, wider)).toEqual([]);
+  });
+
+  test("is said where it needs more than that, and once more when the last one that did leaves its place", async () => {
+    const environment = new Environment(["embedder"]);
+    await runFirst(environment);
+    expect((await notes(environment, { GPUCTL_DEADLINE_MS: "600000" }))[0]).toContain(`embedder: ${told}`);
+    await runFirst(environment);
+    expect(await notes(environment, { GPUCTL_DEADLINE_MS: "30000" })).toEqual([]);
+    await runFirst(environment);
+    expect((await notes(environment, {}))[0]).toContain(told);
+  });
 });

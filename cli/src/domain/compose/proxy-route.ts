@@ -3,7 +3,7 @@ import type { ServiceSpec } from "../release.js";
 import { directive, remark, withBlock, type Line } from "./caddyfile.js";
 import { insidePort } from "./inside.js";
 import { hostSlots, slotName, type HostSlot } from "./names.js";
-import type { NodeService } from "./node.js";
+import type { HostInstance, NodeService } from "./node.js";
 
 /** How often each listener asks an instance for its traffic gate; a switch is seen by all of them after this at the latest. */
 export const checkIntervalMs = 200;
@@ -25,17 +25,24 @@ export interface RouteLimits {
 
 const MiB = 2 ** 20;
 
-/** The widest limits of the instances behind a route: a release with larger ones must not be cut by those of its predecessor. */
-export function limitsOf({ service, instances }: Pick<NodeService, "service" | "instances">): RouteLimits {
+/**
+ * The widest limits of the instances behind a route: a release with larger ones must not be cut by those of its predecessor. The services
+ * keep their own, so these start high: what stays below them changes nothing here, and the proxy need not be told.
+ */
+export function limitsOf(instances: readonly Pick<HostInstance, "spec">[]): RouteLimits {
   const specs = instances.map(({ spec }) => spec);
   return {
-    // Twice the service's own limit: its 413 says what to do, the proxy's only stops what nobody means.
-    bodyBytes: 2 * Math.max(...specs.map(bodyLimit), service === "index" ? 32 * MiB : 8 * MiB),
-    deadlineMs: Math.max(...specs.map((spec) => setting(spec, "GPUCTL_DEADLINE_MS", 0)), 30_000),
+    // Twice the service's own limit: its 413 says what to do, the proxy's only stops what nobody means. A service swallows 64 MiB of what it refused.
+    bodyBytes: 2 * Math.max(...specs.map((spec) => setting(spec, "GPUCTL_MAX_BODY_BYTES", 0)), 32 * MiB),
+    deadlineMs: Math.max(...specs.map((spec) => setting(spec, "GPUCTL_DEADLINE_MS", 0)), 300_000),
   };
 }
 
-const bodyLimit = (spec: ServiceSpec): number => setting(spec, "GPUCTL_MAX_BODY_BYTES", 0);
+/** Whether the limits of a route are others once `after` are behind it in place of `before`: then the proxy is told, by a reload. */
+export function limitsDiffer(before: readonly ServiceSpec[], after: readonly ServiceSpec[]): boolean {
+  const [old, next] = [before, after].map((specs) => limitsOf(specs.map((spec) => ({ spec }))));
+  return old?.bodyBytes !== next?.bodyBytes || old?.deadlineMs !== next?.deadlineMs;
+}
 
 function setting(spec: ServiceSpec, name: string, otherwise: number): number {
   const value = Number(spec.env[name] ?? Number.NaN);

@@ -81,7 +81,7 @@ function encryption({ tls }: ComposeNode): readonly Line[] {
 
 function serviceSites(node: ComposeNode, service: NodeService): readonly Line[] {
   const { service: name } = service;
-  const limits = limitsOf(service);
+  const limits = limitsOf(service.instances);
   const upstreams = upstreamsOf(service);
   const allowed = allowedNetworks(node, name);
   const route = (checker: string): readonly Line[] => [...routeTo(upstreams, "first", checker, limits), orNobody];
@@ -171,8 +171,7 @@ function ingressRoutes(node: ComposeNode, { nodes }: NodeIngress, service: Servi
 }
 
 function ingressLimits(node: ComposeNode, service: ServiceName): ReturnType<typeof limitsOf> {
-  const here = node.services.find((each) => each.service === service);
-  return limitsOf(here ?? { service, instances: [] });
+  return limitsOf(node.services.find((each) => each.service === service)?.instances ?? []);
 }
 
 const hostPort = (address: string, port: number): string => `${address.includes(":") ? `[${address}]` : address}:${port}`;
