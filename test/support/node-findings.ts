@@ -125,10 +125,11 @@ function environment(require: "cuda" | null): EnvironmentConfig {
 async function findingsOfContainer(
   result: GpuContainerResult,
   look: GpuContainerProbe["look"],
+  present = true,
 ): Promise<readonly DoctorFinding[]> {
   const nodes: NodeInspector = {
     inspect: async () => factsOf("t4-ubuntu"),
-    hasImage: async () => true,
+    hasImage: async () => present,
     tryGpu: async (_, probe) => ({ probe: { ...probe, name: "p", look }, result }),
     repair: async () => null,
   };
@@ -208,6 +209,7 @@ export async function findingsOfNodes(): Promise<DoctorFinding[]> {
     ...Object.entries(cases).flatMap(([code, one]) => bothWays(one, code)),
     ...more.flatMap((one) => bothWays(one, "")),
     ...(await Promise.all(endings.map(([result, look]) => findingsOfContainer(result, look ?? "nvidia-smi")))).flat(),
+    ...(await findingsOfContainer(null, "nvidia-smi", false)),
     ...(await Promise.all(thrown.map(findingsOfFailure))).flat(),
   ];
 }

@@ -1,7 +1,7 @@
 import { readLabels } from "../domain/compose/labels.js";
 import type { EnvironmentConfig, ServiceConfig } from "../domain/config/resolved.js";
 import type { ProjectFacts } from "../domain/doctor/facts.js";
-import { blocker, ok, type DoctorFinding } from "../domain/doctor/finding.js";
+import { blocker, ok, warning, type DoctorFinding } from "../domain/doctor/finding.js";
 import { TargetUnreachable } from "../domain/errors.js";
 import { cdiDeviceFor } from "../domain/preflight/cdi-device.js";
 import { planFixes, type Fix } from "../domain/preflight/fixes.js";
@@ -164,6 +164,22 @@ async function presentImage(
   return null;
 }
 
+/** Nothing is known of GPU containers yet: what somebody requires and nobody has seen is no good news. */
+function untried(next: string | null, required: boolean): DoctorFinding {
+  const what = "whether a GPU container starts was not tried";
+  const because = next === null ? "no image is named in gpuctl.yaml or gpuctl.lock.json" : `${next} is not on the node yet`;
+  if (!required) return ok("GPU", "gpu-container-untried", `${what}: ${because}`);
+  const pulled =
+    next === null || next.startsWith("sha256:")
+      ? []
+      : [`docker pull ${next}   # there, then gpuctl doctor again, which tries it`];
+  const steps = [
+    ...(next === null ? ["gpuctl images push --device cuda, or images: { services: name@sha256:… } in gpuctl.yaml"] : pulled),
+    "gpuctl deploy, which tries it as soon as the image is there, before anything that runs is stopped",
+  ];
+  return warning("GPU", "gpu-container-untried", what, because, steps);
+}
+
 /** One container for each reserved GPU that has a CDI device; those that have none are findings already. */
 async function tryGpus(
   facts: NodeFacts,
@@ -177,11 +193,8 @@ async function tryGpus(
   const wanted = [...new Set(services.filter(wantsGpu).map(({ gpu }) => gpu))];
   if (docker.state !== "reachable" || wanted.length === 0) return [];
   const image = await presentImage(facts, needs, next, (each) => nodes.hasImage(node, each, docker.as, signal));
-  if (image === null) {
-    const because = next === null ? "no image is named in gpuctl.yaml or gpuctl.lock.json" : `${next} is not on the node yet`;
-    const later = next === null ? "" : "; the deploy that brings it tries it before anything is touched";
-    return [ok("GPU", "gpu-container-untried", `whether a GPU container starts was not tried: ${because}${later}`)];
-  }
+  const requires = services.some(({ device }) => device.require === "cuda");
+  if (image === null) return [untried(next, requires)];
   const findings: DoctorFinding[] = [];
   // One after the other: two that start at once on a card without persistence would wait for each other.
   for (const gpu of wanted) {

@@ -140,11 +140,28 @@ test("a refusal stops those who require a GPU and warns those who prefer one", a
   expect((await inspect(nodes, preferring))["gpu-container-failed"]).toBe("warning");
 });
 
-test("without an image on the node nothing is started, and that is said", async () => {
+test("without an image on the node nothing is started, which is a warning where a service requires its GPU, with what tries it", async () => {
   const nodes = new Nodes();
   nodes.images = [];
-  expect((await inspect(nodes))["gpu-container-untried"]).toBe("ok");
-  expect((await inspect(nodes, environment(), null))["gpu-container-untried"]).toBe("ok");
+  const untried = async (image: string | null, require: "cuda" | null = "cuda"): Promise<unknown> => {
+    const config = environment({
+      services: { reranker: service("reranker", { device: { prefer: "cuda", require, proof: "vram" } }) },
+    });
+    const [report] = await inspectNodes({ config, nodes, models, gpuImage: image, repair: false, signal });
+    return report?.findings.find(({ code }) => code === "gpu-container-untried");
+  };
+  const deploy = "gpuctl deploy, which tries it as soon as the image is there, before anything that runs is stopped";
+  const pull = "docker pull services:1   # there, then gpuctl doctor again, which tries it";
+  const what = "whether a GPU container starts was not tried";
+  const because = "services:1 is not on the node yet";
+  expect(await untried(gpuImage)).toMatchObject({ level: "warning", what, because, nextSteps: [pull, deploy] });
+  expect(await untried(`sha256:${"7".repeat(64)}`)).toMatchObject({ level: "warning", nextSteps: [deploy] });
+  expect(await untried(null)).toMatchObject({
+    level: "warning",
+    because: "no image is named in gpuctl.yaml or gpuctl.lock.json",
+    nextSteps: [expect.stringContaining("gpuctl images push --device cuda"), deploy],
+  });
+  expect(await untried(gpuImage, null)).toMatchObject({ level: "ok", what: `${what}: ${because}` });
   expect(nodes.tried).toEqual([]);
 });
 
