@@ -8,6 +8,7 @@ import { errorText, reportError } from "./error-report.js";
 import { type Io, processIo } from "./io.js";
 import { asksForJson, jsonDocument, type Outcome } from "./json-document.js";
 import type { Context, Progress, ProgressEvent } from "./ports.js";
+import { Redaction } from "./domain/redaction.js";
 import { SignalWatch } from "./signals.js";
 import type { NodeChoice } from "./wiring.js";
 
@@ -48,6 +49,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   readonly #warnings: string[] = [];
   readonly #events: ProgressEvent[] = [];
   #signals: SignalWatch | undefined;
+  readonly #redaction = new Redaction();
   #outputClosed = false;
   #close: (() => Promise<void>) | undefined;
 
@@ -83,7 +85,8 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     this.flags = flags;
     const renderer = await this.progressRenderer();
     this.progress = {
-      emit: (event) => {
+      emit: (told) => {
+        const event = this.#redaction.of(told);
         this.#note(event);
         renderer.emit(event);
       },
@@ -150,6 +153,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     signal: AbortSignal;
     gpuctlVersion: string;
     packageRoot: string;
+    redaction: Redaction;
     acceptNewHostKeys: boolean;
   } {
     return {
@@ -159,6 +163,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
       signal: this.signal,
       gpuctlVersion: this.config.version,
       packageRoot: this.config.root,
+      redaction: this.#redaction,
     };
   }
 
@@ -191,18 +196,20 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
 
   protected override catch(thrown: unknown): Promise<void> {
     if (this.#outputClosed && this.#signals?.caught == null) return Promise.resolve();
-    const report = reportError(thrown, {
+    const told = reportError(thrown, {
       commandId: (this.id ?? "").replaceAll(":", " "),
       signal: this.#signals?.caught ?? null,
       debug: Boolean(this.io.env["GPUCTL_DEBUG"]),
     });
+    const report = this.#redaction.of(told);
     this.io.setExitCode(report.exitCode);
     if (this.json) this.#print({ ok: false, error: report });
     else this.io.stderr.write(errorText(report));
     return Promise.resolve();
   }
 
-  #succeed(result: unknown): void {
+  #succeed(told: unknown): void {
+    const result = this.#redaction.of(told);
     this.io.setExitCode(this.exitStatus(result));
     if (this.streams()) return;
     if (this.json) {

@@ -1,5 +1,6 @@
 /** Only this file and those in wiring/ pick adapters. Everything is imported on use: a command pays for what it touches. */
 import { hostname, userInfo } from "node:os";
+import type { Redaction } from "./domain/redaction.js";
 import type { EnvironmentConfig } from "./domain/config/resolved.js";
 import { requireDriver } from "./domain/drivers.js";
 import { UsageError } from "./domain/errors.js";
@@ -28,6 +29,8 @@ export interface ToolsRequest {
   acceptNewHostKeys?: boolean;
   /** Directory of the installed package (the one with package.json): wheel, locks and schema are found from here. */
   packageRoot: string;
+  /** Takes the secrets that are read, so that nothing tells them. */
+  redaction: Redaction;
 }
 
 /** Adapters that need no environment: for commands such as `doctor`, `init` and `bench self-test`. */
@@ -69,6 +72,11 @@ export interface NodeChoice {
 
 /** Everything a use case of one environment may touch. Throws UsageError for a choice of nodes where there are none. */
 export async function createContext(config: EnvironmentConfig, request: ToolsRequest, choice: NodeChoice = {}): Promise<Context> {
+  const { redactedContext } = await import("./adapters/redaction/redacted-context.js");
+  return redactedContext(await targetContext(config, request, choice), request.redaction);
+}
+
+async function targetContext(config: EnvironmentConfig, request: ToolsRequest, choice: NodeChoice): Promise<Context> {
   requireDriver(config.target, config.environment);
   if (config.targetSettings?.target === "compose") {
     const { composeContext } = await import("./wiring/compose.js");
@@ -114,7 +122,7 @@ async function processContext(config: EnvironmentConfig, request: ToolsRequest):
     audit,
     models,
     code,
-    secrets: new LocalSecretReader(request.env, config.projectFile, request.progress, tools.executor),
+    secrets: new LocalSecretReader({ ...request, executor: tools.executor, projectFile: config.projectFile }),
   };
 }
 

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { Redaction } from "../../cli/src/domain/redaction.js";
 import { UsageError } from "../../cli/src/domain/errors.js";
 import { nodeChoice } from "../../cli/src/lifecycle-flags.js";
 import { createContext } from "../../cli/src/wiring.js";
@@ -20,6 +21,7 @@ test.each([
     signal: new AbortController().signal,
     gpuctlVersion: "0.0.0",
     packageRoot: "/",
+    redaction: new Redaction(),
   };
   await expect(createContext(new Environment().config, request, choice)).rejects.toThrow(
     `${flag} is for environments with nodes`,

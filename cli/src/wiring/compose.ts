@@ -35,7 +35,7 @@ export async function composeContext(
     import("../adapters/ssh/host-tunnels.js"),
   ]);
   const { clock, author } = tools;
-  const secrets = new LocalSecretReader(request.env, config.projectFile, request.progress, tools.executor);
+  const secrets = new LocalSecretReader({ ...request, executor: tools.executor, projectFile: config.projectFile });
   const images = await imagesOf(config, settings, request, secrets);
   const seen = new Map<string, NodeSummary>();
   const nodes = await hostParts(config, settings, hosts, clock, seen);

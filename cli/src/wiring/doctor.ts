@@ -98,7 +98,7 @@ async function nodeLoads(
       createTools(request),
     ],
   );
-  const secrets = new LocalSecretReader(request.env, config.projectFile, request.progress, executor);
+  const secrets = new LocalSecretReader({ ...request, executor, projectFile: config.projectFile });
   const images = await imagesOf(config, settings, request, secrets);
   return new NodeDeliveries({
     config,

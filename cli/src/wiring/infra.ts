@@ -52,7 +52,7 @@ async function tokenOf({ token, projectFile }: InfraTarget, request: ToolsReques
     import("../adapters/secrets/local-secret-reader.js"),
     createTools(request),
   ]);
-  const reader = new LocalSecretReader(request.env, projectFile ?? join(cwd, "gpuctl.yaml"), request.progress, executor);
+  const reader = new LocalSecretReader({ ...request, executor, projectFile: projectFile ?? join(cwd, "gpuctl.yaml") });
   let read: Promise<string> | undefined;
   return () => (read ??= reader.read("HCLOUD_TOKEN", token));
 }

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { LocalExecutor } from "../../../cli/src/adapters/exec/local-executor.js";
 import { LocalSecretReader } from "../../../cli/src/adapters/secrets/local-secret-reader.js";
+import { Redaction } from "../../../cli/src/domain/redaction.js";
 import { ConfigInvalid, Failed } from "../../../cli/src/domain/errors.js";
 import { CollectingProgress } from "../../fakes/collecting-progress.js";
 import { temporaryDirectories } from "../../support/temporary.js";
@@ -13,16 +14,26 @@ function project(env: Record<string, string> = {}): {
   directory: string;
   reader: LocalSecretReader;
   progress: CollectingProgress;
+  redaction: Redaction;
 } {
   const directory = temporary();
   const progress = new CollectingProgress();
   const executor = new LocalExecutor({ PATH: process.env["PATH"], ...env });
-  return { directory, progress, reader: new LocalSecretReader(env, join(directory, "gpuctl.yaml"), progress, executor) };
+  const redaction = new Redaction();
+  const projectFile = join(directory, "gpuctl.yaml");
+  return { directory, progress, redaction, reader: new LocalSecretReader({ env, projectFile, progress, executor, redaction }) };
 }
 
 describe("a secret", () => {
   it("comes from a variable", async () => {
     expect(await project({ KEY: "v" }).reader.read("API_KEYS", { env: "KEY" })).toBe("v");
+  });
+
+  it("that was read is not told any more", async () => {
+    const { reader, redaction } = project({ KEY: "wombat-42" });
+    expect(redaction.of("wombat-42")).toBe("wombat-42");
+    await reader.read("API_KEYS", { env: "KEY" });
+    expect(redaction.of("it printed wombat-42")).toBe("it printed [secret]");
   });
 
   it.each([
@@ -81,7 +92,13 @@ describe("a secret", () => {
 
   it("of a command that waits for somebody is given up", async () => {
     const late = { run: () => Promise.reject(new Failed("sh did not end", { because: "hidden" })) };
-    const reader = new LocalSecretReader({}, "/nowhere/gpuctl.yaml", new CollectingProgress(), late);
+    const reader = new LocalSecretReader({
+      env: {},
+      projectFile: "/nowhere/gpuctl.yaml",
+      progress: new CollectingProgress(),
+      executor: late,
+      redaction: new Redaction(),
+    });
     await expect(reader.read("API_KEYS", { command: "pass show x" })).rejects.toMatchObject({
       because: "pass show x: it did not end within 10 s",
     });

@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { Redaction } from "../../../cli/src/domain/redaction.js";
 import { ModelLock } from "../../../cli/src/adapters/models/model-lock.js";
 import { doctor } from "../../../cli/src/app/doctor.js";
 import type { EnvironmentConfig } from "../../../cli/src/domain/config/resolved.js";
@@ -23,7 +24,14 @@ function environment(directory: string, images: { services?: string }): Environm
 
 async function projectOf(config: EnvironmentConfig, directory: string) {
   const progress = { emit: () => undefined };
-  const request = { env: { HOME: directory }, progress, signal, gpuctlVersion: "0.0.0", packageRoot: directory };
+  const request = {
+    env: { HOME: directory },
+    progress,
+    signal,
+    gpuctlVersion: "0.0.0",
+    packageRoot: directory,
+    redaction: new Redaction(),
+  };
   const tools = await createDoctor(request);
   return { host: tools.host, project: await tools.forProject(config), close: tools.close };
 }

@@ -2,6 +2,7 @@ import { readFile, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import type { SecretSource } from "../../domain/config/resolved.js";
 import { ConfigInvalid, Failed } from "../../domain/errors.js";
+import type { Redaction } from "../../domain/redaction.js";
 import { ms } from "../../domain/units.js";
 import type { CommandResult, Executor, Progress, SecretReader } from "../../ports.js";
 import type { Environment } from "../state/directories.js";
@@ -10,21 +11,39 @@ import { errorCode } from "../state/storage-failure.js";
 /** A password manager asks its agent; one that waits for a person has nobody to ask here. */
 const commandDeadline = ms(10_000);
 
+export interface LocalSecretReaderOptions {
+  env: Environment;
+  /** gpuctl.yaml: relative paths count from its folder, and commands run there. */
+  projectFile: string;
+  progress: Progress;
+  executor: Executor;
+  /** Takes every value that is read. */
+  redaction: Redaction;
+}
+
 /** Reads secrets from variables of this process, from files and from what commands print; relative paths count from gpuctl.yaml. */
 export class LocalSecretReader implements SecretReader {
   readonly #env: Environment;
   readonly #base: string;
   readonly #progress: Progress;
   readonly #executor: Executor;
+  readonly #redaction: Redaction;
 
-  constructor(env: Environment, projectFile: string, progress: Progress, executor: Executor) {
-    this.#env = env;
-    this.#base = dirname(projectFile);
-    this.#progress = progress;
-    this.#executor = executor;
+  constructor(options: LocalSecretReaderOptions) {
+    this.#env = options.env;
+    this.#base = dirname(options.projectFile);
+    this.#progress = options.progress;
+    this.#executor = options.executor;
+    this.#redaction = options.redaction;
   }
 
   async read(name: string, source: SecretSource): Promise<string> {
+    const value = await this.#value(name, source);
+    this.#redaction.note(value);
+    return value;
+  }
+
+  async #value(name: string, source: SecretSource): Promise<string> {
     if ("env" in source) return this.#fromEnv(name, source.env);
     if ("command" in source) return this.#fromCommand(name, source.command);
     return this.#fromFile(name, resolve(this.#base, source.file));
