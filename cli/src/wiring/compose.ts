@@ -10,8 +10,8 @@ import { serverOf } from "../domain/images/registry.js";
 import { hubSourceOf } from "../domain/model-files.js";
 import type { NodeFacts } from "../domain/preflight/facts.js";
 import { nodeNeeds } from "../domain/preflight/needs-of.js";
-import { summaryOf, type NodeSummary } from "../domain/preflight/node-summary.js";
 import type { Clock, Context, HostConnector, NodeTarget, SecretReader } from "../ports.js";
+import type { SeenNodes } from "../adapters/nodes/seen-nodes.js";
 import type { CommandNodes } from "../adapters/nodes/command-nodes.js";
 import { createTools, localStores, type NodeChoice, type ToolsRequest } from "../wiring.js";
 import { createHosts, hostPlace } from "./hosts.js";
@@ -23,7 +23,10 @@ export async function composeContext(
   choice: NodeChoice,
 ): Promise<Context> {
   requireOneIndex(config, settings);
-  const { CommandNodes } = await import("../adapters/nodes/command-nodes.js");
+  const [{ CommandNodes }, { SeenNodes }] = await Promise.all([
+    import("../adapters/nodes/command-nodes.js"),
+    import("../adapters/nodes/seen-nodes.js"),
+  ]);
   const inUse = new CommandNodes(Object.keys(settings.nodes), choice);
   const [tools, { models }, hosts, { stateOnHosts }, { ownMachine }, { LocalSecretReader }, { HostTunnels }] = await Promise.all([
     createTools(request),
@@ -37,7 +40,7 @@ export async function composeContext(
   const { clock, author } = tools;
   const secrets = new LocalSecretReader({ ...request, executor: tools.executor, projectFile: config.projectFile });
   const images = await imagesOf(config, settings, request, secrets);
-  const seen = new Map<string, NodeSummary>();
+  const seen = new SeenNodes(clock);
   const nodes = await hostParts(config, settings, hosts, clock, seen);
   const tunnels = new HostTunnels(hosts, request.signal);
   const state = stateOnHosts({
@@ -59,7 +62,7 @@ export async function composeContext(
     models,
     code,
     secrets,
-    nodesSeen: () => [...seen.values()],
+    nodesSeen: () => seen.all(),
     tunnelTo: (node, port) => tunnels.to(node, port),
     close: async () => {
       await tunnels.close();
@@ -76,7 +79,7 @@ async function hostParts(
   settings: ComposeSettings,
   hosts: HostConnector,
   clock: Clock,
-  seen: Map<string, NodeSummary>,
+  seen: SeenNodes,
 ) {
   const [{ HostState }, { NodeDevices }, { RemoteNodeInspector }] = await Promise.all([
     import("../adapters/remote-state/host-state.js"),
@@ -89,14 +92,18 @@ async function hostParts(
     const { root, connect } = hostPlace(config, settings, node, hosts);
     const inspect = async (): Promise<NodeFacts> => {
       const facts = await inspector.inspect(node, needs.dataDirectory, new AbortController().signal);
-      seen.set(node, summaryOf(node, facts, clock.now().toISOString()));
+      seen.looked(node, facts);
       return facts;
     };
     const devices = new NodeDevices({ needs, inspect });
     const look: NodeLook = {
       needs,
       facts: () => devices.facts(),
-      tryGpu: (probe, signal) => inspector.tryGpu(node, probe, signal),
+      tryGpu: async (probe, signal) => {
+        const tried = await inspector.tryGpu(node, probe, signal);
+        seen.tried(node, await devices.facts(), tried);
+        return tried;
+      },
     };
     return {
       node,

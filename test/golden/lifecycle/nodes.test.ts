@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { nodesText } from "../../../cli/src/app/render/nodes-text.js";
 import type { NodeStatus, ServiceOnNode } from "../../../cli/src/app/status-nodes.js";
-import { summaryOf } from "../../../cli/src/domain/preflight/node-summary.js";
+import { summaryOf, withGpuContainer } from "../../../cli/src/domain/preflight/node-summary.js";
 import { factsOf } from "../../unit/preflight/captures.js";
 
 const at = "2026-03-01T12:00:00.000Z";
@@ -18,7 +18,8 @@ const embedder: ServiceOnNode = {
 const reranker: ServiceOnNode = { ...embedder, service: "reranker", process: { state: "exited", code: 1, signal: null } };
 
 test("nodes with what they run and keep, and what they were when they were looked at last", async () => {
-  const seen = summaryOf("gpu-1", factsOf("t4-ubuntu"), at);
+  const ended = { device: "nvidia.com/gpu=0", what: "a container starts and sees GPU 0", at: "2026-02-28T12:00:00.000Z" };
+  const seen = withGpuContainer(summaryOf("gpu-1", factsOf("t4-ubuntu"), at), ended);
   const nodes: readonly NodeStatus[] = [
     { node: "gpu-1", silent: null, services: [embedder, reranker], records: "whole", leftOutOf: null, open: [embedder.instance], seen },
     {
@@ -44,4 +45,14 @@ test("nodes with what they run and keep, and what they were when they were looke
   expect(nodesText([])).toBe("");
   const { details: _, ...before } = seen;
   expect(nodesText([{ ...nodes[0]!, seen: before }], true)).toBe(nodesText([{ ...nodes[0]!, seen: before }]));
+});
+
+test("what records of earlier versions do not have is not spoken of", () => {
+  const { details, ...summary } = summaryOf("gpu-1", factsOf("after-upgrade"), at);
+  const { access, driverFiles, cdi, rebootPending, ...earlier } = details!;
+  expect([access, driverFiles, cdi, rebootPending]).not.toContain(undefined);
+  const node: NodeStatus = { node: "gpu-1", silent: null, services: [], records: "whole", leftOutOf: null, open: [], seen: null };
+  const said = nodesText([{ ...node, seen: { ...summary, details: earlier } }], true);
+  expect(said).toContain("Secure Boot: off");
+  expect(said).not.toMatch(/access:|driver on disk:|CDI in Docker:|restart pending:|undefined/);
 });

@@ -1,5 +1,10 @@
 import { expect, test } from "vitest";
-import { latestSummaries, summaryOf } from "../../../cli/src/domain/preflight/node-summary.js";
+import {
+  latestSummaries,
+  summaryOf,
+  withGpuContainer,
+  type NodeSummary,
+} from "../../../cli/src/domain/preflight/node-summary.js";
 import { factsOf } from "./captures.js";
 
 const driverPackages = [
@@ -46,6 +51,10 @@ test("what is kept of a GPU node: versions, cards and who holds them, room, cloc
       driverPackages: { installed: driverPackages, held: driverPackages },
       secureBoot: false,
       wsl: null,
+      access: { user: "deploy", root: "sudo" },
+      driverFiles: { module: "580.95.05", library: "580.95.05" },
+      cdi: true,
+      rebootPending: null,
     },
   });
 });
@@ -60,6 +69,29 @@ test("a GPU that dozens share names the eight that hold most", () => {
   const apps = Array.from({ length: 20 }, (_, each) => `${uuid}, ${each + 1}, ${each * 10}, worker\n`).join("");
   const { gpus } = summaryOf("gpu-1", factsOf("t4-ubuntu", { "smi-apps": [0, apps], "gpu-owners": [0, ""] }), at);
   expect(gpus?.[0]?.holders.map(({ usedMiB }) => usedMiB)).toEqual([190, 180, 170, 160, 150, 140, 130, 120]);
+});
+
+test("what is kept of one that is amiss: no root, a restart that is pending, a module that differs", () => {
+  expect(summaryOf("gpu-1", factsOf("no-rights"), at).details).toMatchObject({
+    access: { user: "guest", root: null },
+    cdi: null,
+  });
+  const { rebootPending, driverFiles } = summaryOf("gpu-1", factsOf("after-upgrade"), at).details ?? {};
+  expect(rebootPending).toEqual(expect.arrayContaining([expect.stringContaining("nvidia") as string]));
+  expect(driverFiles).toEqual({ module: "580.105.08", library: "580.105.08" });
+});
+
+test("how a GPU container ended is kept for each GPU, the last time that a deploy tried it", () => {
+  const seen = (time: string, what: string, device = "nvidia.com/gpu=0") => ({ device, what, at: time });
+  const summary = summaryOf("a", factsOf("t4-ubuntu"), at);
+  const old = [seen("1", "old"), seen("1", "kept", "nvidia.com/gpu=1")].reduce(withGpuContainer, summary);
+  const now = withGpuContainer(summary, seen("2", "new"));
+  const kept = (latest: readonly NodeSummary[]): unknown => latest[0]?.details?.gpuContainers;
+  expect(kept(latestSummaries([now], [old]))).toEqual([seen("1", "kept", "nvidia.com/gpu=1"), seen("2", "new")]);
+  expect(kept(latestSummaries([summary], [old]))).toEqual(old.details?.gpuContainers);
+  const { details, ...before } = summary;
+  expect(details).toBeDefined();
+  expect(withGpuContainer(before, seen("2", "new"))).toEqual(before);
 });
 
 test("a node that was not looked at keeps what was seen of it before", () => {

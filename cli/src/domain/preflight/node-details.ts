@@ -21,6 +21,25 @@ export interface NodeDetails {
   secureBoot: boolean | null;
   /** 1 or 2 inside Windows' subsystem for Linux. */
   wsl: 1 | 2 | null;
+  /** Absent in records of before this was kept, as all below. */
+  access?: { user: string | null; root: "login" | "sudo" | null };
+  /** Versions of the driver's files: of the kernel module that the next boot would load, and of its library for programs. */
+  driverFiles?: { module: string | null; library: string | null };
+  /** Whether Docker gives devices to containers by CDI. */
+  cdi?: boolean | null;
+  /** Packages that wait for a restart of the machine, none where they are not told; null where no restart is pending. */
+  rebootPending?: readonly string[] | null;
+  /** How containers that were started with a GPU for a moment ended, one for each device. */
+  gpuContainers?: readonly GpuContainerSeen[];
+}
+
+export interface GpuContainerSeen {
+  /** As CDI names it. */
+  device: string;
+  /** In doctor's words: `a container starts and sees GPU 0`. */
+  what: string;
+  /** ISO 8601 UTC. */
+  at: string;
 }
 
 /** A record is small: a busy machine names its first ports and rules. */
@@ -28,7 +47,7 @@ const most = 24;
 
 /** What is kept of a look at a node beside its summary. */
 export function detailsOf(facts: NodeFacts): NodeDetails {
-  const { system, memory, network, docker, smi, upkeep, driver } = facts;
+  const { access, system, memory, network, docker, smi, upkeep, driver } = facts;
   const engine = docker.state === "reachable" ? docker : null;
   const persistence = smi.state === "gpus" ? smi.gpus.map((gpu) => gpu.persistence) : [];
   return {
@@ -44,8 +63,14 @@ export function detailsOf(facts: NodeFacts): NodeDetails {
     driverPackages: packagesOf(upkeep),
     secureBoot: driver.secureBoot.seen ? driver.secureBoot.value : null,
     wsl: system.seen ? system.value.wsl : null,
+    access: { user: access.user.seen ? access.user.value.name : null, root: access.root.by === "none" ? null : access.root.by },
+    driverFiles: { module: valueOf(driver.onDisk), library: valueOf(driver.library) },
+    cdi: engine?.cdi ?? null,
+    rebootPending: driver.rebootPending?.packages.slice(0, most) ?? null,
   };
 }
+
+const valueOf = (version: Seen<string>): string | null => (version.seen ? version.value : null);
 
 /** What listens only for the machine itself is nobody else's matter. */
 function portsOf(listeners: Seen<readonly Listener[]>, engine: Engine | null): readonly string[] | null {

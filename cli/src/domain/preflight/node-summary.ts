@@ -1,6 +1,6 @@
 import type { Gpu } from "../nvidia-smi.js";
 import type { NodeFacts, Room, Seen } from "./facts.js";
-import { detailsOf, type NodeDetails } from "./node-details.js";
+import { detailsOf, type GpuContainerSeen, type NodeDetails } from "./node-details.js";
 
 /** What matters of a node later: what it was when a release was deployed to it. Null is what could not be seen. */
 export interface NodeSummary {
@@ -66,10 +66,23 @@ export function summaryOf(node: string, facts: NodeFacts, seenAt: string): NodeS
   };
 }
 
-/** Each node as it was seen now, else as it was seen before. */
+/** The same with how a container ended that was started with a GPU for a moment; in place of an earlier one with that GPU. */
+export function withGpuContainer(summary: NodeSummary, ended: GpuContainerSeen): NodeSummary {
+  const { details } = summary;
+  if (details === undefined) return summary;
+  const others = (details.gpuContainers ?? []).filter(({ device }) => device !== ended.device);
+  return { ...summary, details: { ...details, gpuContainers: [...others, ended] } };
+}
+
+/** Each node as it was seen now, else as it was seen before; GPU containers are tried by deploys only, so that the last results stay. */
 export function latestSummaries(now: readonly NodeSummary[], before: readonly NodeSummary[]): readonly NodeSummary[] {
   const earlier = before.filter(({ node }) => !now.some((each) => each.node === node));
-  return [...now, ...earlier].sort((a, b) => (a.node < b.node ? -1 : 1));
+  const latest = now.map((summary) => {
+    const tried = summary.details?.gpuContainers ?? [];
+    const old = before.find(({ node }) => node === summary.node)?.details?.gpuContainers ?? [];
+    return [...old, ...tried].reduce(withGpuContainer, summary);
+  });
+  return [...latest, ...earlier].sort((a, b) => (a.node < b.node ? -1 : 1));
 }
 
 function gpuOf({ index, uuid, name, totalMiB, freeMiB }: Gpu, { gpuProcesses, docker }: NodeFacts): GpuSummary {
