@@ -135,7 +135,7 @@ def test_a_paused_gate_stays_paused_over_a_kill_and_a_restart(directory: Path) -
 
 
 def say(gate: Path, word: str) -> None:
-    """Whole, as deploys do it: a file that is being written is empty for a moment, and would be complained of."""
+    """Whole, as deploys do it: a file that is being written is empty for a moment, and not understood."""
     beside = gate.with_name("beside")
     beside.write_text(word)
     beside.replace(gate)
