@@ -208,8 +208,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     return Promise.resolve();
   }
 
-  #succeed(told: unknown): void {
-    const result = this.#redaction.of(told);
+  #succeed(result: unknown): void {
     this.io.setExitCode(this.exitStatus(result));
     if (this.streams()) return;
     if (this.json) {

@@ -263,7 +263,7 @@ describe("a registry that asks who you are", () => {
     expect(wrong.stderr + wrong.stdout).not.toContain("koala-42");
     const deployed = await stack.run(["deploy", "-e", "prod"], { PULLING: "wombat" });
     expect(deployed.code, deployed.stderr).toBe(0);
-    const left = await bed.host("other").exec(["sh", "-c", "ls -d /run/gpuctl-login* /root/.docker/config.json 2>/dev/null"]);
+    const left = await bed.host("other").exec(["sh", "-c", "ls -d /dev/shm/gpuctl-login* /root/.docker/config.json 2>/dev/null"]);
     expect(left.stdout).toBe("");
     await stack.close();
   });

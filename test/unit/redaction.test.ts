@@ -25,7 +25,7 @@ describe("a secret's value", () => {
     expect(redaction.of({ map }).map).toBe(map);
   });
 
-  it("is in no record and in no line of the audit, whoever's words are written there", async () => {
+  it("is in nothing that others said when that goes into a record or the audit, and changes nothing of what a release is", async () => {
     const written: unknown[] = [];
     const keep = (what: unknown): Promise<void> => Promise.resolve(void written.push(what));
     const secrets = { embedder: { API_KEYS: "wombat-42" } };
@@ -33,12 +33,16 @@ describe("a secret's value", () => {
     const audit = { append: keep } as unknown as AuditLog;
     const context = redactedContext({ releases, audit } as unknown as Context, new Redaction());
     expect(await context.releases.secrets("r1-00000000")).toBe(secrets);
-    await context.releases.update({ failure: "401 for wombat-42" } as never);
+    const services = { embedder: { spec: { env: { NAME: "wombat-42" } } } };
+    await context.releases.update({ failure: "401 for wombat-42", gates: [], services } as never);
     await context.audit.append({ action: "deploy", release: null, detail: "401 for wombat-42" });
-    expect(written).toEqual([{ failure: "401 for [secret]" }, { action: "deploy", release: null, detail: "401 for [secret]" }]);
+    expect(written).toEqual([
+      { failure: "401 for [secret]", gates: [], services },
+      { action: "deploy", release: null, detail: "401 for [secret]" },
+    ]);
   });
 
-  it.each([[], ["--json"]])("is in nothing that a command prints (%s)", async (...argv) => {
+  it.each([[], ["--json"]])("is in no warning and no error that a command prints (%s)", async (...argv) => {
     const { stdout, stderr, exitCode } = await runCommand(Telling, argv);
     expect(exitCode).toBe(1);
     expect(stdout + stderr).toContain("it printed [secret]");

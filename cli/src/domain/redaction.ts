@@ -5,8 +5,8 @@ const mark = "[secret]";
 const least = 6;
 
 /**
- * The secret values that a command has read. What others print (a service's last words, an engine's error) may repeat them, so all that
- * is told or written down goes through `of`.
+ * The secret values that a command has read. What others print (a service's last words, an engine's error) may repeat them, so what
+ * they said goes through `of` before it is told or written down. Never data that something is made of again.
  */
 export class Redaction {
   readonly #values = new Set<string>();

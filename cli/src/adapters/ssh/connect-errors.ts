@@ -19,20 +19,12 @@ export function whyNotConnected(
     return cannotConnect(address, because, [sshCommand(address), "or give it longer: ssh: { connectTimeout: 30s }"], error);
   }
   const known = networkReasons[errorCode(error)];
-  if (errorCode(error) === "ECONNRESET")
+  if (errorCode(error) === "ECONNRESET" || /before handshake|No response from server/.test(message))
     return cannotConnect(address, `it broke the connection off: ${closedEarly}`, closedSteps(address), error);
   if (known !== undefined) return cannotConnect(address, known(address), [sshCommand(address)], error);
   if (message.startsWith("Handshake failed")) {
     const because = `${message}: it speaks no algorithm that is both safe and known to node-ssh`;
     return cannotConnect(address, because, ["set ssh: { client: openssh } for this environment in gpuctl.yaml"], error);
-  }
-  if (/before handshake|No response from server/.test(message)) {
-    return cannotConnect(
-      address,
-      `it closed the connection before saying who it is: ${closedEarly}`,
-      closedSteps(address),
-      error,
-    );
   }
   return cannotConnect(address, message, [], error);
 }

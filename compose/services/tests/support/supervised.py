@@ -21,7 +21,7 @@ from gpuctl_serving.engines.protocol import (
     Tokens,
     WorkerDied,
 )
-from gpuctl_serving.engines.state import Phase, Policy, SlotName
+from gpuctl_serving.engines.state import Phase, Policy, SlotName, View
 
 #: As patient as production, but in milliseconds.
 QUICK = Policy(
@@ -136,10 +136,9 @@ def drive(
     metrics.wished = primary
     phases: list[Phase] = []
 
-    def changed(_before: object, after: object) -> None:
-        phase = after.phase  # type: ignore[attr-defined]  # A View; spelled out it would hide the line's point.
-        if not phases or phases[-1] != phase:
-            phases.append(phase)
+    def changed(_before: View, after: View) -> None:
+        if not phases or phases[-1] != after.phase:
+            phases.append(after.phase)
 
     batcher = Batcher(
         parts,

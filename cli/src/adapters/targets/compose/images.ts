@@ -39,7 +39,7 @@ const deliveryDeadline = ms(1_800_000);
  * Arguments: SERVER USER COMMAND…; the password is the input. Docker notes it in a folder in memory that goes with the command, so
  * nothing of it stays on the host.
  */
-const loggedIn = `umask 077; DOCKER_CONFIG=$(mktemp -d /run/gpuctl-login.XXXXXXXX 2>/dev/null || mktemp -d) || exit 1; export DOCKER_CONFIG
+const loggedIn = `umask 077; DOCKER_CONFIG=$(mktemp -d /dev/shm/gpuctl-login.XXXXXXXX) || exit 1; export DOCKER_CONFIG
 trap 'rm -rf "$DOCKER_CONFIG"' EXIT; trap 'exit 129' HUP; trap 'exit 143' TERM
 docker login --username "$2" --password-stdin "$1" >"$DOCKER_CONFIG/said" 2>&1 || { cat "$DOCKER_CONFIG/said" >&2; exit 1; }
 shift 2; "$@" </dev/null`;
