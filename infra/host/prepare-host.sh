@@ -531,8 +531,9 @@ patiently() { # patiently COMMAND ARGUMENTS...
     said=$("$@" 2>&1 </dev/null)
     status=$?
     printf '%s %s\n%s\n' "$(now)" "$*" "$said" >>"$output" 2>/dev/null
-    [[ $status -eq 0 ]] && return 0
+    # Also of what ended well: apt-get update does although a repository could not be read.
     apt_said=$(grep -E '^(E|W|Err):?|^dpkg: error' <<<"$said" | tail -3 | tr '\n' ' ')
+    [[ $status -eq 0 ]] && return 0
     grep -qE 'Could not get lock|Unable to (lock|acquire)|locked by .*process' <<<"$said" || return "$status"
     pid=$(sed -nE 's/.*(held by process|process with pid) ([0-9]+).*/\2/p' <<<"$said" | head -1)
     seen="process $pid ($(cat "/proc/$pid/comm" 2>/dev/null))"
@@ -586,11 +587,15 @@ mend_dpkg() {
 }
 
 fetch() { # fetch URL FILE MODE
+  local said
   [[ -s $2 ]] && return
   made "file $2"
   mkdir -p "$(dirname "$2")"
-  curl -fsSL --retry 4 --retry-connrefused --retry-delay 2 --connect-timeout 15 --max-time 120 -o "$2.gpuctl-new" "$1" 2>>"$logs/apt.log" ||
-    { rm -f "$2.gpuctl-new"; fail "$1 cannot be fetched" "curl -v $1; then run this again"; }
+  said=$(curl -fsSL --retry 4 --retry-connrefused --retry-delay 2 --connect-timeout 15 --max-time 120 -o "$2.gpuctl-new" "$1" 2>&1) || {
+    rm -f "$2.gpuctl-new"
+    printf '%s\n' "$said" >>"$logs/apt.log" 2>/dev/null
+    fail "$1 cannot be fetched${said:+: ${said##*$'\n'}}" "curl -v $1; then run this again"
+  }
   { chmod "$3" "$2.gpuctl-new" && mv "$2.gpuctl-new" "$2"; } || fail "$2 cannot be written" 'df -h /'
   outcome='done'
 }

@@ -127,11 +127,13 @@ describe("images build", () => {
     const format = ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", built.image];
     const labels = JSON.parse(await builder.must(format)) as Record<string, string>;
     const { version } = JSON.parse(readFileSync(join(repository, "package.json"), "utf8")) as { version: string };
+    const packed = JSON.parse(readFileSync(join(installed(), "dist/revision.json"), "utf8")) as { revision: string };
+    expect(packed.revision).toMatch(/^[0-9a-f]{40,64}(-dirty)?$/);
     expect(labels).toMatchObject({
       "org.opencontainers.image.version": version,
       "gpuctl.device": "cpu",
       "gpuctl.contents": built.contents,
-      "org.opencontainers.image.revision": "unknown",
+      "org.opencontainers.image.revision": packed.revision,
     });
     const history = await builder.must(["docker", "history", "--no-trunc", "--format", "{{.CreatedBy}}", built.image]);
     expect(history).not.toContain(bed.proxy.url);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Bed } from "../support/bed/bed.js";
 import { caddyImage, serviceImage } from "../support/bed/images.js";
-import { pinned, Stack } from "../support/bed/stack.js";
+import { pinned, Stack, SteadyClient } from "../support/bed/stack.js";
 import { ModelHub } from "../support/model-hub.js";
 import { repository, type Ran } from "../support/sandbox.js";
 
@@ -60,11 +60,19 @@ async function volume(): Promise<string> {
   return join(host.root, (await host.must(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name])).trim());
 }
 
-async function answers(): Promise<boolean> {
+function ask(): Promise<Response> {
   const url = `http://${bed.host("one").address}:${port}/embed`;
   const headers = { "content-type": "application/json" };
-  const asked = fetch(url, { method: "POST", headers, body: '{"inputs":"a text"}', signal: AbortSignal.timeout(20_000) });
-  return (await asked.catch(() => null))?.status === 200;
+  return fetch(url, { method: "POST", headers, body: '{"inputs":"a text"}', signal: AbortSignal.timeout(20_000) });
+}
+
+/** Runs the command beside a steady client, none of whose requests may fail. */
+async function underLoad(args: readonly string[]): Promise<Ran> {
+  const client = new SteadyClient(ask, 100);
+  const ran = await run(args).finally(() => client.stop());
+  expect(client.failures, ran.stderr).toEqual({});
+  expect(client.answers).toBeGreaterThan(20);
+  return ran;
 }
 
 describe("a host that fetches models", () => {
@@ -91,7 +99,7 @@ describe("a host that fetches models", () => {
     expect(deployed.stderr).toMatch(/3 files fetched by one, hashes verified there/);
     expect(downloads().map(({ range }) => range)).toEqual([`bytes=${half}-`]);
     expect(existsSync(graph)).toBe(false);
-    expect(await answers()).toBe(true);
+    expect((await ask()).status).toBe(200);
     expect(existsSync(join(await volume(), ".fetch"))).toBe(false);
     expect(broken.stderr + deployed.stderr + deployed.stdout).not.toContain(token);
     expect(await bed.host("one").must(["sh", "-c", "grep -rl hf_secret_of_this_test /var/lib/gpuctl || true"])).toBe("");
@@ -107,7 +115,7 @@ describe("a host that fetches models", () => {
     writeFileSync(file, wrong);
     utimesSync(file, mtime, mtime);
     stack.write({ services: [embedder(2)] });
-    const again = await run(["deploy"]);
+    const again = await underLoad(["deploy"]);
     expect(again.code, again.stderr).toBe(0);
     expect(again.stderr).toMatch(/3 files fetched by one, hashes verified there/);
     expect(readFileSync(file).equals(right)).toBe(true);
@@ -120,9 +128,9 @@ describe("a host that fetches models", () => {
     delivery("copy");
     stack.write({ services: [embedder(3)] });
     rmSync(join(graph, ".."), { recursive: true });
-    const refused = await run(["rollback"]);
+    const refused = await underLoad(["rollback"]);
     expect(refused.code, refused.stderr).toBe(5);
     expect(refused.stderr).toContain("tokenizer.json");
-    expect(await answers()).toBe(true);
+    expect((await ask()).status).toBe(200);
   }, 600_000);
 });

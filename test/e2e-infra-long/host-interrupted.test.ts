@@ -1,5 +1,6 @@
 /** The script that prepares hosts, when it is killed with its package manager, cut off, out of room, or restarted for nothing. */
 import { existsSync } from "node:fs";
+import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { BareHost, values } from "../support/host-bed/bare-host.js";
@@ -38,7 +39,28 @@ test("a repository that cannot be reached is said with its address, and the next
   expect(box.result().reason).toContain("file:///srv/mirror/toolkit/gpgkey cannot be fetched");
   await box.ssh("mv /srv/mirror/away /srv/mirror/toolkit; rm -rf /srv/mirror/toolkit/stable");
   expect((await box.prepare()).code).toBe(1);
-  expect(box.result().reason).toMatch(/nvidia-container-toolkit/);
+  expect(box.result().reason).toMatch(/nvidia-container-toolkit.*file:\/srv\/mirror\/toolkit\/stable/);
+});
+
+test("a repository that refuses connections, or takes them and says nothing, is said so, and the next run goes on", async () => {
+  await box.fresh();
+  const toolkit = async (base: string): Promise<string> => {
+    expect((await box.prepare(values({ GPUCTL_TOOLKIT_REPOSITORY: base }))).code).toBe(1);
+    expect(box.result()).toMatchObject({ state: "failed", step: "toolkit-repository" });
+    return box.result().reason ?? "";
+  };
+  const refused = "https://127.0.0.1:9";
+  expect(await toolkit(refused)).toMatch(/^https:\/\/127\.0\.0\.1:9\/gpgkey cannot be fetched: curl: \(7\) /);
+  const silent = createServer();
+  const address = new URL(box.bed.proxy.url).hostname;
+  await new Promise<void>((resolve) => silent.listen(0, address, resolve));
+  try {
+    const stalling = `https://${address}:${String((silent.address() as AddressInfo).port)}`;
+    expect(await toolkit(stalling)).toContain(`${stalling}/gpgkey cannot be fetched: curl: (28) `);
+  } finally {
+    silent.close();
+  }
+  expect((await box.prepare()).code).toBe(0);
 });
 
 test("a full disk in the middle of it leaves files whole, and room lets the next run end well", async () => {

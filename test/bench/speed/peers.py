@@ -29,6 +29,8 @@ _ROUTES = {
     "sentence-transformers": "/embed",
     "infinity": "/embeddings",
 }
+#: Short texts a round for each request of 32. A round of few has much beginning and end in it, more so the more clients ask.
+_SMALL = 64
 #: Texts of a call of the session alone, which has both cores to itself: no server can be faster.
 _ALONE = {"short8": 8, "short32": 32}
 
@@ -106,7 +108,7 @@ def _command(name: str, python: Path, model: Path) -> list[str]:
 
 
 def measure(model: Path, rounds: int, requests: int) -> None:
-    """`requests` of 32 texts a round; eight times as many of one text."""
+    """`requests` of 32 texts a round; 64 times as many of one short text, twice as many of one long text."""
     corpus, taken, bare = Corpus(model / "tokenizer.json"), Rounds(), Bare(model)
     threads = len(os.sched_getaffinity(0))
     with ExitStack() as stack:
@@ -115,8 +117,8 @@ def measure(model: Path, rounds: int, requests: int) -> None:
             servers[name] = stack.enter_context(started(name, threads))
         _check(servers, corpus)
         loads = {
-            "short8": lambda server, name: _rate(server, name, corpus.long(8 * requests, 13), 1, 8),
-            "short32": lambda server, name: _rate(server, name, corpus.long(8 * requests, 13), 1, 32),
+            "short8": lambda server, name: _rate(server, name, corpus.long(_SMALL * requests, 13), 1, 8),
+            "short32": lambda server, name: _rate(server, name, corpus.long(_SMALL * requests, 13), 1, 32),
             "texts32": lambda server, name: _rate(server, name, corpus.long(32 * requests, 13), 32, 4),
             "tokens128": lambda server, name: _rate(server, name, corpus.long(2 * requests, 128), 1, 8),
         }
@@ -126,7 +128,8 @@ def measure(model: Path, rounds: int, requests: int) -> None:
                 for name, server in servers.items()
             }
             if what in _ALONE:
-                arms[f"{what}:bare"] = lambda _, size=_ALONE[what]: _alone(bare, corpus, 8 * requests, size)
+                count = _SMALL * requests
+                arms[f"{what}:bare"] = lambda _, n=count, size=_ALONE[what]: _alone(bare, corpus, n, size)
             taken.take(arms, rounds)
     figures: dict[str, object] = {}
     for what in loads:

@@ -52,6 +52,27 @@ describe("what gpuctl.yaml says about a node", () => {
   });
 });
 
+describe("an ingress on another node", () => {
+  const edge = (two: ComposeSettings["nodes"][string]): ComposeSettings => ({
+    ...settings,
+    nodes: { one: { host: "one.example.net" }, two },
+    ingress: { node: "two" },
+  });
+  const address = (node: string, two: ComposeSettings["nodes"][string]): string | null =>
+    nodeSettings(configWith({ nodes: ["one"] }), edge(two), node, { proxy: "caddy", redis: null }).ingressAddress;
+
+  it("is known to a node by its address, and to itself by none", () => {
+    expect(address("one", { host: "10.0.0.6" })).toBe("10.0.0.6");
+    expect(address("one", { host: "two.example.net", bind: "10.1.0.6" })).toBe("10.1.0.6");
+    expect(address("two", { host: "two.example.net" })).toBe(null);
+  });
+
+  it("is refused when it has a name there, which no proxy could trust, and is said how to change that", () => {
+    expect(() => address("one", { host: "two.example.net" })).toThrow(ConfigInvalid);
+    expect(() => address("one", { host: "two.example.net" })).toThrow("the ingress on two could not be told from others by one");
+  });
+});
+
 describe("an index on a node without an embedder", () => {
   const index: ServiceConfig = { ...embedder, service: "index", port: 8003, model: null, nodes: ["two"] };
   const apart = { ...configWith({ nodes: ["one"] }), services: { embedder: { ...embedder, nodes: ["one"] }, index } };

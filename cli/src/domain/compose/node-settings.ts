@@ -73,10 +73,16 @@ export function nodeSettings(
 export const ingressPort = (settings: ComposeSettings): number =>
   settings.ingress?.port ?? (tlsOf(settings).mode === "off" ? 80 : 443);
 
-/** Where requests of the ingress come from, as another node sees it; null without one, and on its own node. */
+/**
+ * Where requests of the ingress come from, as another node sees it; null without one, and on its own node. Throws ConfigInvalid where
+ * gpuctl.yaml has a name for it: proxies trust addresses.
+ */
 export function ingressAddressOf(config: EnvironmentConfig, settings: ComposeSettings, node: string): string | null {
   const { ingress } = settings;
-  return ingress === undefined || ingress.node === node ? null : addressOf(config, settings, ingress.node);
+  if (ingress === undefined || ingress.node === node) return null;
+  const address = addressOf(config, settings, ingress.node);
+  if (!isAddress(address)) throw ingressByName(config, ingress.node, node, address);
+  return address;
 }
 
 /** Whether a service keeps its cache in the Redis that gpuctl runs beside it. */
@@ -154,6 +160,12 @@ const nameForAddress = (config: EnvironmentConfig, index: string, node: string, 
       `nodes: { ${index}: { bind: ADDRESS } }   # in ${config.projectFile}: the one by which ${node} sees it`,
       `services: { index: { nodes: [${node}] } }   # or beside the embedder`,
     ],
+  });
+
+const ingressByName = (config: EnvironmentConfig, ingress: string, node: string, name: string): ConfigInvalid =>
+  new ConfigInvalid(`the ingress on ${ingress} could not be told from others by ${node}`, {
+    because: `nodes know it by its address, and ${name} is a name`,
+    nextSteps: [`nodes: { ${ingress}: { bind: ADDRESS } }   # in ${config.projectFile}: the one by which ${node} sees it`],
   });
 
 function tlsOf({ tls }: ComposeSettings): NodeTls {

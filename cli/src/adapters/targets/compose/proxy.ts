@@ -1,3 +1,4 @@
+import { sha256 } from "../../../domain/canonical.js";
 import { Failed } from "../../../domain/errors.js";
 import { composeCommand, layoutOf } from "../../../domain/compose/host-files.js";
 import { adminSocket, inside } from "../../../domain/compose/inside.js";
@@ -17,6 +18,9 @@ const pollMs = ms(100);
 const up = ["up", "--detach", "--no-deps", "--no-build", "--pull", "never"] as const;
 const answersWithinMs = 20_000;
 
+/** What a proxy reads when it starts or is told to. */
+const configFiles = ["Caddyfile", "tls.crt", "tls.key"] as const;
+
 /**
  * Arguments: TOLD DIRECTORY CONTAINER, again and again. A line each: what the Caddy of a directory was told last, the hash of what
  * lies there now, and whether its container runs, of what configuration it is, its id and its start: another one means that it was made
@@ -24,7 +28,7 @@ const answersWithinMs = 20_000;
  */
 const looking = `while [ $# -gt 0 ]; do
   cat "$1" 2>/dev/null | tr -d '\\n'; echo
-  cat "$2/Caddyfile" "$2/tls.crt" "$2/tls.key" 2>/dev/null | sha256sum | cut -c1-64
+  cat ${configFiles.map((name) => `"$2/${name}"`).join(" ")} 2>/dev/null | sha256sum | cut -c1-64
   docker inspect --format '{{.State.Running}} {{index .Config.Labels "${configLabel}"}} {{.Id}} {{.State.StartedAt}}' "$3" 2>/dev/null || echo none
   shift 3
 done`;
@@ -111,8 +115,19 @@ async function lookAt(commands: HostCommands, node: ComposeNode, wanted: readonl
   const lines = (await commands.look({ text: looking, args, failure: "the proxy could not be looked at" })).split("\n");
   return wanted.map((companion, position) => {
     const [told = "", config = "", container = "none"] = lines.slice(3 * position, 3 * position + 3);
-    return { companion, told, config, container, toldFile: toldFile(companion) };
+    const seen = { companion, told, config, container, toldFile: toldFile(companion) };
+    return commands.rehearsal === null ? seen : asRehearsed(commands.rehearsal, seen, `${layout.root}/${companion.role}`);
   });
+}
+
+/** With the files that a dry run would have written by then. */
+function asRehearsed({ places }: NodeRehearsal, seen: Seen, directory: string): Seen {
+  const written = configFiles.flatMap((name) => places.get(`${directory}/${name}`)?.facts ?? []);
+  return {
+    ...seen,
+    told: places.get(seen.toldFile)?.content?.trimEnd() ?? seen.told,
+    config: written.length === 0 ? seen.config : sha256(written.join("\n")),
+  };
 }
 
 async function answering({ commands, http, clock }: Parts, node: ComposeNode, { role, container }: Companion): Promise<void> {

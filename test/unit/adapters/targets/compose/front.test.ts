@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { Front, type FrontParts } from "../../../../../cli/src/adapters/targets/compose/front.js";
 import { HostCommands } from "../../../../../cli/src/adapters/targets/compose/host-commands.js";
 import type { HostHttp } from "../../../../../cli/src/adapters/targets/compose/host-http.js";
@@ -66,27 +66,52 @@ describe("what stands before the instances", () => {
 });
 
 describe("a dry run", () => {
-  it("says that the proxy restarts, and says it once however often it is asked for", async () => {
-    const steps: RehearsedStep[] = [];
-    const stdout = ["told", "hash", `true ${"0".repeat(64)} ${"f".repeat(64)} 2026-11-20T10:00:00Z`].join("\n");
+  const steps: RehearsedStep[] = [];
+  beforeEach(() => void steps.splice(0));
+
+  /** A host whose proxy runs as a Compose file of some hash says, and was told the configuration `hash`. */
+  const rehearsing = (made: string): HostCommands => {
+    const container = `${"f".repeat(64)} 2026-11-20T10:00:00Z`;
+    const stdout = [`hash true ${made} ${container}`, "hash", `true ${made} ${container}`].join("\n");
     const host = {
       name: "gpu-1",
       run: (): Promise<CommandResult> => Promise.resolve({ code: 0, signal: null, stdout, stderr: "" }),
     };
-    const commands = new HostCommands({
+    return new HostCommands({
       node: "gpu-1",
       root: "/var/lib/gpuctl/shop/prod",
       connect: () => Promise.resolve(host as unknown as RemoteHost),
       guard: no,
       rehearsal: new NodeRehearsal("gpu-1", (step) => void steps.push(step)),
     });
-    const parts = { commands, http: { upstreams: no } as unknown as HostHttp, clock: {} as Clock };
+  };
+  const asked = async (commands: HostCommands, http: HostHttp["upstreams"] = no): Promise<void> => {
+    const parts = { commands, http: { upstreams: http } as unknown as HostHttp, clock: { monotonic: () => 0 } as Clock };
     await ensureProxies(parts, nodeWith(), lease);
     await ensureProxies(parts, nodeWith(), lease);
+  };
+
+  it("says that the proxy restarts, and says it once however often it is asked for", async () => {
+    await asked(rehearsing("0".repeat(64)));
     expect(steps.map((step) => (step.kind === "note" ? step.text : step.kind))).toEqual([
       "command",
       "the proxy of gpu-1 restarts: connections are refused for about a second",
       "wait      until the proxy answers, and write down what it was told",
     ]);
+  });
+
+  it("tells the proxy of a configuration that it would have written, once, and of none that is there", async () => {
+    const commands = rehearsing(companions(nodeWith())[0]!.hash);
+    const answers = (): Promise<never[]> => Promise.resolve([]);
+    await asked(commands, answers);
+    expect(steps).toEqual([]);
+    const file = { path: "/var/lib/gpuctl/shop/prod/proxy/Caddyfile", content: "other", mode: 0o644, owner: "0:0" };
+    await commands.write(lease, file);
+    steps.splice(0);
+    await asked(commands, answers);
+    const told = steps.flatMap((step) => (step.kind === "command" ? [step.argv.join(" ")] : []));
+    expect(told).toHaveLength(2);
+    expect(told[0]).toMatch(/docker exec "\$1" caddy reload .* gpuctl gpuctl_shop_prod_proxy /s);
+    expect(told[1]).toMatch(/\/proxy-told /);
   });
 });
