@@ -52,6 +52,19 @@ test.each(["ubuntu-26.04", "debian-12", "debian-13"] as const)("%s without a GPU
   expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
 });
 
+test.each([
+  ["ubuntu-22.04", "linux-modules-nvidia-580-server-open-6.8.0-90-generic"],
+  ["ubuntu-26.04", "linux-modules-nvidia-580-server-open-6.8.0-90-generic"],
+  ["debian-12", "nvidia-kernel-open-dkms"],
+] as const)("%s gets driver, modules and toolkit for its card, and holds them", async (system, held) => {
+  await box.fresh({ system });
+  const { code, stdout } = await box.prepare();
+  expect(code, stdout).toBe(0);
+  expect(box.result()).toMatchObject({ state: "prepared", driver: "580.95.05", toolkit: "1.20.0-1" });
+  expect((await box.ssh("apt-mark showhold")).stdout.split("\n")).toContain(held);
+  expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
+});
+
 test("a kernel without ready modules gets them built", async () => {
   await box.fresh({ kernel: "6.5.0-1-custom" });
   expect((await box.prepare()).code).toBe(0);

@@ -236,7 +236,7 @@ export async function imagesOf(
   };
 }
 
-/** The account at the environment's registry, read once and only when something is pulled; null where gpuctl.yaml names none. */
+/** The account at the environment's registry, read once and only when something is asked for there; null where gpuctl.yaml names none. */
 function loginOf({ registry }: ComposeSettings, secrets: SecretReader): RegistryLogin | null {
   if (registry?.username === undefined || registry.password === undefined) return null;
   const { server, username, password } = registry;

@@ -102,6 +102,7 @@ driver_packages() { # driver_packages VERSION KERNEL-ABI
 
 driver_packages 580.95.05-1 6.8.0-90
 package "$work/archive" linux-headers-6.12.48+deb13-amd64 1 ''
+package "$work/archive" linux-headers-6.1.0-40-amd64 1 ''
 package "$work/archive" linux-headers-6.5.0-1-custom 1 ''
 package "$work/archive" docker.io 26.1.5 ''
 apt_home=$cache/apt-trixie
@@ -146,13 +147,15 @@ package "$toolkit" libnvidia-container1 1.20.0-1 ''
 flat "$toolkit"
 gpg --batch --armor --export >"$work/toolkit/gpgkey"
 
-driver=$work/driver/debian13/x86_64
-package "$driver" nvidia-driver-pinning-580 580 ''
-package "$driver" nvidia-kernel-open-dkms 580.95.05-1 '' postinst=dkms-postinst text:580.95.05=/usr/lib/stand-in/dkms-source
-package "$driver" nvidia-driver-cuda 580.95.05-1 nvidia-kernel-open-dkms nvidia-smi=/usr/bin/nvidia-smi text:580.95.05=/usr/lib/stand-in/library \
-  nvidia-persistenced=/usr/bin/nvidia-persistenced persistenced.service=/usr/lib/systemd/system/nvidia-persistenced.service
-flat "$driver"
-gpg --batch --export >"$driver/cuda-archive-keyring.gpg"
+for system in debian12 debian13; do
+  driver=$work/driver/$system/x86_64
+  package "$driver" nvidia-driver-pinning-580 580 ''
+  package "$driver" nvidia-kernel-open-dkms 580.95.05-1 '' postinst=dkms-postinst text:580.95.05=/usr/lib/stand-in/dkms-source
+  package "$driver" nvidia-driver-cuda 580.95.05-1 nvidia-kernel-open-dkms nvidia-smi=/usr/bin/nvidia-smi text:580.95.05=/usr/lib/stand-in/library \
+    nvidia-persistenced=/usr/bin/nvidia-persistenced persistenced.service=/usr/lib/systemd/system/nvidia-persistenced.service
+  flat "$driver"
+  gpg --batch --export >"$driver/cuda-archive-keyring.gpg"
+done
 
 rm -rf "$work"/{gpg,root,docker-pool,engine-pool}
 chmod -R a+rX "$work"

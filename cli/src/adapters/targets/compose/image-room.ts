@@ -1,12 +1,12 @@
 import { sha256 } from "../../../domain/canonical.js";
 import { readImageManifest, roomFor, type ImageManifest } from "../../../domain/compose/image-manifest.js";
-import { Failed } from "../../../domain/errors.js";
+import { ConfigInvalid, Failed } from "../../../domain/errors.js";
 import { isInsecure, serverOf } from "../../../domain/images/registry.js";
 import { ms } from "../../../domain/units.js";
 import type { LocalImageFacts } from "../../images/saved-images.js";
 import type { HostCommands } from "./host-commands.js";
 import { incomingOf } from "./image-delivery.js";
-import type { ImageSource } from "./images.js";
+import { askingRegistry, type ImageSource, type RegistryLogin } from "./images.js";
 
 /** A registry that does not answer must not hold up a preflight: its size is then not known. */
 const patience = ms(20_000);
@@ -50,13 +50,13 @@ export interface ImageRoom {
 /** Room that an image which is not on the host yet will take there; null when nobody says. @param machine  `uname -m` there */
 export async function imageRoom(
   commands: HostCommands,
-  { reference, local }: ImageSource,
+  { reference, local, login }: ImageSource,
   machine: string,
 ): Promise<ImageRoom | null> {
   if (local !== null) return sentRoom(commands, reference, await local.look(new AbortController().signal));
-  let manifest = await inspect(commands, reference, machine);
-  if (manifest?.kind === "list")
-    manifest = await inspect(commands, reference.replace(/(?:@.*)?$/, `@${manifest.digest}`), machine);
+  const ask = (name: string): Promise<ImageManifest | null> => inspect(commands, { reference: name, login }, machine);
+  let manifest = await ask(reference);
+  if (manifest?.kind === "list") manifest = await ask(reference.replace(/(?:@.*)?$/, `@${manifest.digest}`));
   if (manifest?.kind !== "image") return null;
   const { layers } = manifest;
   const digests = layers.map(({ digest }) => digest);
@@ -86,17 +86,22 @@ function chainIds(layers: readonly string[]): string[] {
   return chains;
 }
 
-/** The manifest as the registry has it, asked by Docker's client on the host, with the credentials that it has there. */
-async function inspect(commands: HostCommands, reference: string, machine: string): Promise<ImageManifest | null> {
+/** The manifest as the registry has it, asked by Docker's client on the host, with the account that a pull has. */
+async function inspect(
+  commands: HostCommands,
+  { reference, login }: { reference: string; login: RegistryLogin | undefined },
+  machine: string,
+): Promise<ImageManifest | null> {
   const options = { deadline: patience };
   try {
     const info = await commands.attempt({ argv: ["docker", "info", "--format", "{{json .RegistryConfig}}"] }, options);
     const plain = isInsecure(serverOf(reference), info.stdout) ? ["--insecure"] : [];
-    const { code, stdout } = await commands.attempt({ argv: ["docker", "manifest", "inspect", ...plain, reference] }, options);
+    const command = await askingRegistry(["docker", "manifest", "inspect", ...plain, reference], login);
+    const { code, stdout } = await commands.attempt({ ...command, looks: true }, options);
     return code === 0 ? readImageManifest(stdout, machine) : null;
   } catch (error) {
-    // Past the deadline; what cannot be reached at all is found by everything else too.
-    if (error instanceof Failed) return null;
+    // Past the deadline, or without the password that the pull will ask for; what cannot be reached is found by everything else too.
+    if (error instanceof Failed || error instanceof ConfigInvalid) return null;
     throw error;
   }
 }

@@ -17,7 +17,7 @@ export interface ImageSource {
   login?: RegistryLogin;
 }
 
-/** Who a host is to its registry, for as long as one pull takes. */
+/** Who a host is to its registry, for as long as one command takes. */
 export interface RegistryLogin {
   server: string;
   username: string;
@@ -72,6 +72,12 @@ export async function stageImage(
   });
 }
 
+/** A command of Docker that asks a registry, as the account of gpuctl.yaml where there is one. */
+export async function askingRegistry(argv: Command["argv"], login: RegistryLogin | undefined): Promise<Command> {
+  if (login === undefined) return { argv };
+  return { argv: ["sh", "-c", loggedIn, "gpuctl", login.server, login.username, ...argv], input: await login.password() };
+}
+
 /** Without a terminal Docker tells layers and no bytes. */
 async function pull(
   commands: HostCommands,
@@ -90,11 +96,7 @@ async function pull(
     progress.emit({ kind: "amount", label, done: ready.size, total: layers.size, unit: "layers" });
   };
   const failure = `${reference} could not be pulled`;
-  const pulling: Command["argv"] = ["docker", "pull", reference];
-  const command: Command =
-    login === undefined
-      ? { argv: pulling }
-      : { argv: ["sh", "-c", loggedIn, "gpuctl", login.server, login.username, ...pulling], input: await login.password() };
+  const command = await askingRegistry(["docker", "pull", reference], login);
   await commands.must(command, failure, { deadline: deliveryDeadline, signal, onLine });
   return "was pulled to";
 }

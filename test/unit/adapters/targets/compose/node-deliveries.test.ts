@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { NodeDeliveries, type NodeDeliveriesOptions } from "../../../../../cli/src/adapters/targets/compose/node-deliveries.js";
-import { PreflightRefused } from "../../../../../cli/src/domain/errors.js";
+import { ConfigInvalid, PreflightRefused } from "../../../../../cli/src/domain/errors.js";
 import type { StoredModel } from "../../../../../cli/src/ports.js";
 import type { NodeWants } from "../../../../../cli/src/ports/node-inspector.js";
 import { projectConfig } from "../../../../support/project-config.js";
@@ -47,6 +47,23 @@ test("what a node lacks is counted as a deploy counts it: three times what the r
   const fetching = { sourceOf: () => ({}) as never };
   expect(await deliveries({ fetching }).of("gpu-1", wants, facts)).toMatchObject({ modelBytes: 1e9 });
   expect(host.changes().filter((line) => !/^docker (?:info|manifest inspect|image ls)/.test(line))).toEqual([]);
+});
+
+test("a registry that knows its callers is asked as the account of gpuctl.yaml; without its password nobody knows", async () => {
+  const asking = (password: () => Promise<string>): Promise<unknown> => {
+    const login = { server: "registry.example", username: "ci", password };
+    const source: NodeDeliveriesOptions["source"] = (reference) => ({ reference, local: null, login });
+    return deliveries({ source }).of("gpu-1", wants, factsOf("t4-ubuntu"));
+  };
+  host.replies([lacks(serviceImage), manifest(1e9), noVolume]);
+  expect(await asking(async () => "wombat")).toMatchObject({ imageBytes: 3e9 });
+  const asked = host.asked().filter((line) => /^docker (?:login|manifest)/.test(line));
+  expect(asked).toEqual([
+    "docker login --username ci --password-stdin registry.example",
+    `docker manifest inspect ${serviceImage}`,
+  ]);
+  const missing = async (): Promise<never> => Promise.reject(new ConfigInvalid("the secret registry.password has no value"));
+  expect(await asking(missing)).toMatchObject({ imageBytes: null });
 });
 
 test("what a node has is not brought again", async () => {
