@@ -101,6 +101,24 @@ test(
 );
 
 test(
+  "a model that no release names any more leaves the host with prune --models, and not while it is new",
+  async () => {
+    const make = "docker volume create --label dev.gpuctl.model=old/model@1 --label dev.gpuctl.manifest=0123 gpuctl-model_old";
+    const folder = (await sh(`docker volume inspect --format '{{.Mountpoint}}' $(${make})`)).trim();
+    await sh(`touch ${folder}/model.onnx`);
+    const prune = async (): Promise<unknown> => served.stack.result(["prune", "-e", "prod", "--models"]);
+    expect(await prune()).toMatchObject({ models: { removed: [], kept: [expect.stringMatching(/old\/model@1.*last hour/)] } });
+    await sh(`touch --date '2 hours ago' ${folder}/model.onnx ${folder}`);
+    const failures = await served.failuresDuring(async () => {
+      expect(await prune()).toMatchObject({ models: { removed: [{ what: "model old/model@1 on one" }], kept: [] } });
+    });
+    expect(failures).toEqual({});
+    expect(lines(await sh("docker volume ls --quiet --filter label=dev.gpuctl.model"))).toHaveLength(1);
+  },
+  patience,
+);
+
+test(
   "destroy keeps the model, and with --models it leaves the host",
   async () => {
     const volumes = async (): Promise<number> =>

@@ -26,11 +26,7 @@ export async function destroy(
       because: request.confirm === undefined ? "its name must be given to confirm that" : `${request.confirm} is not its name`,
       nextSteps: [`gpuctl destroy --confirm ${environment}`],
     });
-  if (request.models && ctx.driver.removeModels === undefined)
-    throw new UsageError(`the models of environment ${environment} are not its own`, {
-      because: "all projects of this user share one model store",
-      nextSteps: [`gpuctl destroy --confirm ${environment}`, "gpuctl models gc, which removes those that nothing names"],
-    });
+  if (request.models) requireOwnModels(ctx, `gpuctl destroy --confirm ${environment}`);
   return withLease(ctx, "destroy", request.lockWait, async (session) => {
     const { instances } = await ctx.driver.observe();
     await session.target.destroy();
@@ -41,8 +37,17 @@ export async function destroy(
   });
 }
 
+/** Throws UsageError where the models of an environment are not its own to remove. @param without  what to type in place of it */
+export function requireOwnModels({ config, driver }: Context, without: string): void {
+  if (driver.removeModels !== undefined) return;
+  throw new UsageError(`the models of environment ${config.environment} are not its own`, {
+    because: "all projects of this user share one model store",
+    nextSteps: [without, "gpuctl models gc, which removes those that nothing names"],
+  });
+}
+
 /** Of every release of which there is a record, also one that failed: all of them brought theirs. */
-async function modelsNamed(ctx: Context): Promise<readonly ModelRef[]> {
+export async function modelsNamed(ctx: Context): Promise<readonly ModelRef[]> {
   const { records } = await ctx.releases.list();
   return records.flatMap(({ services }) => inOrder(services).flatMap(([, { spec }]) => modelsOf(spec)));
 }

@@ -219,6 +219,8 @@ export interface TargetDriver {
    * models belong to nobody in particular.
    */
   removeModels?(models: readonly ModelRef[], lease: Lease): Promise<RemovedModels>;
+  /** Removes every model from where the environment runs, but for `keep` and those that somebody else there uses; absent as the last one. */
+  pruneModels?(keep: readonly ModelRef[], lease: Lease): Promise<RemovedModels>;
   /** Removes staged artefacts that no kept release names; returns what was removed and the bytes freed. */
   prune(keep: readonly ServiceSpec[], lease: Lease): Promise<readonly { what: string; bytes: number }[]>;
 }

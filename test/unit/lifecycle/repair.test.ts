@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { destroy } from "../../../cli/src/app/destroy.js";
+import { prune } from "../../../cli/src/app/prune.js";
 import { statusText } from "../../../cli/src/app/render/status-text.js";
 import { status } from "../../../cli/src/app/status.js";
 import { lockRelease } from "../../../cli/src/app/lock-release.js";
@@ -198,6 +199,8 @@ describe("other commands", () => {
     const shared = await failureOf(destroy(environment.cli().ctx, { confirm: "local", models: true, lockWait: ms(0) }));
     expect(shared).toBeInstanceOf(UsageError);
     expect(shared.nextSteps.join()).toContain("gpuctl models gc");
+    const pruned = await failureOf(prune(environment.cli().ctx, { models: true, lockWait: ms(0) }));
+    expect(pruned.nextSteps[0]).toBe("gpuctl prune");
     expect(environment.machine.serving()).not.toEqual([]);
     await destroy(environment.cli().ctx, { confirm: "local", models: false, lockWait: ms(0) });
     expect(environment.machine.serving()).toEqual([]);

@@ -90,6 +90,13 @@ export class LeasedTarget {
     });
   }
 
+  /** Removes models that are not to be kept; null where they are not the target's own. */
+  pruneModels(keep: readonly ModelRef[]): Promise<RemovedModels | null> {
+    return this.#mutate("removing models", budgets.removeModels, async () => {
+      return (await this.#ctx.driver.pruneModels?.(keep, this.#lease)) ?? null;
+    });
+  }
+
   /** Throws when another gpuctl took the lease: nothing may be changed any more, records included. */
   check(): Promise<void> {
     return this.#lease.check();

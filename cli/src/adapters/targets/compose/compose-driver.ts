@@ -55,7 +55,7 @@ import { observationOf } from "./observed-node.js";
 import { placeOf } from "./place-of.js";
 import { NodeRehearsal } from "./rehearsal.js";
 import { pruneNode } from "./pruning.js";
-import { destroyNode, removeModels } from "./removal.js";
+import { destroyNode, pruneModels, removeModels } from "./removal.js";
 import { isOnHost, stageOnHost, type HostStaging } from "./staging.js";
 import { Standbys } from "./standby.js";
 import { startContainer } from "./starting.js";
@@ -268,6 +268,10 @@ export class ComposeDriver implements TargetDriver {
 
   removeModels(models: readonly ModelRef[], lease: Lease): Promise<RemovedModels> {
     return removeModels(this.#commands, models, lease);
+  }
+
+  pruneModels(keep: readonly ModelRef[], lease: Lease): Promise<RemovedModels> {
+    return pruneModels(this.#commands, keep, lease);
   }
 
   async #hostInstance(instance: InstanceSpec): Promise<HostInstance> {

@@ -236,10 +236,18 @@ export class HostsDriver implements TargetDriver {
     );
   }
 
-  async removeModels(models: readonly ModelRef[], lease: Lease): Promise<RemovedModels> {
+  removeModels(models: readonly ModelRef[], lease: Lease): Promise<RemovedModels> {
+    return this.#modelsOf(async (driver) => driver.removeModels?.(models, lease));
+  }
+
+  pruneModels(keep: readonly ModelRef[], lease: Lease): Promise<RemovedModels> {
+    return this.#modelsOf(async (driver) => driver.pruneModels?.(keep, lease));
+  }
+
+  async #modelsOf(change: (driver: TargetDriver) => Promise<RemovedModels | undefined>): Promise<RemovedModels> {
     const hosts = this.#hosts();
     const none: RemovedModels = { removed: [], kept: [] };
-    const said = await this.#all(hosts, async ({ driver }) => (await driver.removeModels?.(models, lease)) ?? none);
+    const said = await this.#all(hosts, async ({ driver }) => (await change(driver)) ?? none);
     const name = (host: number): string => hosts[host]?.node ?? "";
     return {
       removed: said.flatMap(({ removed }, host) =>

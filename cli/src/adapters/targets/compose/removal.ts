@@ -103,27 +103,69 @@ export async function destroyNode(
 const removalDeadline = ms(180_000);
 
 /**
- * Arguments: ROOT, then VOLUME MANIFEST NAME again and again. Prints `removed BYTES NAME`, or `kept NAME: why`. Docker itself refuses
- * to remove a volume that a container has, also one that has ended.
+ * Arguments: ROOT MINUTES, then VOLUME MANIFEST NAME again and again. Prints `removed BYTES NAME`, or `kept NAME: why`. Docker itself
+ * refuses to remove a volume that a container has, also one that has ended. With MINUTES the environment goes on: what its own records
+ * name stays, also one that cannot be read, and what came within so many minutes.
  */
 const removing = `${othersParts}
+fresh=$1; shift
 while [ $# -gt 0 ]; do
   volume=$1 manifest=$2 name=$3; shift 3
   m=$(docker volume inspect --format '{{.Mountpoint}}' "$volume" 2>&1) || {
     case $m in *[Nn]"o such volume"*) continue ;; esac
     echo "$m" >&2; exit 1
   }
+  if [ "$fresh" -gt 0 ]; then
+    record=$(grep -lF -e "$manifest" "$own"/releases/r*.json 2>/dev/null | head -n 1)
+    if [ -n "$record" ]; then echo "kept $name: $record names it"; continue; fi
+    if [ -n "$(find "$m" -maxdepth 1 -mmin "-$fresh" 2>/dev/null | head -n 1)" ]; then
+      echo "kept $name: it came within the last hour, perhaps for a deploy that has no record yet"; continue
+    fi
+  fi
   if record=$(others_name "$manifest"); then echo "kept $name: $record names it"; continue; fi
   bytes=$(du -sb "$m" 2>/dev/null | cut -f1)
   if said=$(docker volume rm "$volume" 2>&1); then echo "removed \${bytes:-0} $name"; continue; fi
   case $said in *"in use"*) echo "kept $name: a container has it" ;; *) echo "$said" >&2; exit 1 ;; esac
 done`;
 
+interface ModelVolume {
+  volume: string;
+  manifest: string;
+  /** For people. */
+  name: string;
+}
+
 /** Removes the volumes of models from a host, but for those that a container of anybody has or another environment's release names. */
-export async function removeModels(commands: HostCommands, models: readonly ModelRef[], lease: Lease): Promise<RemovedModels> {
+export function removeModels(commands: HostCommands, models: readonly ModelRef[], lease: Lease): Promise<RemovedModels> {
   const volumes = new Map(models.map((ref) => [modelVolume(ref), ref]));
-  if (volumes.size === 0) return { removed: [], kept: [] };
-  const args = [commands.root, ...[...volumes].flatMap(([volume, { manifest, name }]) => [volume, manifest, name])];
+  const named = [...volumes].map(([volume, { manifest, name }]) => ({ volume, manifest, name }));
+  return removeVolumes(commands, named, 0, lease);
+}
+
+/** An environment that stages a model has no record of it yet, so what is new is left to its next prune. */
+const freshMinutes = 60;
+
+/** Removes the volumes of all models from a host, but for `keep`, and those that removeModels leaves or that have only just come. */
+export async function pruneModels(commands: HostCommands, keep: readonly ModelRef[], lease: Lease): Promise<RemovedModels> {
+  const format = '{{.Name}} {{.Label "dev.gpuctl.manifest"}} {{.Label "dev.gpuctl.model"}}';
+  const argv = ["docker", "volume", "ls", "--filter", "label=dev.gpuctl.manifest", "--format", format] as const;
+  const said = await commands.must({ argv }, "the models could not be looked for");
+  const kept = new Set(keep.map(modelVolume));
+  const volumes = said.split("\n").flatMap((line) => {
+    const [volume = "", manifest = "", name = volume] = line.split(" ");
+    return volume === "" || kept.has(volume) ? [] : [{ volume, manifest, name }];
+  });
+  return removeVolumes(commands, volumes, freshMinutes, lease);
+}
+
+async function removeVolumes(
+  commands: HostCommands,
+  volumes: readonly ModelVolume[],
+  fresh: number,
+  lease: Lease,
+): Promise<RemovedModels> {
+  if (volumes.length === 0) return { removed: [], kept: [] };
+  const args = [commands.root, `${fresh}`, ...volumes.flatMap(({ volume, manifest, name }) => [volume, manifest, name])];
   const failure = "the models could not be removed";
   const said = await commands.change(lease, { text: removing, args, failure, deadline: removalDeadline });
   const lines = said.split("\n").map((line) => /^(removed|kept) (?:(\d+) )?(.*)$/.exec(line) ?? []);

@@ -1,0 +1,74 @@
+/** The image for GPUs, built for real, on a host whose card is a stand-in without a driver: what it holds, says, and computes there. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Bed } from "../support/bed/bed.js";
+import { ComposeProject } from "../support/bed/compose-project.js";
+import type { BedHost } from "../support/bed/host.js";
+import { baseImage, buildServices } from "../support/bed/images.js";
+import { until } from "../support/until.js";
+
+const image = "gpuctl-services:cuda";
+const port = 8001;
+let bed: Bed;
+let host: BedHost;
+let project: ComposeProject;
+
+beforeAll(async () => {
+  const name = await baseImage();
+  bed = await Bed.start([{ name: "box", gpus: [{ uuid: "GPU-5a1c3d0e-7b52-4f0a-9c1e-0d6a1f2b3c4d" }] }]);
+  host = bed.host("box");
+  const base = `${bed.registry.address}/${name}`;
+  await host.must(["docker", "pull", "--quiet", base], { timeoutMs: 300_000 });
+  await buildServices(bed, host, base, image, ["--build-arg", "DEVICE=cuda"]);
+  project = new ComposeProject(host);
+}, 1_800_000);
+
+afterAll(async () => {
+  await bed.stop();
+});
+
+async function started(overlays: readonly string[], settings: Readonly<Record<string, string>>): Promise<void> {
+  await project.compose(["down", "--timeout", "5"]);
+  await project.install({ IMAGE: image, GPU_IMAGE: image, ...settings });
+  await project.must(["up", "--detach", "--no-build", "embedder"], overlays);
+  await until(async () => (await project.request(port, "/health")).status !== 0, "it answers", 120_000);
+}
+
+const vector = async (): Promise<number[]> => {
+  const { status, body } = await project.request(port, "/embed", { inputs: ["wombats dig burrows"] });
+  expect([status, body]).toEqual([200, expect.anything()]);
+  return (body as number[][])[0]!;
+};
+
+describe("the image for GPUs", () => {
+  test("holds PyTorch with CUDA's libraries, no installer and no compiler", async () => {
+    const say = "import torch; print(torch.version.cuda.split('.')[0], torch.cuda.is_available())";
+    const said = await host.must(["docker", "run", "--rm", image, "python", "-c", say], { timeoutMs: 120_000 });
+    expect(said).toBe("13 False\n");
+    const tools = "for t in cc gcc pip pip3 nvcc make; do command -v $t; done; python -m pip 2>&1 | tail -1";
+    expect(await host.must(["docker", "run", "--rm", image, "sh", "-c", tools])).toMatch(/^\S+: No module named pip\n$/);
+    const format = "{{json .Config.Labels}}";
+    expect(JSON.parse(await host.must(["docker", "inspect", "--format", format, image]))).toMatchObject({
+      "gpuctl.device": "cuda",
+    });
+  });
+
+  test("answers 503 where the card that is required cannot be used, and says so", async () => {
+    await started(["gpu"], {});
+    const asked = await project.request(port, "/embed", { inputs: ["a wombat"] });
+    expect(asked.status).toBe(503);
+    expect(JSON.stringify(asked.body)).toContain("GPUCTL_REQUIRE=cuda, but the proven device is");
+  });
+
+  test("lets the CPU stand in where nothing is required, and PyTorch computes the same there as ONNX Runtime", async () => {
+    await started(["gpu"], { GPU_REQUIRE: "" });
+    const byOnnx = await vector();
+    expect((await project.request(port, "/info")).body).toMatchObject({ device: "cpu" });
+    await project.must(["down", "--timeout", "5"], ["gpu"]);
+    const env = ["-e", "GPUCTL_ENGINE=torch-cpu", "-e", "GPUCTL_DEVICE=cpu"];
+    await project.must(["run", "--detach", "--service-ports", ...env, "embedder"]);
+    await until(async () => (await project.request(port, "/health")).status === 200, "PyTorch serves", 180_000);
+    const byTorch = await vector();
+    expect(JSON.stringify((await project.request(port, "/info")).body)).toContain("torch-cpu");
+    expect(byTorch.reduce((sum, value, position) => sum + value * byOnnx[position]!, 0)).toBeGreaterThan(0.9999);
+  });
+});
