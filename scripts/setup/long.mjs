@@ -40,7 +40,7 @@ function stepsOf({ long, node }, scratch) {
     .filter((name) => !name.startsWith("_"))
     .toSorted()
     .map((name) => ({ ...pytestStep(name, long, join(scratch, `${name}.xml`), `tests_long/${name}`), env }));
-  // Both need root; the first takes 20 minutes on two cores.
+  // Both need root; the first takes an hour on two cores, the second six minutes.
   return [
     ...python,
     { ...vitestStep("hosts", node, scratch, "docker-long"), needsModels: true, env },
