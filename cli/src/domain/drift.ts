@@ -27,6 +27,8 @@ export interface Observed {
   managerOutdated?: string;
   /** What of it has to be made anew to take them over, such as `proxy of gpu-1`; absent when nothing has. */
   managerRestarts?: readonly string[];
+  /** What should run beside the instances and does not; absent when nothing is missing. */
+  managerLacks?: string;
   instances: readonly ObservedInstance[];
   /** The index instance that holds the writer lock; `holder` is null when every running one said no. Null when one did not say. */
   writer: { holder: InstanceId | null } | null;
@@ -76,14 +78,13 @@ const absent = (observed: Observed): DriftOperation => ({
 
 /** A rollout tells the manager its settings anyway; one that has to be made anew for that is worth a line of its own. */
 function toldAgain(observed: Observed, serves: boolean, rollout: boolean): readonly DriftOperation[] {
-  const { managerOutdated, managerRestarts: restarts = [] } = observed;
+  const { managerOutdated: outdated, managerRestarts: restarts = [], managerLacks: lacks } = observed;
   if (!serves) return [];
-  if (restarts.length > 0) {
-    const because = [managerOutdated ?? [], restartText(restarts)].flat().join("; ");
-    return [{ kind: "ensure-manager", ...calledBy(observed), because, runs: true, restarts }];
-  }
-  if (managerOutdated === undefined || rollout) return [];
-  return [{ kind: "ensure-manager", ...calledBy(observed), because: managerOutdated, runs: true }];
+  const why = [outdated ?? [], lacks ?? []].flat();
+  const told = { kind: "ensure-manager", ...calledBy(observed), runs: true } as const;
+  if (restarts.length > 0) return [{ ...told, because: [...why, restartText(restarts)].join("; "), restarts }];
+  if (why.length === 0 || rollout) return [];
+  return [{ ...told, because: why.join("; "), ...(outdated === undefined ? { beside: true } : {}) }];
 }
 
 function restoreService(

@@ -16,8 +16,8 @@ export interface PlannedInstance {
 export type DriftOperation =
   | { kind: "copy-records"; nodes: readonly string[]; because: string }
   | { kind: "settle"; release: ReleaseId; verdict: "finish" | "fail"; because: string }
-  /** `runs`: it only has to take over other settings; `restarts`: what of it is made anew for that. */
-  | { kind: "ensure-manager"; manager?: ManagerName; because: string; runs?: true; restarts?: readonly string[] }
+  /** `runs`: it only has to take over other settings; `restarts`: what of it is made anew for that; `beside`: it is right itself. */
+  | { kind: "ensure-manager"; manager?: ManagerName; because: string; runs?: true; restarts?: readonly string[]; beside?: true }
   | { kind: "restage"; service: ServiceName; spec: ServiceSpec; because: string }
   | { kind: "move-writer"; service: "index"; from: InstanceId | null; to: InstanceId; because: string }
   | { kind: "reopen"; service: ServiceName; id: InstanceId; because: string }
@@ -41,8 +41,9 @@ export type RolloutOperation =
 
 export type Operation = DriftOperation | RolloutOperation;
 
-function managerChange({ runs, restarts }: Extract<DriftOperation, { kind: "ensure-manager" }>): string {
+function managerChange({ runs, restarts, beside }: Extract<DriftOperation, { kind: "ensure-manager" }>): string {
   if (runs !== true) return "start it";
+  if (beside === true) return "start what belongs beside it";
   return restarts === undefined ? "tell it its settings" : "make it anew";
 }
 

@@ -80,6 +80,8 @@ export interface Observation {
         outdated?: string;
         /** What of it has to be made anew to take that over, such as `proxy of gpu-1`: nobody can connect to it meanwhile. */
         restarts?: readonly string[];
+        /** What should run beside the instances and does not, in words; those who use it do without. */
+        lacks?: string;
       }
     | { state: "absent"; detail: string };
   instances: readonly InstanceObservation[];

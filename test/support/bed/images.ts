@@ -1,6 +1,6 @@
 /** Images that every bed's registry has: made once, for what they are made of, and kept in the cache. */
 import { createHash } from "node:crypto";
-import { chmodSync, copyFileSync, existsSync, globSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, globSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { repository } from "../sandbox.js";
 import { Bed } from "./bed.js";
@@ -32,23 +32,74 @@ export async function caddyImage(): Promise<string> {
   const name = `bed/caddy:${basename(dirname(parts.host))}`;
   if (!isKept(parts, name)) {
     await onBuilder(async (bed, host) => {
-      const folder = join(bed.folder, "caddy");
-      mkdirSync(folder);
-      await host.must(["docker", "pull", "--quiet", `${bed.registry.address}/${base}`], { timeoutMs: buildMs });
-      copyFileSync(join(host.root, "usr/bin/caddy"), join(folder, "caddy"));
-      chmodSync(join(folder, "caddy"), 0o755);
-      writeFileSync(join(folder, "Dockerfile"), `FROM ${bed.registry.address}/${base}\nCOPY caddy /usr/bin/caddy\n`);
-      const context = join(bed.folder, "caddy.tar");
-      await must("tar", ["-C", folder, "-cf", context, "."]);
-      const image = `${bed.registry.address}/${name}`;
-      await host.must(["docker", "build", "--quiet", "--provenance", "false", "--tag", image, "-"], {
-        input: { file: context },
-        timeoutMs: buildMs,
-      });
-      await host.must(["docker", "push", "--quiet", image], { timeoutMs: buildMs });
+      const from = `${bed.registry.address}/${base}`;
+      await host.must(["docker", "pull", "--quiet", from], { timeoutMs: buildMs });
+      const caddy = readFileSync(join(host.root, "usr/bin/caddy"));
+      await buildAndPush(bed, host, name, { Dockerfile: `FROM ${from}\nCOPY caddy /usr/bin/caddy\n`, caddy });
     });
   }
   return name;
+}
+
+/**
+ * The official Redis image, as far as a Compose file can tell: its working directory, its user, and an entrypoint that gives up root by
+ * itself, for which a container without capabilities has no right. The server is Debian's, which unlike the official one refuses
+ * everybody but its own machine unless it is told otherwise.
+ */
+const redisRecipe = (base: string): string => `FROM ${base}
+RUN apt-get -qq update && apt-get -qq install --no-install-recommends redis-server && rm -rf /var/lib/apt/lists/*
+COPY docker-entrypoint.sh /usr/local/bin/
+RUN mkdir /data && chown redis: /data
+WORKDIR /data
+ENTRYPOINT ["docker-entrypoint.sh"]
+EXPOSE 6379
+CMD ["redis-server"]
+`;
+const redisEntrypoint = `#!/bin/sh
+set -e
+case $1 in -*) set -- redis-server "$@" ;; esac
+if [ "$(id -u)" = 0 ]; then
+  chown redis: .
+  exec setpriv --reuid redis --regid redis --clear-groups "$0" "$@"
+fi
+exec "$@"
+`;
+
+/** Redis, as a registry would give it. */
+export async function redisImage(): Promise<string> {
+  const [base, parts] = [await baseImage(), await prepared()];
+  const made = createHash("sha256").update(redisRecipe(base)).update(redisEntrypoint).digest("hex").slice(0, 8);
+  const name = `bed/redis:${basename(dirname(parts.host))}-${made}`;
+  if (!isKept(parts, name)) {
+    await onBuilder(async (bed, host) => {
+      const from = `${bed.registry.address}/${base}`;
+      await host.must(["docker", "pull", "--quiet", from], { timeoutMs: buildMs });
+      const files = { Dockerfile: redisRecipe(from), "docker-entrypoint.sh": redisEntrypoint };
+      await buildAndPush(bed, host, name, files, ["--build-arg", `http_proxy=${bed.proxy.url}`]);
+    });
+  }
+  return name;
+}
+
+/** Builds an image of executable files and a Dockerfile, and leaves it in the registry. */
+async function buildAndPush(
+  bed: Bed,
+  host: BedHost,
+  name: string,
+  files: Readonly<Record<string, string | Buffer>>,
+  more: readonly string[] = [],
+): Promise<void> {
+  const folder = join(bed.folder, "image");
+  mkdirSync(folder);
+  for (const [file, content] of Object.entries(files)) writeFileSync(join(folder, file), content, { mode: 0o755 });
+  const context = join(bed.folder, "image.tar");
+  await must("tar", ["-C", folder, "-cf", context, "."]);
+  const image = `${bed.registry.address}/${name}`;
+  await host.must(["docker", "build", "--quiet", "--provenance", "false", "--tag", image, ...more, "-"], {
+    input: { file: context },
+    timeoutMs: buildMs,
+  });
+  await host.must(["docker", "push", "--quiet", image], { timeoutMs: buildMs });
 }
 
 /** The services' own image for CPUs, built from this checkout by its Dockerfile on top of the base image. */

@@ -19,7 +19,7 @@ export interface StackOptions {
   /** Lines of the environment, each one setting; they win over those that every stack has. */
   extra?: readonly string[];
   /** References by digest. Without one of the services the lock decides. */
-  images: { services: string | null; proxy: string };
+  images: { services: string | null; proxy: string; redis?: string };
 }
 
 /** An image of the bed's registry, by its digest. */
@@ -73,7 +73,7 @@ export class Stack {
         .filter((line) => !extra.some((own) => own.startsWith(line.slice(0, 5))))
         .map((line) => `    ${line}`),
       `    ssh: { knownHosts: ${this.#bed.knownHosts} }`,
-      `    images: { ${images.services === null ? "" : `services: "${images.services}", `}ingress: "${images.proxy}" }`,
+      `    images: { ${imagesLine(images)} }`,
       ...extra.map((line) => `    ${line}`),
       "    nodes:",
       ...nodes,
@@ -101,6 +101,11 @@ export class Stack {
     await this.sandbox.close();
   }
 }
+
+const imagesLine = ({ services, proxy, redis }: StackOptions["images"]): string =>
+  Object.entries({ services, ingress: proxy, redis })
+    .flatMap(([name, image]) => (image == null ? [] : [`${name}: "${image}"`]))
+    .join(", ");
 
 /** One client that asks again and again, and counts what it gets. */
 export class SteadyClient {

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { driftOperations } from "../../../cli/src/domain/drift.js";
 import { describeOperation } from "../../../cli/src/domain/operations.js";
 import { standbyOperations, standbyText, type Standby } from "../../../cli/src/domain/standby.js";
+import type { ServiceName } from "../../../cli/src/domain/names.js";
 import { recordOf } from "../../support/records.js";
 
 const record = recordOf(2);
@@ -74,4 +75,19 @@ it("a proxy that was told other settings than those of gpuctl.yaml is told them,
     "proxy     tell it its settings (proxy/Caddyfile on gpu-1 is not what gpuctl.yaml says)",
   );
   expect(driftOperations(record, observed, new Set(), new Set(["embedder"]))).toEqual([]);
+});
+
+it("what is missing beside the instances is started, but not beside a rollout, and a proxy that is told its settings starts it too", () => {
+  const observed = { managerRuns: true, manager: "proxy", instances: [], writer: null, unstaged: [] } as const;
+  const managerLacks = "the redis on gpu-1 is exited";
+  const lines = (more: object, leave: readonly ServiceName[] = []): readonly string[] =>
+    driftOperations(record, { ...observed, managerLacks, ...more }, new Set(), new Set(leave)).map(describeOperation);
+  expect(lines({})[0]).toBe("proxy     start what belongs beside it (the redis on gpu-1 is exited)");
+  expect(lines({ managerOutdated: "compose.yaml on gpu-1 is not what gpuctl.yaml says" })[0]).toBe(
+    "proxy     tell it its settings (compose.yaml on gpu-1 is not what gpuctl.yaml says; the redis on gpu-1 is exited)",
+  );
+  expect(lines({ managerRestarts: ["proxy of gpu-1"] })[0]).toBe(
+    "proxy     make it anew (the redis on gpu-1 is exited; the proxy of gpu-1 restarts: connections are refused for about a second)",
+  );
+  expect(lines({}, ["embedder"])).toEqual([]);
 });

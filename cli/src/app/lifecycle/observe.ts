@@ -38,12 +38,13 @@ export async function lookAround(ctx: Context, records: readonly ReleaseRecord[]
   return { observation, observed, seen };
 }
 
-function toldOf(manager: Observation["manager"]): Pick<Observed, "managerOutdated" | "managerRestarts"> {
+function toldOf(manager: Observation["manager"]): Pick<Observed, "managerOutdated" | "managerRestarts" | "managerLacks"> {
   if (manager.state === "absent") return {};
-  const { outdated, restarts } = manager;
+  const { outdated, restarts, lacks } = manager;
   return {
     ...(outdated === undefined ? {} : { managerOutdated: outdated }),
     ...(restarts === undefined ? {} : { managerRestarts: restarts }),
+    ...(lacks === undefined ? {} : { managerLacks: lacks }),
   };
 }
 

@@ -28,7 +28,7 @@ export function labelsOf(node: ComposeNode, instance: HostInstance): Record<stri
 }
 
 /** Labels of what stands beside the instances. */
-export function companionLabels(node: ComposeNode, role: "proxy" | "ingress" | "redis"): Record<string, string> {
+export function companionLabels(node: ComposeNode, role: string): Record<string, string> {
   const { project, environment } = node;
   const said = { project, environment, node: node.node, role };
   return Object.fromEntries(Object.entries(said).map(([key, value]) => [`${prefix}${key}`, value]));

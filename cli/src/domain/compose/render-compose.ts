@@ -36,9 +36,15 @@ export function renderCompose(node: ComposeNode): string {
   );
 }
 
+export const companionRoles = ["proxy", "ingress", "redis"] as const;
+export type CompanionRole = (typeof companionRoles)[number];
+
+export const companionName = ({ project, environment }: ComposeNode, role: CompanionRole): string =>
+  `${composeProject(project, environment)}_${role}`;
+
 /** What stands beside the instances, as services of the Compose file. */
 export interface Companion {
-  role: "proxy" | "ingress" | "redis";
+  role: CompanionRole;
   container: string;
   config: Record<string, YamlValue>;
   /** Hash of its configuration: a container with this label needs no `docker compose up`. */
@@ -55,7 +61,7 @@ export function companions(node: ComposeNode): readonly Companion[] {
   return found.map(([role, config]) => {
     const hash = sha256(canonicalJson(config));
     const labels = { ...companionLabels(node, role), [configLabel]: hash };
-    return { role, container: `${composeProject(node.project, node.environment)}_${role}`, config: { ...config, labels }, hash };
+    return { role, container: companionName(node, role), config: { ...config, labels }, hash };
   });
 }
 
@@ -107,7 +113,7 @@ function caddyService(
   return {
     image: node.proxyImage,
     pull_policy: "never",
-    container_name: `${composeProject(node.project, node.environment)}_${role}`,
+    container_name: companionName(node, role),
     command: ["caddy", "run", "--config", `${inside.proxyConfig}/Caddyfile`, "--adapter", "caddyfile"],
     environment: { HOME: inside.proxyData, XDG_CONFIG_HOME: inside.proxyData, XDG_DATA_HOME: inside.proxyData },
     user: containerUser,
@@ -136,14 +142,26 @@ const published = (address: string, port: number, target: number): YamlValue => 
   protocol: "tcp",
 });
 
-/** A cache that may be lost at any time: nothing on disk, the least used answers forgotten first, no way in from outside. */
+/**
+ * A cache that may be lost at any time: nothing on disk, the least used answers forgotten first, no way in from outside. Made for the
+ * official image and what behaves like it. Its entrypoint gives up root by itself, which it has no right to here (`hardening`): an older one
+ * ends, a newer one stays root. With `user` it goes straight to the server. The server writes nothing, but begins in /data, which older
+ * images declare a volume: Docker would make one for every container. Official images have protected mode off, others (Debian's) refuse
+ * everybody but their own container without it.
+ */
 function redisService(node: ComposeNode, { image, memory }: NonNullable<ComposeNode["redis"]>): Record<string, YamlValue> {
   requirePinned("redis", image);
-  const settings = { save: "", appendonly: "no", maxmemory: `${memory}mb`, "maxmemory-policy": "allkeys-lfu" };
+  const settings = {
+    "protected-mode": "no",
+    save: "",
+    appendonly: "no",
+    maxmemory: `${memory}mb`,
+    "maxmemory-policy": "allkeys-lfu",
+  };
   return {
     image,
     pull_policy: "never",
-    container_name: `${composeProject(node.project, node.environment)}_redis`,
+    container_name: companionName(node, "redis"),
     command: ["redis-server", ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value])],
     user: containerUser,
     networks: ["inside"],

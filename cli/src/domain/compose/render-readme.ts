@@ -34,12 +34,16 @@ function contents(node: ComposeNode, layout: HostLayout): string {
     `    ${service}, port ${port} on ${node.bind}`,
     ...instances.map((instance) => `        ${slotName(service, instance.slot).padEnd(14)}${describeInstance(instance)}`),
   ]);
-  const front =
-    node.ingress === null ? [] : [`    ingress, port ${node.ingress.port} on ${node.ingress.bind}: one address for all nodes`];
+  const beside = [
+    ...(node.ingress === null
+      ? []
+      : [`    ingress, port ${node.ingress.port} on ${node.ingress.bind}: one address for all nodes`]),
+    ...(node.redis === null ? [] : ["    redis: answers that instances share. It may be stopped at any time: then they compute"]),
+  ];
   return `What is here
 ------------
 
-${[...rows, ...front].join("\n")}
+${[...rows, ...beside].join("\n")}
 
 Every service has two places, a and b. A new release starts in the free one and gets no requests; then the traffic moves, and
 the old one stays warm for a while. Requests come in through a proxy (Caddy), which asks every place five times a second whether it

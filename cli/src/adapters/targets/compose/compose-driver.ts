@@ -50,7 +50,7 @@ import { ModelProbes } from "./model-probes.js";
 import type { NodeSettings } from "../../../domain/compose/node-settings.js";
 import type { NodeGpus } from "./node-gpus.js";
 import { composeNode, withInstance } from "./node-plan.js";
-import { proxyOf } from "./observation.js";
+import { companionOf } from "./observation.js";
 import { observationOf } from "./observed-node.js";
 import { placeOf } from "./place-of.js";
 import { NodeRehearsal } from "./rehearsal.js";
@@ -154,7 +154,8 @@ export class ComposeDriver implements TargetDriver {
 
   async observe(): Promise<Observation> {
     const [view, kept] = await Promise.all([this.#reader.view(), this.#reader.kept()]);
-    const upstreams = proxyOf(view)?.state === "running" ? await this.#http.upstreams(this.#layout.proxyAdmin) : null;
+    const upstreams =
+      companionOf(view, "proxy")?.state === "running" ? await this.#http.upstreams(this.#layout.proxyAdmin) : null;
     const drift = kept.hostMemory === 0 ? undefined : await this.#front.drift(composeNode(this.#options.node, kept), view);
     return observationOf(view, upstreams, this.#options.node, kept, drift);
   }
@@ -197,7 +198,7 @@ export class ComposeDriver implements TargetDriver {
     await lease.check();
     const { service } = placeOf(id);
     const view = await this.#reader.view();
-    const proxied = proxyOf(view)?.state === "running" || this.#commands.rehearsal !== null;
+    const proxied = companionOf(view, "proxy")?.state === "running" || this.#commands.rehearsal !== null;
     if (!proxied) await this.ensureManager(lease, new AbortController().signal);
     if (view.orders.has(id)) await this.#orders.forget(id, lease);
     await this.#mover.carryOut(openSteps({ id }, this.#checkers(service)), ms(0), lease, signal);

@@ -16,7 +16,7 @@ import type { HostCommands } from "./host-commands.js";
 import type { HostHttp } from "./host-http.js";
 import { placeNode } from "./host-place.js";
 import { stageImage, type ImageSource } from "./images.js";
-import { proxyOf, type HostView } from "./observation.js";
+import { companionOf, type HostView } from "./observation.js";
 import type { FrontDrift } from "./observed-node.js";
 import { ensureProxies } from "./proxy.js";
 
@@ -106,7 +106,7 @@ function differing(node: ComposeNode, wrong: readonly HostFile[]): string {
 /** Listeners that run and were made from another configuration. Redis is none: what it forgets is computed again. */
 function restartsOf(node: ComposeNode, view: HostView): readonly string[] {
   return companions(node).flatMap(({ role, hash }) => {
-    const container = role === "redis" ? null : proxyOf(view, role);
+    const container = role === "redis" ? null : companionOf(view, role);
     return container?.state === "running" && container.labels[configLabel] !== hash ? [`${role} of ${node.node}`] : [];
   });
 }

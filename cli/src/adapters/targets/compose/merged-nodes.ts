@@ -40,11 +40,13 @@ function mergeManagers(seen: readonly Seen[]): Observation["manager"] {
   const running = said.flatMap((each) => (each.state === "running" ? [each] : []));
   const outdated = running.flatMap((each) => each.outdated ?? []).join("; ");
   const restarts = running.flatMap((each) => each.restarts ?? []);
+  const lacks = running.flatMap((each) => each.lacks ?? []).join("; ");
   return {
     state: "running",
     detail,
     ...(outdated === "" ? {} : { outdated }),
     ...(restarts.length === 0 ? {} : { restarts }),
+    ...(lacks === "" ? {} : { lacks }),
   };
 }
 

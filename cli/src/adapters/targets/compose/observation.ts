@@ -2,6 +2,7 @@ import { insidePort } from "../../../domain/compose/inside.js";
 import { requestsInFlight, type UpstreamState } from "../../../domain/compose/caddy-output.js";
 import { readInspect, type ContainerFacts } from "../../../domain/compose/container-output.js";
 import { slotName } from "../../../domain/compose/names.js";
+import type { CompanionRole } from "../../../domain/compose/render-compose.js";
 import { observeContainer, type ContainerObservation } from "../../../domain/compose/observe-container.js";
 import { readGate, type Gate } from "../../../domain/compose/traffic.js";
 import type { InstanceObservation } from "../../../ports.js";
@@ -103,6 +104,6 @@ function inflightOf({ labels }: ContainerFacts, upstreams: readonly UpstreamStat
   return requestsInFlight(upstreams, `${slotName(service, slot)}:${insidePort[service]}`);
 }
 
-/** The container of a proxy among those of the environment. */
-export const proxyOf = (view: HostView, role: "proxy" | "ingress" = "proxy"): ContainerFacts | null =>
+/** The container of what stands beside the instances, among those of the environment. */
+export const companionOf = (view: HostView, role: CompanionRole): ContainerFacts | null =>
   view.containers.find(({ labels }) => labels["dev.gpuctl.role"] === role) ?? null;

@@ -1,9 +1,10 @@
 import type { UpstreamState } from "../../../domain/compose/caddy-output.js";
 import type { InstanceObservation, Observation } from "../../../ports.js";
+import type { CompanionRole } from "../../../domain/compose/render-compose.js";
 import type { NodeSettings } from "../../../domain/compose/node-settings.js";
 import { instancesOf, type KeptNode } from "./node-plan.js";
 import { observedStandbys } from "./observed-standbys.js";
-import { observedInstances, proxyOf, type HostView } from "./observation.js";
+import { companionOf, observedInstances, type HostView } from "./observation.js";
 
 /** In which way what stands before the instances is not what gpuctl.yaml makes of it now. */
 export interface FrontDrift {
@@ -23,7 +24,7 @@ export function observationOf(
   kept: KeptNode,
   drift: FrontDrift = asItShould,
 ): Observation {
-  const proxy = proxyOf(view);
+  const proxy = companionOf(view, "proxy");
   const bound = proxy?.state === "running";
   const listeners = settings.services.map(({ service, port }) => ({ service, host: settings.bind, port, bound }));
   const instances = view.silent === null ? observedInstances(view, upstreams) : unseen(view, kept);
@@ -37,22 +38,24 @@ function managerOf(view: HostView, settings: NodeSettings, { outdated, restarts 
     ...(settings.services.length === 0 ? [] : (["proxy"] as const)),
     ...(settings.ingress === null ? [] : (["ingress"] as const)),
   ];
-  const found = roles.map((role) => ({ role, container: proxyOf(view, role) }));
-  const wrong = found.find(({ container }) => container?.state !== "running");
-  if (wrong !== undefined) {
-    const { role, container } = wrong;
-    return {
-      state: "absent",
-      detail: container === null ? `no ${role} on ${node}` : `the ${role} on ${node} is ${container.state}`,
-    };
-  }
-  const detail = found.map(({ role, container }) => `${role} ${container?.id.slice(0, 12) ?? ""} on ${node}`).join(", ");
+  const wrong = roles.flatMap((role) => whyNotRunning(view, role, node) ?? [])[0];
+  if (wrong !== undefined) return { state: "absent", detail: wrong };
+  const detail = roles.map((role) => `${role} ${companionOf(view, role)?.id.slice(0, 12) ?? ""} on ${node}`).join(", ");
+  // Whoever asks it computes what it does not say: its loss is told, and is not that of the proxy.
+  const lacks = settings.redis === null ? null : whyNotRunning(view, "redis", node);
   return {
     state: "running",
     detail: detail || `nothing to run on ${node}`,
     ...(outdated === null ? {} : { outdated }),
     ...(restarts.length === 0 ? {} : { restarts }),
+    ...(lacks === null ? {} : { lacks }),
   };
+}
+
+function whyNotRunning(view: HostView, role: CompanionRole, node: string): string | null {
+  const container = companionOf(view, role);
+  if (container === null) return `no ${role} on ${node}`;
+  return container.state === "running" ? null : `the ${role} on ${node} is ${container.state}`;
 }
 
 /** Without Docker nothing runs that a person could rely on; what is known is where it was. */

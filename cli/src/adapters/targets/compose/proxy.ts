@@ -3,8 +3,7 @@ import { Failed } from "../../../domain/errors.js";
 import { composeCommand, layoutOf } from "../../../domain/compose/host-files.js";
 import { adminSocket, inside } from "../../../domain/compose/inside.js";
 import { configLabel } from "../../../domain/compose/labels.js";
-import { composeProject } from "../../../domain/compose/names.js";
-import { companions, type Companion } from "../../../domain/compose/render-compose.js";
+import { companionName, companionRoles, companions, type Companion } from "../../../domain/compose/render-compose.js";
 import type { ComposeNode } from "../../../domain/compose/node.js";
 import { restartText } from "../../../domain/operations.js";
 import { ms } from "../../../domain/units.js";
@@ -46,7 +45,7 @@ interface Parts {
 export async function ensureProxies(parts: Parts, node: ComposeNode, lease: Lease): Promise<void> {
   const { commands } = parts;
   const wanted = companions(node);
-  if (node.services.length === 0) await endProxy(commands, node, lease);
+  await endUnwanted(commands, node, wanted, lease);
   if (wanted.length === 0) return;
   const before = await lookAt(commands, node, wanted);
   const upToDate = before.every(({ companion, container }) => container.startsWith(`true ${companion.hash} `));
@@ -56,7 +55,7 @@ export async function ensureProxies(parts: Parts, node: ComposeNode, lease: Leas
     await commands.change(lease, {
       text: `"$@" >&2`,
       args: [...composeCommand(node), ...up, ...wanted.map(({ role }) => role)],
-      failure: "the proxy could not be started",
+      failure: `${wanted.map(({ role }) => role).join(" and ")} could not be started`,
       deadline: upDeadline,
     });
   if (commands.rehearsal !== null && !upToDate) {
@@ -81,13 +80,20 @@ function rehearsed(rehearsal: NodeRehearsal, before: readonly Seen[]): void {
   for (const { companion } of before) rehearsal.made.set(companion.container, companion.hash);
 }
 
-/** Where no service is to run (any more) its ports are given back. */
-async function endProxy(commands: HostCommands, node: ComposeNode, lease: Lease): Promise<void> {
-  await commands.change(lease, {
-    text: `if docker inspect "$1" >/dev/null 2>&1; then docker rm --force "$1" >/dev/null; fi`,
-    args: [`${composeProject(node.project, node.environment)}_proxy`],
-    failure: "the proxy that no service needs any more could not be removed",
+/** What gpuctl.yaml has no more of gives its ports and its memory back: a proxy without a service, an ingress, a Redis. */
+async function endUnwanted(commands: HostCommands, node: ComposeNode, wanted: readonly Companion[], lease: Lease): Promise<void> {
+  const unwanted = companionRoles.filter((each) => !wanted.some(({ role }) => role === each));
+  const found = await commands.look({
+    text: `for c in "$@"; do docker inspect --format "$c" "$c" 2>/dev/null; done; exit 0`,
+    args: unwanted.map((role) => companionName(node, role)),
+    failure: "what is not needed any more could not be looked for",
   });
+  const ended = commands.rehearsal?.ended ?? new Set<string>();
+  const names = found.split("\n").filter((line) => line !== "" && !ended.has(line));
+  if (names.length === 0) return;
+  for (const name of names) ended.add(name);
+  const failure = `${names.join(" and ")} could not be removed`;
+  await commands.change(lease, { text: 'docker rm --force "$@" >/dev/null', args: names, failure });
 }
 
 interface Seen {

@@ -10,6 +10,8 @@ export class NodeRehearsal {
   readonly places = new Map<string, { facts: string; content: string | null }>();
   /** Containers beside the instances that would have been made anew, by what from. */
   readonly made = new Map<string, string>();
+  /** Containers that would be gone by now. */
+  readonly ended = new Set<string>();
   readonly #tell: Tell;
   /** Images that would have been brought to the node. */
   readonly #brought = new Set<string>();

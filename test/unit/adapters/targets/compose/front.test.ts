@@ -10,7 +10,7 @@ import { companionLabels, configLabel } from "../../../../../cli/src/domain/comp
 import type { ComposeNode } from "../../../../../cli/src/domain/compose/node.js";
 import { companions } from "../../../../../cli/src/domain/compose/render-compose.js";
 import type { RehearsedStep } from "../../../../../cli/src/domain/rehearsal.js";
-import type { Clock, CommandResult, Lease, RemoteHost } from "../../../../../cli/src/ports.js";
+import type { Clock, Command, CommandResult, Lease, RemoteHost } from "../../../../../cli/src/ports.js";
 import { cases, nodeWith, redisImage } from "../../../compose/nodes.js";
 import { mib } from "../../../../../cli/src/domain/units.js";
 
@@ -58,6 +58,23 @@ describe("what stands before the instances", () => {
     expect((await front.drift(nodeWith({ bind: "10.0.0.9" }), standing(nodeWith(), "exited"))).restarts).toEqual([]);
   });
 
+  it("lacks a Redis that does not run, which is no loss of the proxy", () => {
+    const node = nodeWith({ redis });
+    const settings = { ...node, services: [{ service: "embedder", port: 8001, cpuFallback: false }] } as const;
+    const kept = { hostMemory: mib(1), services: [], images: [] };
+    const managerIn = (view: HostView): unknown => observationOf(view, null, settings, kept).manager;
+    const whole = standing(node);
+    const without = (state: string): HostView => ({
+      ...whole,
+      containers: whole.containers.map((each) =>
+        each.labels["dev.gpuctl.role"] === "redis" ? { ...each, state } : each,
+      ) as never,
+    });
+    expect(managerIn(whole)).not.toHaveProperty("lacks");
+    expect(managerIn(without("exited"))).toMatchObject({ state: "running", lacks: "the redis on gpu-1 is exited" });
+    expect(managerIn(standing(nodeWith()))).toMatchObject({ state: "running", lacks: "no redis on gpu-1" });
+  });
+
   it("names the ingress too", async () => {
     const edge = cases["ingress"]!;
     const other = { ...edge, ingress: { ...edge.ingress!, port: 8443 } };
@@ -69,13 +86,17 @@ describe("a dry run", () => {
   const steps: RehearsedStep[] = [];
   beforeEach(() => void steps.splice(0));
 
-  /** A host whose proxy runs as a Compose file of some hash says, and was told the configuration `hash`. */
-  const rehearsing = (made: string): HostCommands => {
+  /** A host whose proxy runs as a Compose file of some hash says, and was told the configuration `hash`. @param more  what else stands there */
+  const rehearsing = (made: string, more: readonly string[] = []): HostCommands => {
     const container = `${"f".repeat(64)} 2026-11-20T10:00:00Z`;
     const stdout = [`hash true ${made} ${container}`, "hash", `true ${made} ${container}`].join("\n");
     const host = {
       name: "gpu-1",
-      run: (): Promise<CommandResult> => Promise.resolve({ code: 0, signal: null, stdout, stderr: "" }),
+      run: ({ argv }: Command): Promise<CommandResult> => {
+        const there = more.filter((name) => argv.includes(name)).map((name) => `${name}\n`);
+        const said = argv.some((arg) => arg.endsWith("/proxy-told")) ? stdout : there.join("");
+        return Promise.resolve({ code: 0, signal: null, stdout: said, stderr: "" });
+      },
     };
     return new HostCommands({
       node: "gpu-1",
@@ -97,6 +118,20 @@ describe("a dry run", () => {
       "command",
       "the proxy of gpu-1 restarts: connections are refused for about a second",
       "wait      until the proxy answers, and write down what it was told",
+    ]);
+  });
+
+  it("ends what gpuctl.yaml has no more use for, and nothing else", async () => {
+    const others = ["gpuctl_shop_prod_redis", "gpuctl_shop_other_redis"];
+    const commands = rehearsing(companions(nodeWith())[0]!.hash, others);
+    const parts = { commands, http: { upstreams: () => Promise.resolve([]) } as unknown as HostHttp, clock: {} as Clock };
+    await ensureProxies(parts, nodeWith({ redis }), lease).catch(() => undefined);
+    expect(steps.filter((step) => step.kind === "command" && step.argv.join(" ").includes("docker rm"))).toEqual([]);
+    steps.splice(0);
+    for (const _ of ["at first", "and again"]) await ensureProxies(parts, nodeWith(), lease);
+    const done = steps.flatMap((step) => (step.kind === "command" ? [step.argv.join(" ")] : []));
+    expect(done.filter((line) => line.includes("docker rm"))).toEqual([
+      expect.stringMatching(/docker rm --force "\$@" >\/dev\/null gpuctl gpuctl_shop_prod_redis$/),
     ]);
   });
 

@@ -102,3 +102,16 @@ test("the worst health speaks for all, with its node; a device that differs is t
   expect(mergeHealth([one])).toEqual(health());
   expect(mergeHealth([])).toMatchObject({ status: "failed", reason: "no node runs it" });
 });
+
+test("what does not run beside the instances is told for every host that lacks it, and the target answers all the same", () => {
+  const lacking = (node: string): Seen => {
+    const lacks = `the redis on ${node} is exited`;
+    return {
+      node,
+      silent: null,
+      observation: { manager: { state: "running", detail: node, lacks }, instances: [], listeners: [] },
+    };
+  };
+  const { manager } = mergeObservations([lacking("one"), seen("two"), lacking("three")], everywhere);
+  expect(manager).toMatchObject({ state: "running", lacks: "the redis on one is exited; the redis on three is exited" });
+});
