@@ -80,6 +80,7 @@ export class InMemoryDriver implements TargetDriver {
         stopsInMs: instance.stopsAt === null ? null : instance.stopsAt - now,
       })),
       listeners: [],
+      unencrypted: this.machine.unencrypted(),
     });
   }
 

@@ -37,6 +37,8 @@ export class Machine {
   managerRuns = false;
   /** What of the manager was made from other settings than those of the project file, such as `proxy of one`. */
   outOfDate: string[] = [];
+  /** Why HTTPS does not answer, whenever it is looked at. */
+  unencrypted: () => readonly string[] = () => [];
   memoryMiB = 8000;
   highestToken = 0;
   nextPid = 100;

@@ -56,3 +56,24 @@ test.each([
   const { problems } = validateProject(parseYaml("gpuctl.yaml", hosts(settings, services)));
   expect(problems.filter(({ severity }) => severity === "error")).toEqual([]);
 });
+
+const acme = (more: string): string => {
+  const settings = `tls: { mode: acme, domain: a.example.net, ${more} }`;
+  const document = parseYaml("gpuctl.yaml", hosts(settings, "{ embedder: { model: m } }"));
+  const { problems } = validateProject(document);
+  return renderProblems(
+    problems.filter(({ severity }) => severity === "error"),
+    document,
+  );
+};
+
+test("an ACME server is named by its https address, and a CA by which it is trusted belongs to one that is named", () => {
+  expect(acme("directory: 'https://ca.example.net:9000/acme/acme/directory', directoryCa: ca.pem")).toBe("");
+  for (const wrong of ["http://ca.example.net/dir", "ca.example.net", "https://ca.example.net", "https://u:p@ca.example.net/dir"])
+    expect(acme(`directory: "${wrong}"`)).toMatch(/^gpuctl\.yaml:9:\d+: error: expected the https address of an ACME directory/);
+  expect(acme("directoryCa: ca.pem")).toBe(
+    `gpuctl.yaml:9:60: error: expected directory beside it, which names the ACME server that this CA is for, found "ca.pem"
+  9 | …{ mode: acme, domain: a.example.net, directoryCa: ca.pem }
+    |                                                    ^^^^^^`,
+  );
+});

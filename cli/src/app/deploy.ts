@@ -6,6 +6,7 @@ import { isEmpty, planText } from "../domain/plan.js";
 import type { GateResult } from "../domain/release.js";
 import type { Milliseconds } from "../domain/units.js";
 import type { Context } from "../ports.js";
+import { awaitCertificates, warnOfMissing } from "./lifecycle/certificates.js";
 import { configuredService } from "./lifecycle/desired.js";
 import { mend, type Mended } from "./lifecycle/mend.js";
 import { requireEveryNode } from "./lifecycle/nodes.js";
@@ -47,13 +48,17 @@ export async function deploy(ctx: Context, request: DeployRequest): Promise<Depl
   const shown = await surveyConfigured(ctx, only);
   const timed = (result: Outcome): DeployResult => ({ ...result, elapsedMs: Math.round(ctx.clock.monotonic() - began) });
   requireEveryNode(ctx, shown.facts.observation, "deploy");
-  if (isEmpty(shown.plan)) return timed(settled(ctx, shown, []));
+  if (isEmpty(shown.plan)) {
+    warnOfMissing(ctx, shown.facts.observation.unencrypted);
+    return timed(settled(ctx, shown, []));
+  }
   try {
     const lookedFor = ctx.clock.monotonic() - began;
     if (shown.plan.release !== null) await stageEverything(ctx, shown.plan.release);
     const result = await withLease(ctx, "deploy", request.lockWait, (session) =>
       deployUnderLease(session, only, shown, ctx.clock.monotonic() - lookedFor),
     );
+    await awaitCertificates(ctx);
     return timed(result);
   } catch (thrown) {
     throw sayWhatServes(thrown, shown.current?.id ?? null);

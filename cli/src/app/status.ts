@@ -50,6 +50,8 @@ export interface StatusReport {
   warm: readonly { instance: InstanceId; service: ServiceName; release: ReleaseId; stopsInMs: number | null }[];
   /** On targets of nodes: what stands behind the services on the CPU, a sentence each. */
   standbys: readonly string[];
+  /** Why HTTPS does not answer though gpuctl.yaml wants it, a sentence each. */
+  unencrypted: readonly string[];
   /** What differs from the current release, as the operations that would put it right. */
   drift: readonly string[];
   /** Releases whose deploy never ended, and whether somebody is at it. */
@@ -82,6 +84,7 @@ export async function status(ctx: Context): Promise<StatusReport> {
     nodes: nodesStatus(ctx, seen).filter(({ node }) => ctx.nodes?.chosen?.includes(node) ?? true),
     warm: warmOf(seen),
     standbys: (observation.standbys ?? []).flatMap((standby) => standbyText(standby) ?? []),
+    unencrypted: observation.unencrypted ?? [],
     // While somebody is deploying, what looks like drift is work in progress.
     drift: underWay || destroyed !== null ? [] : seen.plan.drift.map(describeOperation),
     unfinished: dangling.map(({ id, state }) => ({ id, state, underWay })),
@@ -193,6 +196,7 @@ function problemsOf(report: Facts): readonly string[] {
   for (const { file, because } of report.damaged) problems.push(`release record ${file} is not trusted: ${because}`);
   // Where nodes are silent or new, what they lack is the same trouble once more.
   if (problems.length === 0) problems.push(...report.drift.map((line) => `drift: ${line}`));
+  if (report.release !== null) problems.push(...report.unencrypted);
   return problems;
 }
 

@@ -90,6 +90,8 @@ export interface Observation {
   nodes?: readonly { node: string; silent: string | null }[];
   /** On targets of nodes: what stands behind the slots of services, and what should and does not. */
   standbys?: readonly Standby[];
+  /** On targets that get certificates themselves: why HTTPS does not answer somewhere, a sentence each. */
+  unencrypted?: readonly string[];
 }
 
 export interface InstanceHealth {

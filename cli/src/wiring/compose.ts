@@ -135,11 +135,12 @@ async function codeAndDriver(parts: {
   inUse: CommandNodes;
   fetching: ComposeDriverOptions["fetching"];
 }): Promise<Pick<Context, "code" | "driver">> {
-  const [{ ImageCodeSource }, { ComposeDriver }, { HostsDriver }, { CertificateFiles }] = await Promise.all([
+  const [{ ImageCodeSource }, { ComposeDriver }, { HostsDriver }, { CertificateFiles }, { DirectoryCa }] = await Promise.all([
     import("../adapters/code/image-code.js"),
     import("../adapters/targets/compose/compose-driver.js"),
     import("../adapters/targets/compose/hosts-driver.js"),
     import("../adapters/targets/compose/certificate.js"),
+    import("../adapters/targets/compose/directory-ca.js"),
   ]);
   const { config, settings, request, tools, models, nodes, images, inUse, fetching } = parts;
   const runs = (service: ServiceConfig["service"]) => nodesOf(config, settings, service);
@@ -157,7 +158,10 @@ async function codeAndDriver(parts: {
   });
   const { tls } = settings;
   const base = dirname(config.projectFile);
-  const certificate = tls?.mode === "files" ? new CertificateFiles({ ...tls, base, clock: tools.clock }) : null;
+  const ofFiles = { base, clock: tools.clock };
+  const ca = tls?.mode === "acme" ? tls.directoryCa : undefined;
+  const ownCa = ca === undefined ? null : new DirectoryCa({ ...ofFiles, file: ca });
+  const certificate = tls?.mode === "files" ? new CertificateFiles({ ...tls, ...ofFiles }) : ownCa;
   const targets = nodes.map(({ node, state, devices, look, connect }): NodeTarget => {
     const driver = new ComposeDriver({
       connect,

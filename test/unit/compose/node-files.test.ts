@@ -178,7 +178,9 @@ describe("what is refused", () => {
   );
 
   test("an e-mail address that would be syntax in a Caddyfile", () => {
-    const node = nodeWith({ tls: { mode: "acme", domain: "a.example.net", email: 'x{$HOME}"@example.net' } });
+    const node = nodeWith({
+      tls: { mode: "acme", domain: "a.example.net", email: 'x{$HOME}"@example.net', directory: null, directoryCa: false },
+    });
     expect(() => renderProxyCaddyfile(node)).toThrow(/cannot stand in the proxy's configuration/);
   });
 });

@@ -52,6 +52,15 @@ describe("what gpuctl.yaml says about a node", () => {
   });
 });
 
+it("says whom the proxy asks for its certificate, and whether a CA comes with that", () => {
+  const tlsOf = (tls: ComposeSettings["tls"]) =>
+    nodeSettings(configWith({}), { ...settings, ...(tls && { tls }) }, "one", { proxy: "caddy", redis: null }).tls;
+  const directory = "https://ca.example.net/acme/acme/directory";
+  const usual = { mode: "acme", domain: "a.example.net" } as const;
+  expect(tlsOf(usual)).toEqual({ ...usual, email: null, directory: null, directoryCa: false });
+  expect(tlsOf({ ...usual, directory, directoryCa: "ca.pem" })).toEqual({ ...usual, email: null, directory, directoryCa: true });
+});
+
 describe("an ingress on another node", () => {
   const edge = (two: ComposeSettings["nodes"][string]): ComposeSettings => ({
     ...settings,

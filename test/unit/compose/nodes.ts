@@ -103,7 +103,7 @@ export const cases: Readonly<Record<string, ComposeNode>> = {
     node: "edge",
     bind: "10.0.0.4",
     services: [service("reranker", [instance("reranker", "a", onCpu)])],
-    tls: { mode: "acme", domain: "models.example.net", email: "ops@example.net" },
+    tls: { mode: "acme", domain: "models.example.net", email: "ops@example.net", directory: null, directoryCa: false },
     allow: ["198.51.100.0/24"],
     ingressAddress: "10.0.0.4",
     ingress: {
@@ -126,7 +126,16 @@ export const cases: Readonly<Record<string, ComposeNode>> = {
     services: [service("embedder", [instance("embedder", "a", {}, { gpu }), instance("embedder", "cpu")], true)],
   }),
   "own-certificate": nodeWith({ tls: { mode: "files" } }),
-  acme: nodeWith({ tls: { mode: "acme", domain: "gpu-1.example.net", email: null } }),
+  acme: nodeWith({ tls: { mode: "acme", domain: "gpu-1.example.net", email: null, directory: null, directoryCa: false } }),
+  "acme-of-ones-own": nodeWith({
+    tls: {
+      mode: "acme",
+      domain: "gpu-1.example.net",
+      email: null,
+      directory: "https://ca.example.net:9000/acme/acme/directory",
+      directoryCa: true,
+    },
+  }),
   keys: nodeWith({
     services: [
       service("embedder", [instance("embedder", "a", { secrets: { API_KEYS: hash("f"), HF_TOKEN: hash("f") } }, { gpu })]),

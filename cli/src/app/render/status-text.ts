@@ -41,6 +41,8 @@ function nextStep(report: StatusReport): string {
   const [cutShort] = report.unfinished;
   if (cutShort !== undefined && report.nodes.length > 1)
     return `Next: gpuctl deploy --continue finishes ${cutShort.id} on the hosts that lack it; gpuctl repair settles it by what serves.`;
+  if (report.unencrypted.length === report.problems.length)
+    return "Next: see that the ACME server and the node reach each other (ports 80 and 443, the name in DNS); the proxy asks again by itself.";
   const standIn = onlyDegraded(report);
   if (standIn !== null)
     return `Next: gpuctl logs ${standIn} shows what happened. It returns to its device by itself once that is right.`;

@@ -103,19 +103,31 @@ export function secretFiles(
     .map(([name, content]) => ({ path: `${directory}/${name}`, mode: 0o400, owner: containerUser, content }));
 }
 
-/** Directory of the certificate on this node; null where TLS is off, ends on another node, or is not with files of one's own. */
-export function certificateDirectory(node: ComposeNode): string | null {
-  const layout = layoutOf(node);
-  if (node.tls.mode !== "files") return null;
-  if (node.ingress !== null) return layout.ingress;
-  return node.ingressAddress === null && node.services.length > 0 ? layout.proxy : null;
+/** Which listener of this node ends TLS; null where TLS is off, or ends on another node. */
+export function tlsEnd(node: ComposeNode): "proxy" | "ingress" | null {
+  if (node.tls.mode === "off") return null;
+  if (node.ingress !== null) return "ingress";
+  return node.ingressAddress === null && node.services.length > 0 ? "proxy" : null;
 }
 
-/** A certificate and its key as the proxy of this node reads them; the key is for nobody else. */
-export function certificateFiles(node: ComposeNode, pem: { certificate: string; key: string }): readonly HostFile[] {
-  const directory = certificateDirectory(node);
-  if (directory === null) return [];
-  const { certificate, key } = layoutOf(node).certificateIn(directory);
+/** What TLS needs of the machine that deploys: a certificate with its key, or the CA that an ACME directory is trusted by. */
+export type TlsPem = { certificate: string; key: string } | { directoryCa: string };
+
+/** Where that lies on this node; nothing where TLS needs no files of one's own here. */
+export function tlsPaths(node: ComposeNode): readonly string[] {
+  const [layout, end] = [layoutOf(node), tlsEnd(node)];
+  if (end === null) return [];
+  if (node.tls.mode === "files") return Object.values(layout.certificateIn(layout[end]));
+  return node.tls.mode === "acme" && node.tls.directoryCa ? [layout.directoryCaIn(layout[end])] : [];
+}
+
+/** The same as the proxy of this node reads it; a key is for nobody else. */
+export function tlsFiles(node: ComposeNode, pem: TlsPem): readonly HostFile[] {
+  const [layout, end] = [layoutOf(node), tlsEnd(node)];
+  if (end === null) return [];
+  if ("directoryCa" in pem)
+    return [{ path: layout.directoryCaIn(layout[end]), mode: 0o644, owner: root, content: pem.directoryCa }];
+  const { certificate, key } = layout.certificateIn(layout[end]);
   return [
     { path: key, mode: 0o600, owner: containerUser, content: pem.key },
     { path: certificate, mode: 0o644, owner: root, content: pem.certificate },

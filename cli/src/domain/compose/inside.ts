@@ -29,6 +29,9 @@ export const privateSocketInside = (id: InstanceId): string => `${inside.run}/${
 /** Caddy's admin API: a socket in a mounted directory, so that the host needs no tool inside the image to ask it. */
 export const adminSocket = "admin.sock";
 
+/** Beside the proxy's Caddyfile: the CA that an ACME directory's own certificate is signed by. */
+export const directoryCaFile = "acme-ca.crt";
+
 /**
  * Port of a service inside the project's network, of its instances and of the proxy's public listener alike. The port a person
  * configured is the published one, so what is inside never changes and never collides.

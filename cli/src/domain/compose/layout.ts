@@ -1,7 +1,7 @@
 import { sha256 } from "../canonical.js";
 import { ConfigInvalid } from "../errors.js";
 import type { InstanceId, ReleaseId, ServiceName } from "../names.js";
-import { adminSocket, sockets } from "./inside.js";
+import { adminSocket, directoryCaFile, sockets } from "./inside.js";
 
 export const defaultDataDirectory = "/var/lib/gpuctl";
 
@@ -78,6 +78,11 @@ export class HostLayout {
   /** Where the certificate and its key lie, for the proxy or for the ingress. */
   certificateIn(directory: string): { certificate: string; key: string } {
     return { certificate: `${directory}/tls.crt`, key: `${directory}/tls.key` };
+  }
+
+  /** Where the CA lies that an ACME directory's own certificate is signed by. */
+  directoryCaIn(directory: string): string {
+    return `${directory}/${directoryCaFile}`;
   }
 
   get secrets(): string {

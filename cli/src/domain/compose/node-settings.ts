@@ -169,6 +169,9 @@ const ingressByName = (config: EnvironmentConfig, ingress: string, node: string,
   });
 
 function tlsOf({ tls }: ComposeSettings): NodeTls {
-  if (tls?.mode === "acme") return { mode: "acme", domain: tls.domain, email: tls.email ?? null };
+  if (tls?.mode === "acme") {
+    const { domain, email = null, directory = null, directoryCa } = tls;
+    return { mode: "acme", domain, email, directory, directoryCa: directoryCa !== undefined };
+  }
   return { mode: tls?.mode ?? "off" };
 }

@@ -28,8 +28,19 @@ export interface NodeService {
   cpuFallback: boolean;
 }
 
+/** Certificates that the proxy gets by itself. */
+export interface AcmeTls {
+  mode: "acme";
+  domain: string;
+  email: string | null;
+  /** Directory of the ACME server; null for those that Caddy asks by default. */
+  directory: string | null;
+  /** Whether the CA that the directory's own certificate is signed by lies beside the proxy's configuration. */
+  directoryCa: boolean;
+}
+
 /** How the public ports are encrypted. Certificates of `files` lie beside the proxy's configuration. */
-export type NodeTls = { mode: "off" } | { mode: "files" } | { mode: "acme"; domain: string; email: string | null };
+export type NodeTls = { mode: "off" } | { mode: "files" } | AcmeTls;
 
 /** Another node, or this one, as the ingress reaches it. */
 export interface IngressUpstream {

@@ -1,7 +1,16 @@
 import { inOrder } from "../fingerprint.js";
 import { serviceNames, type ServiceName } from "../names.js";
 import { caddyfile, directive, remark, withBlock, type Directive, type Line } from "./caddyfile.js";
-import { adminSocket, inside, insidePort, internalPort, plainPort, proxyMetricsPort, tlsPort } from "./inside.js";
+import {
+  adminSocket,
+  directoryCaFile,
+  inside,
+  insidePort,
+  internalPort,
+  plainPort,
+  proxyMetricsPort,
+  tlsPort,
+} from "./inside.js";
 import type { ComposeNode, NodeIngress, NodeService } from "./node.js";
 import { limitsOf, onlyFrom, orNobody, routeTo, snippets, upstreamsOf } from "./proxy-route.js";
 
@@ -76,6 +85,8 @@ function encryption({ tls }: ComposeNode): readonly Line[] {
     directive("auto_https", "disable_redirects"),
     directive("http_port", String(plainPort)),
     ...(tls.email === null ? [] : [directive("email", tls.email)]),
+    ...(tls.directory === null ? [] : [directive("acme_ca", tls.directory)]),
+    ...(tls.directoryCa ? [directive("acme_ca_root", `${inside.proxyConfig}/${directoryCaFile}`)] : []),
   ];
 }
 

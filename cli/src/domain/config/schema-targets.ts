@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { InventoryNode } from "../inventory.js";
 import { secretSource, servicesSchema } from "./schema-services.js";
 import {
+  acmeDirectory,
   bindAddress,
   cidr,
   count,
@@ -101,17 +102,34 @@ const inventorySource = z
       : { kind: "file", path: text.slice("file ".length).trim() },
   );
 
+const acmeTls = z
+  .strictObject({
+    mode: z.literal("acme"),
+    domain: host.describe("Name the certificate is for."),
+    email: z
+      .string()
+      .regex(/^[^@\s]+@[^@\s]+$/, { error: "expected an e-mail address" })
+      .optional(),
+    directory: acmeDirectory
+      .optional()
+      .describe(
+        "Directory of the ACME server to ask, as the node reaches it (default: those that Caddy asks, Let's Encrypt first).",
+      ),
+    directoryCa: filePath
+      .optional()
+      .describe(
+        "PEM file of this machine with the CA that the directory's own certificate is signed by (default: what Caddy's image trusts).",
+      ),
+  })
+  .refine(({ directory, directoryCa }) => directoryCa === undefined || directory !== undefined, {
+    path: ["directoryCa"],
+    error: "expected directory beside it, which names the ACME server that this CA is for",
+  });
+
 const tls = z
   .discriminatedUnion("mode", [
     z.strictObject({ mode: z.literal("off") }),
-    z.strictObject({
-      mode: z.literal("acme"),
-      domain: host.describe("Name the certificate is for."),
-      email: z
-        .string()
-        .regex(/^[^@\s]+@[^@\s]+$/, { error: "expected an e-mail address" })
-        .optional(),
-    }),
+    acmeTls,
     z.strictObject({ mode: z.literal("files"), certificate: filePath, key: filePath }),
   ])
   .describe("Encryption of the public ports.");

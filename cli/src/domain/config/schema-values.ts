@@ -73,6 +73,11 @@ export const httpAddress = text(
   "expected an address such as https://hub.example or http://proxy.example:3128, without credentials",
   /^https?:\/\/[^\s@/]+(?:\/[^\s@]*)?$/,
 );
+/** Only by TLS: whoever answers there decides which certificate is served. */
+export const acmeDirectory = text(
+  "expected the https address of an ACME directory, such as https://ca.example.net/acme/acme/directory",
+  /^https:\/\/[A-Za-z0-9._:[\]-]{1,260}\/[A-Za-z0-9._~:/?=&,+%-]{1,500}$/,
+);
 /** Without a password: options stand in release records. */
 export const redisUrl = text(
   "expected redis://host:6379/0, rediss:// for TLS or unix:///path, without a password: declare that as the secret REDIS_PASSWORD",

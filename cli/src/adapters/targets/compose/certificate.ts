@@ -8,6 +8,12 @@ import type { Clock, Finding } from "../../../ports.js";
 const soonDays = 21;
 const dayMs = 86_400_000;
 
+/** Every certificate of a PEM text. Throws when one of them is damaged. */
+export function certificatesIn(pem: string): readonly X509Certificate[] {
+  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
+  return blocks.map((block) => new X509Certificate(block));
+}
+
 /** A certificate with its chain, and its key, as PEM. */
 export interface Certificate {
   certificate: string;
@@ -88,9 +94,8 @@ export class CertificateFiles {
 
   /** Every certificate of the file, so that a chain that breaks in its middle is noticed here. */
   #chain(pem: string): readonly X509Certificate[] {
-    const blocks = pem.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
     try {
-      return blocks.map((block) => new X509Certificate(block));
+      return certificatesIn(pem);
     } catch (error) {
       throw this.#unusable("certificate", "a certificate in it is damaged", error);
     }

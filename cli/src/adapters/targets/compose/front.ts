@@ -1,9 +1,11 @@
 import {
-  certificateDirectory,
-  certificateFiles,
   hostFiles,
   layoutOf,
+  tlsEnd,
+  tlsFiles,
+  tlsPaths,
   type HostFile,
+  type TlsPem,
 } from "../../../domain/compose/host-files.js";
 import { configLabel } from "../../../domain/compose/labels.js";
 import type { ComposeNode } from "../../../domain/compose/node.js";
@@ -11,7 +13,7 @@ import { companions } from "../../../domain/compose/render-compose.js";
 import { sha256 } from "../../../domain/canonical.js";
 import { ConfigInvalid, GpuctlError } from "../../../domain/errors.js";
 import type { Clock, Finding, Lease, Progress } from "../../../ports.js";
-import type { CertificateFiles } from "./certificate.js";
+import { withoutCertificate } from "./acme-state.js";
 import type { HostCommands } from "./host-commands.js";
 import type { HostHttp } from "./host-http.js";
 import { placeNode } from "./host-place.js";
@@ -20,6 +22,14 @@ import { companionOf, type HostView } from "./observation.js";
 import type { FrontDrift } from "./observed-node.js";
 import { ensureProxies } from "./proxy.js";
 
+/** Files of this machine that TLS needs on a node. */
+export interface OwnPem {
+  /** Throws ConfigInvalid for what could not be used there. */
+  read(): Promise<TlsPem>;
+  /** What to know of it before a deploy. */
+  findings(): Promise<readonly Finding[]>;
+}
+
 export interface FrontParts {
   commands: HostCommands;
   http: HostHttp;
@@ -27,8 +37,8 @@ export interface FrontParts {
   progress: Progress;
   /** Images of the proxy and of what else stands beside the instances. */
   companions: readonly ImageSource[];
-  /** Of one's own; null where TLS is off or somebody else's matter. */
-  certificate: Pick<CertificateFiles, "read" | "findings"> | null;
+  /** What TLS needs of this machine; null where it needs nothing. */
+  certificate: OwnPem | null;
 }
 
 /** What stands before the instances of a node: its proxy, the ingress, and what they are told. */
@@ -54,26 +64,37 @@ export class Front {
 
   findings(node: ComposeNode): Promise<readonly Finding[]> {
     const { certificate } = this.#parts;
-    return certificate === null || certificateDirectory(node) === null ? Promise.resolve([]) : certificate.findings();
+    return certificate === null || tlsPaths(node).length === 0 ? Promise.resolve([]) : certificate.findings();
   }
 
-  /** What is not as gpuctl.yaml makes it now: files on the host, and containers that were made from something else. Nothing where it cannot be told. */
+  /**
+   * What is not as gpuctl.yaml makes it now: files on the host, containers that were made from something else, and certificates that are
+   * not there. Nothing where it cannot be told.
+   */
   async drift(node: ComposeNode, view: HostView): Promise<FrontDrift> {
+    const unencrypted = await this.#unencrypted(node, view);
     try {
       const files = [...hostFiles(node), ...(await this.#own(node))];
       const wrong = files.filter(({ path, content }) => view.files.has(path) && view.files.get(path) !== sha256(content));
-      return { outdated: wrong.length === 0 ? null : differing(node, wrong), restarts: restartsOf(node, view) };
+      const outdated = wrong.length === 0 ? null : differing(node, wrong);
+      return { outdated, restarts: restartsOf(node, view), unencrypted };
     } catch (error) {
-      if (error instanceof GpuctlError) return { outdated: null, restarts: [] };
+      if (error instanceof GpuctlError) return { outdated: null, restarts: [], unencrypted };
       throw error;
     }
   }
 
+  /** A listener that does not run is told as that. */
+  async #unencrypted(node: ComposeNode, view: HostView): Promise<string | null> {
+    const end = tlsEnd(node);
+    return end === null || companionOf(view, end)?.state !== "running" ? null : withoutCertificate(this.#parts, node);
+  }
+
   async #own(node: ComposeNode): Promise<readonly HostFile[]> {
     const { certificate } = this.#parts;
-    if (certificate === null || certificateDirectory(node) === null) return [];
+    if (certificate === null || tlsPaths(node).length === 0) return [];
     try {
-      return certificateFiles(node, await certificate.read());
+      return tlsFiles(node, await certificate.read());
     } catch (error) {
       if (error instanceof ConfigInvalid) return [];
       throw error;
@@ -83,13 +104,12 @@ export class Front {
   /** Whoever has no copy of the key can work on an environment all the same, once it is on the host. */
   async #certificate(node: ComposeNode): Promise<readonly HostFile[]> {
     const { certificate, commands, progress } = this.#parts;
-    const directory = certificateDirectory(node);
-    if (certificate === null || directory === null) return [];
+    const paths = tlsPaths(node);
+    if (certificate === null || paths.length === 0) return [];
     try {
-      return certificateFiles(node, await certificate.read());
+      return tlsFiles(node, await certificate.read());
     } catch (error) {
-      const { certificate: file, key } = layoutOf(node).certificateIn(directory);
-      const { code } = await commands.attempt({ argv: ["test", "-s", file, "-a", "-s", key] });
+      const { code } = await commands.attempt({ argv: ["test", ...paths.flatMap((path) => ["-a", "-s", path]).slice(1)] });
       if (!(error instanceof ConfigInvalid) || code !== 0) throw error;
       const text = `${error.message}: ${error.because ?? ""}; ${node.node} goes on with the certificate that it has`;
       progress.emit({ kind: "warning", text });

@@ -27,7 +27,10 @@ export class HostReader {
 
   async view(): Promise<HostView> {
     const { root, proxy, ingress, proxyFile, ingressFile, composeFile } = this.#layout;
-    const certificates = [proxy, ingress].flatMap((each) => Object.values(this.#layout.certificateIn(each)));
+    const certificates = [proxy, ingress].flatMap((each) => [
+      ...Object.values(this.#layout.certificateIn(each)),
+      this.#layout.directoryCaIn(each),
+    ]);
     const args = [root, ...this.#filters, composeFile, proxyFile, ingressFile, ...certificates];
     return readHostView(await this.#commands.look({ text: observing, args, failure: "the host could not be looked at" }));
   }

@@ -26,6 +26,7 @@ export function mergeObservations(seen: readonly Seen[], nodesOf: (service: Serv
     listeners: seen.flatMap(({ observation }) => observation?.listeners ?? []),
     nodes: seen.map(({ node, silent }) => ({ node, silent: silent === null ? null : (silent.because ?? silent.message) })),
     standbys: seen.flatMap(({ observation }) => observation?.standbys ?? []),
+    unencrypted: seen.flatMap(({ observation }) => observation?.unencrypted ?? []),
   };
 }
 

@@ -12,9 +12,11 @@ export interface FrontDrift {
   outdated: string | null;
   /** What runs with another configuration of its container. */
   restarts: readonly string[];
+  /** Why HTTPS does not answer, a sentence; null where it does or is not wanted. */
+  unencrypted: string | null;
 }
 
-const asItShould: FrontDrift = { outdated: null, restarts: [] };
+const asItShould: FrontDrift = { outdated: null, restarts: [], unencrypted: null };
 
 /** What every target reports, from one look at a host. @param kept  what should be there, for when Docker does not answer */
 export function observationOf(
@@ -28,7 +30,13 @@ export function observationOf(
   const bound = proxy?.state === "running";
   const listeners = settings.services.map(({ service, port }) => ({ service, host: settings.bind, port, bound }));
   const instances = view.silent === null ? observedInstances(view, upstreams) : unseen(view, kept);
-  return { manager: managerOf(view, settings, drift), instances, listeners, standbys: observedStandbys(view, settings) };
+  return {
+    manager: managerOf(view, settings, drift),
+    instances,
+    listeners,
+    standbys: observedStandbys(view, settings),
+    unencrypted: drift.unencrypted === null ? [] : [drift.unencrypted],
+  };
 }
 
 function managerOf(view: HostView, settings: NodeSettings, { outdated, restarts }: FrontDrift): Observation["manager"] {

@@ -1,7 +1,7 @@
 import { sha256 } from "../../../domain/canonical.js";
 import { Failed } from "../../../domain/errors.js";
 import { composeCommand, layoutOf } from "../../../domain/compose/host-files.js";
-import { adminSocket, inside } from "../../../domain/compose/inside.js";
+import { adminSocket, directoryCaFile, inside } from "../../../domain/compose/inside.js";
 import { configLabel } from "../../../domain/compose/labels.js";
 import { companionName, companionRoles, companions, type Companion } from "../../../domain/compose/render-compose.js";
 import type { ComposeNode } from "../../../domain/compose/node.js";
@@ -18,7 +18,7 @@ const up = ["up", "--detach", "--no-deps", "--no-build", "--pull", "never"] as c
 const answersWithinMs = 20_000;
 
 /** What a proxy reads when it starts or is told to. */
-const configFiles = ["Caddyfile", "tls.crt", "tls.key"] as const;
+const configFiles = ["Caddyfile", "tls.crt", "tls.key", directoryCaFile] as const;
 
 /**
  * Arguments: TOLD DIRECTORY CONTAINER, again and again. A line each: what the Caddy of a directory was told last, the hash of what

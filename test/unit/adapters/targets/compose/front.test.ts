@@ -76,7 +76,7 @@ describe("what stands before the instances", () => {
   });
 
   it("names the ingress too", async () => {
-    const edge = cases["ingress"]!;
+    const edge = { ...cases["ingress"]!, tls: { mode: "off" } as const };
     const other = { ...edge, ingress: { ...edge.ingress!, port: 8443 } };
     expect((await front.drift(other, standing(edge))).restarts).toEqual(["ingress of edge"]);
   });
