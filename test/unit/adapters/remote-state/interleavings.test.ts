@@ -1,11 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { GpuctlError } from "../../../../cli/src/domain/errors.js";
 import { ms } from "../../../../cli/src/domain/units.js";
 import type { Lease } from "../../../../cli/src/ports.js";
-import { busyboxTools } from "../../../contract/state/remote-environment.js";
 import { recordOf } from "../../../support/records.js";
 import { temporaryDirectories } from "../../../support/temporary.js";
+import { expectOneLeaseOfMany, works } from "./on-any-tools.js";
 import { never, World } from "./world.js";
 
 const temporary = temporaryDirectories();
@@ -44,15 +43,6 @@ class Model {
     return this.holder === who && !this.booted;
   }
 }
-
-const works = (promise: Promise<unknown>): Promise<boolean> =>
-  promise.then(
-    () => true,
-    (error: unknown) => {
-      if (error instanceof GpuctlError) return false;
-      throw error;
-    },
-  );
 
 async function follow(all: readonly Step[]): Promise<void> {
   const hosts = new World(temporary());
@@ -99,17 +89,7 @@ describe("two operators in any order", { timeout: 120_000 }, () => {
     await fc.assert(fc.asyncProperty(steps, follow), { numRuns: 30 });
   });
 
-  it.each(["with flock", "without flock"])("get one lease when many ask at the same moment, %s", async (tools) => {
-    const folder = temporary();
-    const hosts = new World(folder, ["gpu-1"], { PATH: tools === "with flock" ? process.env["PATH"] : busyboxTools(folder) });
-    for (let round = 0; round < 4; round++) {
-      const people = Array.from({ length: 6 }, (_, position) => hosts.person(`p${round}-${position}`));
-      const answers = await Promise.allSettled(people.map(({ leases }) => leases.acquire("deploy", ms(0), never)));
-      const taken = answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : []));
-      expect(taken.map(({ token }) => token)).toEqual([round + 1]);
-      const writes = people.map(({ releases }) => works(releases.create(recordOf(round + 1), {})));
-      expect((await Promise.all(writes)).filter(Boolean)).toHaveLength(1);
-      await taken[0]?.release();
-    }
+  it("get one lease when many ask at the same moment", async () => {
+    await expectOneLeaseOfMany(new World(temporary(), ["gpu-1"]));
   });
 });
