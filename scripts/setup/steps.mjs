@@ -1,7 +1,7 @@
 /** Running the steps of a test command: every one runs, a failing one hides no other, and the last line counts. */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { cacheDirectory } from "./python.mjs";
 import { root, say, SetUpFailed, show } from "./run.mjs";
 import { ensureTestModels, testModelStore } from "./test-models.mjs";
@@ -19,13 +19,18 @@ export const services = join(root, "compose/services");
  * @property {Readonly<Record<string, string>>} [env] beyond the environment of all steps
  * @property {boolean} [needsModels]
  * @property {boolean} [onlyByName]
- * @property {() => { passed: number, failed: number }} [count] reads the report of a step that runs tests
+ * @property {() => Counted} [count] reads the report of a step that runs tests
  *
- * @typedef {{ name: string, passed: number, failed: number, seconds: number, interrupted: boolean }} Outcome
+ * @typedef {{ passed: number, failed: number, failures: readonly string[] }} Counted with the names of those that failed
+ *
+ * @typedef {Counted & { name: string, seconds: number, interrupted: boolean }} Outcome
  */
 
+/** @type {Counted} of a step that runs no tests, or died before it could write their report */
+const NOTHING = { passed: 0, failed: 0, failures: [] };
+
 /**
- * Runs steps one after another and prints `N passed, N failed`.
+ * Runs steps one after another and prints what failed, a line each, and `N passed, N failed`.
  * @param {string} command what a person types before `-- STEP`
  * @param {(scratch: string) => readonly Step[]} stepsOf
  * @param {Tools} tools
@@ -47,6 +52,9 @@ export async function runSteps(command, stepsOf, tools, wanted, after) {
     after?.(outcomes, scratch);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
+  }
+  for (const { name, failures } of outcomes) {
+    for (const failure of failures) process.stdout.write(`failed: ${name}: ${failure}\n`);
   }
   const total = (key) => outcomes.reduce((sum, outcome) => sum + outcome[key], 0);
   process.stdout.write(`${total("passed")} passed, ${total("failed")} failed\n`);
@@ -96,10 +104,11 @@ async function runStep(step, env) {
   const code = await show(file, step.args, { cwd: step.cwd ?? root, env, stdio: ["ignore", 2, 2] });
   const seconds = (performance.now() - started) / 1000;
   say(`── ${step.name}: ${code === 0 ? "passed" : `failed (${code})`} in ${seconds.toFixed(1)} s`);
-  const counted = step.count?.() ?? { passed: 0, failed: 0 };
+  const counted = step.count?.() ?? NOTHING;
   // A step that fails without a failing test (a lint finding, a crash while collecting) is itself a failure.
   const failed = code !== 0 ? Math.max(1, counted.failed) : counted.failed;
-  return { name: step.name, passed: counted.passed, failed, seconds, interrupted: code === 130 || code === 143 };
+  const failures = failed > 0 && counted.failures.length === 0 ? [`ended with ${code}`] : counted.failures;
+  return { name: step.name, passed: counted.passed, failed, failures, seconds, interrupted: code === 130 || code === 143 };
 }
 
 /** The tests' own world: nothing of the user's settings, state or models, so that they pass beside a running stack. */
@@ -131,16 +140,29 @@ async function fetchModels({ runtime }) {
 
 function vitestCounts(path) {
   const report = readReport(path);
-  if (report === null) return { passed: 0, failed: 0 };
-  const { numPassedTests, numFailedTests, numFailedTestSuites } = JSON.parse(report);
-  return { passed: numPassedTests, failed: numFailedTests === 0 ? Math.min(1, numFailedTestSuites) : numFailedTests };
+  if (report === null) return NOTHING;
+  const { numPassedTests, testResults } = JSON.parse(report);
+  const failures = testResults.flatMap((file) => failuresOf(file).map((name) => `${relative(root, file.name)}: ${name}`));
+  return { passed: numPassedTests, failed: failures.length, failures };
+}
+
+/** The failed tests of a file, each with why; of a file that failed as a whole (an import, a hook), only why. */
+function failuresOf({ status, message, assertionResults }) {
+  const reason = (text) => text.split("\n", 1)[0];
+  const failed = assertionResults.filter((test) => test.status === "failed");
+  if (failed.length > 0) {
+    return failed.map((test) => `${[...test.ancestorTitles, test.title].join(" > ")}: ${reason(test.failureMessages[0] ?? "")}`);
+  }
+  return status === "failed" ? [reason(message)] : [];
 }
 
 function pytestCounts(path) {
   const report = readReport(path) ?? "";
   const number = (name) => Number(new RegExp(`<testsuite [^>]*\\b${name}="(\\d+)"`).exec(report)?.[1] ?? 0);
   const failed = number("failures") + number("errors");
-  return { passed: number("tests") - failed - number("skipped"), failed };
+  const cases = report.matchAll(/<testcase classname="([^"]*)" name="([^"]*)"[^>]*><(?:failure|error)/g);
+  const failures = Array.from(cases, ([, file, test]) => `${file}: ${test}`);
+  return { passed: number("tests") - failed - number("skipped"), failed, failures };
 }
 
 /** Null when the step died before it could write one. */

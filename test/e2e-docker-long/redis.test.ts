@@ -28,6 +28,15 @@ afterAll(async () => {
   await bed.stop();
 });
 
+/** A metric's value in the text of /metrics; NaN when it is not there. */
+const valueOf = (text: string, name: string): number =>
+  Number(
+    text
+      .split("\n")
+      .find((line) => line.startsWith(`${name} `))
+      ?.slice(name.length),
+  );
+
 describe("on a host that gpuctl deploys to", () => {
   const container = "gpuctl_shop_prod_redis";
   const port = 18_101;
@@ -79,12 +88,7 @@ describe("on a host that gpuctl deploys to", () => {
   }
   const metric = async (name: string): Promise<number> => {
     const text = await (await fetch(`http://${host.address}:${port}/metrics`)).text();
-    return Number(
-      text
-        .split("\n")
-        .find((line) => line.startsWith(`${name} `))
-        ?.slice(name.length),
-    );
+    return valueOf(text, name);
   };
   const fromRedis = (): Promise<number> => metric('gpuctl_cache_hits_total{level="redis"}');
   const lost = (): Promise<number> => metric('gpuctl_cache_redis_errors_total{kind="connection"}');
@@ -232,12 +236,7 @@ describe("docker compose up with the overlay", () => {
   };
   const metric = async (name: string): Promise<number> => {
     const text = await host.must(["curl", "-s", "http://127.0.0.1:8001/metrics"]);
-    return Number(
-      text
-        .split("\n")
-        .find((line) => line.startsWith(`${name} `))
-        ?.slice(name.length),
-    );
+    return valueOf(text, name);
   };
   const fromRedis = (): Promise<number> => metric('gpuctl_cache_hits_total{level="redis"}');
   const redis = async (...command: string[]): Promise<string> =>
