@@ -43,7 +43,7 @@ test("so it is with the nodes of an inventory, and with certificates from elsewh
   const settings = "tls: { mode: acme, domain: a.example.net }";
   const document = parseYaml("gpuctl.yaml", hosts(settings, "{ embedder: { model: m, nodes: [gpu-2] }, index: {} }"));
   const codes = (nodes: readonly string[]) => checkNodeNames(document, "prod", nodes).map(({ code }) => code);
-  expect(codes(["gpu-2", "cpu-1"])).toEqual(["index-apart"]);
+  expect(codes(["gpu-2", "cpu-1"])).toEqual(["index-apart", "acme-nodes"]);
   expect(codes(["gpu-2"])).toEqual([]);
 });
 
@@ -57,9 +57,29 @@ test.each([
   expect(problems.filter(({ severity }) => severity === "error")).toEqual([]);
 });
 
+test("several nodes without an ingress cannot share a domain, since an ACME server asks the one that it leads to", () => {
+  const settings = "tls: { mode: acme, domain: a.example.net }";
+  const errors = (more: string, services: string): string => {
+    const document = parseYaml("gpuctl.yaml", hosts(`${settings}${more}`, services));
+    const { problems } = validateProject(document);
+    return renderProblems(
+      problems.filter(({ severity }) => severity === "error"),
+      document,
+    );
+  };
+  expect(errors("", "{ embedder: { model: m } }"))
+    .toBe(`gpuctl.yaml:9:5: error: 2 nodes would ask for a certificate of one domain, which leads to one of them
+  9 |     tls: { mode: acme, domain: a.example.net }
+    |     ^^^
+  = ingress: { node: gpu-1 } ends TLS for all of them; or tls: { mode: files, … } with a certificate of your own`);
+  expect(errors("\n    ingress: { node: cpu-1 }", "{ embedder: { model: m } }")).toBe("");
+  expect(errors("", "{ embedder: { model: m, nodes: [cpu-1] } }")).toBe("");
+  expect(errors("", "{ embedder: { model: m, nodes: [cpu-1] }, index: { nodes: [cpu-1] } }")).toBe("");
+});
+
 const acme = (more: string): string => {
   const settings = `tls: { mode: acme, domain: a.example.net, ${more} }`;
-  const document = parseYaml("gpuctl.yaml", hosts(settings, "{ embedder: { model: m } }"));
+  const document = parseYaml("gpuctl.yaml", hosts(settings, "{ embedder: { model: m, nodes: [gpu-1] } }"));
   const { problems } = validateProject(document);
   return renderProblems(
     problems.filter(({ severity }) => severity === "error"),

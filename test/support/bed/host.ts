@@ -2,8 +2,8 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
 import { join } from "node:path";
+import { listens } from "../listens.js";
 import { until } from "../until.js";
 import { Gpus, type GpuModel } from "./gpu.js";
 import { connectHost, setCable } from "./network.js";
@@ -221,7 +221,7 @@ export class BedHost {
   }
 
   async #sshAnswers(): Promise<void> {
-    await until(() => listens(this.address, 22), `sshd of ${this.name} answers`, startMs).catch((error: unknown) => {
+    await until(() => listens(this.address, 22, "data"), `sshd of ${this.name} answers`, startMs).catch((error: unknown) => {
       throw new Error(`${String(error)}\n${this.log()}`);
     });
   }
@@ -239,18 +239,6 @@ export class BedHost {
   #ended(): boolean {
     return this.#child === null || this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
-}
-
-/** Whether somebody accepts connections there and says something first, as sshd does. */
-function listens(host: string, port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ host, port, timeout: 1000 });
-    const settle = (answer: boolean) => () => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.once("data", settle(true)).once("error", settle(false)).once("timeout", settle(false)).once("close", settle(false));
-  });
 }
 
 function tail(file: string): string {

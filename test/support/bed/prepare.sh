@@ -5,9 +5,10 @@
 #   <key>/base.tar  root file system of the container base image: Debian trixie with Python
 #
 # Nothing is installed on this machine. apt checks every package list against Debian's keyring, and every package against its list.
-# A folder appears by one rename when it is complete; whoever comes second waits for the first.
 set -euo pipefail
 
+# shellcheck source=../made-once.sh
+. "$(dirname "$0")/../made-once.sh"
 cache=$1/bed
 mirror=$2
 suite=trixie
@@ -18,16 +19,6 @@ in_base=(python3 python3-venv ca-certificates)
 on_host=(openssh-server sudo iptables iproute2 procps curl ca-certificates python3 runc tini xz-utils docker-registry libfaketime)
 
 say() { printf '%s\n' "$*" >&2; }
-
-key=$(sha256sum "$0" | cut -c1-16)
-made=$cache/$key
-mkdir -p "$cache"
-exec 9>"$cache/lock"
-flock 9
-if [[ -e $made/complete ]]; then
-  echo "$made"
-  exit 0
-fi
 
 # apt with lists, state and packages of its own: the machine's are neither read nor written.
 apt() {
@@ -92,8 +83,7 @@ MaxStartups 10:30:60
 CONFIG
 }
 
-work=$(mktemp -d "$cache/making.XXXXXX")
-trap 'rm -rf --one-file-system "$work"' EXIT
+made_once "$cache/" "$0"
 download sid "$cache/sid" "${from_sid[@]}"
 download "$suite" "$cache/tools" debootstrap
 mkdir -p "$work/debootstrap" "$cache/packages"
@@ -106,8 +96,4 @@ bootstrap "$work/host" "$(IFS=,; echo "${on_host[*]}")"
 unpack_sid "$work/host"
 settle_host "$work/host"
 rm -rf "$work/debootstrap" "$work/debootstrap.log"
-touch "$work/complete"
-chmod 0755 "$work"
-rm -rf --one-file-system "$made"
-mv "$work" "$made"
-echo "$made"
+made

@@ -7,21 +7,14 @@
 #   toolkit/  NVIDIA's container toolkit, a stand-in;  driver/  NVIDIA's own repository for Debian, a stand-in
 #
 # apt and dpkg are real, and so are signatures: all but `archive` are signed by a key that the host has to fetch.
-# HOST is the root file system of the bed's hosts. A folder appears by one rename when it is complete.
+# HOST is the root file system of the bed's hosts.
 set -euo pipefail
 
 cache=$1/bed host=$2
 here=$(dirname "$(readlink -f "$0")")
-key=$(cat "$0" "$here"/contents/* | sha256sum | cut -c1-16)
-made=$cache/host-packages-$key
-exec 9>"$cache/lock"
-flock 9
-if [[ -e $made/complete ]]; then
-  echo "$made"
-  exit 0
-fi
-work=$(mktemp -d "$cache/packages.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+# shellcheck source=../made-once.sh
+. "$here/../made-once.sh"
+made_once "$cache/host-packages-" "$0" "$here"/contents/*
 mkdir -p "$work/gpg"
 chmod 700 "$work/gpg"
 export GNUPGHOME=$work/gpg
@@ -159,7 +152,4 @@ done
 
 rm -rf "$work"/{gpg,root,docker-pool,engine-pool}
 chmod -R a+rX "$work"
-touch "$work/complete"
-mv "$work" "$made"
-trap - EXIT
-echo "$made"
+made

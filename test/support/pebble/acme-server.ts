@@ -3,11 +3,11 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { get } from "node:https";
-import { connect } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { cacheDirectory } from "../bed/prepared.js";
 import { must } from "../bed/shell.js";
+import { listens } from "../listens.js";
 import { until } from "../until.js";
 
 const script = join(import.meta.dirname, "build.sh");
@@ -124,15 +124,4 @@ export class AcmeServer {
     this.#children.push(spawn("setpriv", command, { stdio: ["ignore", log, log], env }));
     closeSync(log);
   }
-}
-
-function listens(host: string, port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ host, port, timeout: 1000 });
-    const settle = (answer: boolean) => () => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.once("connect", settle(true)).once("error", settle(false)).once("timeout", settle(false));
-  });
 }

@@ -10,10 +10,14 @@
 #
 # Go is the one on PATH when it is new enough, or comes from the module proxy (GOPROXY). Every module is checked by Go itself
 # against the sums that its own module lists, those against Go's checksum database. Modules and compiled packages are kept until
-# the build succeeded and then deleted. A folder appears by one rename; whoever comes second waits for the first.
+# the build succeeded and then deleted.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=../made-once.sh
+. "$here/../made-once.sh"
+# shellcheck source=find-go.sh
+. "$here/find-go.sh"
 cache=$1/pulumi-engine
 engine=v3.200.0 # The newest whose modules are there.
 language=v3.60.0 # The last `sdk` that carried the Node language host; later ones have it in a module that is not published.
@@ -21,35 +25,8 @@ oldest_go=26
 
 say() { printf 'pulumi-engine: %s\n' "$*" >&2; }
 
-key=$(cat "$here"/{build.sh,engine.patch,go_toolchain.py} | sha256sum | cut -c1-16)
-made=$cache/$key
-if [[ -e $made/complete ]]; then
-  echo "$made"
-  exit 0
-fi
-mkdir -p "$cache"
-exec 9>"$cache/lock"
-if ! flock -n 9; then
-  say "another process is building it; waiting"
-  flock 9
-fi
-if [[ -e $made/complete ]]; then
-  echo "$made"
-  exit 0
-fi
+made_once "$cache/" "$here"/{build.sh,engine.patch,find-go.sh,go_toolchain.py}
 command -v patch >/dev/null || { say "patch is missing: apt-get install patch"; exit 1; }
-
-# The `go` of PATH, or one of the module proxy.
-find_go() {
-  local version
-  version=$(go env GOVERSION 2>/dev/null || true)
-  if [[ $version =~ ^go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= oldest_go)); then
-    command -v go
-    return
-  fi
-  say "no Go 1.$oldest_go on PATH${version:+ (it is $version)}: fetching one"
-  python3 "$here/go_toolchain.py" "$work/toolchain"
-}
 
 # module PATH VERSION FOLDER: a module's own copy of its files.
 module() {
@@ -69,9 +46,7 @@ compile() {
   (cd "$work/$folder" && nice -n 19 "$go" build -trimpath -buildvcs=false -ldflags "-s -w $*" -o "$work/bin/$name" "$package")
 }
 
-work=$(mktemp -d "$cache/making.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-go=$(find_go)
+go=$(find_go "$oldest_go" "$work/toolchain")
 # Nothing of the person's own settings for Go but where modules come from, and nothing into their caches.
 export GOENV=off GOFLAGS=-modcacherw GOTOOLCHAIN=local GOWORK=off CGO_ENABLED=0 GO111MODULE=on
 export GOPATH=$cache/go GOMODCACHE=$cache/go/modules GOCACHE=$cache/go/build
@@ -88,10 +63,6 @@ compile language ./nodejs/cmd/pulumi-language-nodejs pulumi-language-nodejs
 # Runs policy packs; a script, the same in every release.
 install -m 0755 "$work/language/nodejs/dist/pulumi-analyzer-policy" "$work/bin/"
 rm -rf "$work"/{pkg,sdk,language,toolchain}
-touch "$work/complete"
-chmod 0755 "$work"
-rm -rf "$made"
-mv "$work" "$made"
 rm -rf "$cache/go"
-say "built in $SECONDS s: $made"
-echo "$made"
+say "built in $SECONDS s"
+made

@@ -23,7 +23,12 @@ export function checkNodes(document: SourceDocument, name: string): Problem[] {
 
 /** Nodes that ingress and services name and that are not among those of the environment; null where nodes cannot be told. */
 export function checkNodeNames(document: SourceDocument, name: string, nodes: readonly string[] | null): Problem[] {
-  return [...ingressNode(document, name, nodes), ...nodesOfServices(document, name, nodes), ...indexApart(document, name, nodes)];
+  return [
+    ...ingressNode(document, name, nodes),
+    ...nodesOfServices(document, name, nodes),
+    ...indexApart(document, name, nodes),
+    ...acmeOnSeveral(document, name, nodes),
+  ];
 }
 
 /** Without an inventory gpuctl.yaml has to say where the nodes of a compose environment are. */
@@ -99,6 +104,19 @@ function indexApart(document: SourceDocument, name: string, nodes: readonly stri
   const message = `the index on ${apart} could not ask the embedder on ${first}, whose port speaks nothing but TLS`;
   const hint = `ingress: { node: ${apart} } ends TLS before the nodes; or run the index beside the embedder: nodes: [${first}]`;
   return [problem("index-apart", message, [...at, "tls"], document, "key", hint)];
+}
+
+/** A domain leads to one node as a rule, and an ACME server asks where it leads: the other nodes would never get their certificate. */
+function acmeOnSeveral(document: SourceDocument, name: string, nodes: readonly string[] | null): Problem[] {
+  const at: Path = ["environments", name];
+  const own = (...keys: string[]): unknown => valueAt(document.value, [...at, ...keys]);
+  if (nodes === null || own("target") !== "compose" || own("ingress") !== undefined || own("tls", "mode") !== "acme") return [];
+  const serving = nodes.filter((node) => serviceNames.some((service) => runsOn(document, name, service, nodes).includes(node)));
+  const [first] = serving;
+  if (first === undefined || serving.length < 2) return [];
+  const message = `${serving.length} nodes would ask for a certificate of one domain, which leads to one of them`;
+  const hint = `ingress: { node: ${first} } ends TLS for all of them; or tls: { mode: files, … } with a certificate of your own`;
+  return [problem("acme-nodes", message, [...at, "tls"], document, "key", hint)];
 }
 
 /** Nodes that run a service, as far as the file says so in a way that can be understood. */
