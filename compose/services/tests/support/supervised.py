@@ -120,6 +120,7 @@ def drive(
     work: Work,
     *,
     primary: Device = "cuda",
+    given: Part | None = None,
     fallback: Part | None = None,
     alone: bool = False,
     make: Callable[[EngineSpec], Engine] = mortal,
@@ -129,7 +130,7 @@ def drive(
     gpu_fault: Callable[[], str | None] = lambda: None,
 ) -> Site:
     registry, fleet = CollectorRegistry(), Fleet(make)
-    parts: dict[SlotName, Part] = {"primary": part(primary)}
+    parts: dict[SlotName, Part] = {"primary": given or part(primary)}
     if not alone:
         parts["fallback"] = fallback or part("cpu")
     metrics = InferenceMetrics(registry)

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from gpuctl_serving.engines.held import Held, reason_of
 from gpuctl_serving.engines.inference_metrics import InferenceMetrics
 from gpuctl_serving.engines.protocol import DeviceLost, EngineSpec, OutOfMemory, Rows, TokenBatch
-from gpuctl_serving.engines.queue import RowQueue
+from gpuctl_serving.engines.queue import QuietErrand, RowQueue
 from gpuctl_serving.engines.rows import Row, by_request
 from gpuctl_serving.engines.state import Reason
 from gpuctl_serving.engines.supervisor import Supervisor
 from gpuctl_serving.engines.telling import refusal
+from gpuctl_serving.engines.warmup import Shape
 from gpuctl_serving.engines.window import LEAST_FREE
 from gpuctl_serving.kit.errors import BACKEND, ServiceError, unavailable
 from gpuctl_serving.kit.logs import Log
@@ -29,6 +30,10 @@ _LEAST_BATCH = 512
 _FIRST_BATCH = 2048
 #: What a batch costs beyond its tokens: padding that takes less is cheaper than one more batch.
 _OVERHEAD_SECONDS = 0.004
+#: A shape that is likely to take longer is left cold: its requests wait for so long anyway.
+_MOST_WARM_SECONDS = 10.0
+#: Between two requests of one client there is less.
+_LEAST_QUIET_SECONDS = 0.05
 #: A row is run again once, then given up: whatever broke two engines would break a third.
 _MOST_LOSSES = 2
 
@@ -80,6 +85,29 @@ class BatchThread:
         """How long the present batch or errand has been running; 0 when idle."""
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
+
+    def warm_when_quiet(self) -> None:
+        """Has the engine that serves run what it has not run yet, a shape at a time, while nobody asks."""
+        held = self._supervisor.serving
+        shape = None if held is None else held.warmup.next(_MOST_WARM_SECONDS)
+        if held is None or shape is None:
+            return
+
+        def errand() -> None:
+            if self._supervisor.serving is held and shape in held.warmup.cold:
+                self._warm(held, shape)
+            self.warm_when_quiet()
+
+        # What the queue has to know of an engine before its first batch: short requests pass a long shape.
+        self._adapt(held)
+        seconds = max(_LEAST_QUIET_SECONDS, held.warmup.expected(shape))
+        self._queue.run_when_quiet(QuietErrand(errand, seconds, shape.tokens))
+
+    def _warm(self, held: Held, shape: Shape) -> None:
+        try:
+            held.warm(shape)
+        except DeviceLost as failure:
+            self._supervisor.lose(held, reason_of(failure), str(failure))
 
     def close(self) -> None:
         """Ends the thread after its present batch; does not wait for an engine that hangs."""

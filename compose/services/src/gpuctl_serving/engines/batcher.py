@@ -190,6 +190,8 @@ class Batcher:
     def _changed(self, before: View, after: View) -> None:
         self._metrics.changed(before, after)
         self._on_change(before, after)
+        if after.serving is not None and (before.serving, before.phase) != (after.serving, after.phase):
+            self._thread.warm_when_quiet()
 
     def _deliver(self, rows: Sequence[Row], outcome: Outcome) -> None:
         """On the batch thread: one wake-up a batch for each event loop that waits."""

@@ -1,6 +1,7 @@
 """One live engine in the hands of the supervisor, with what it must run and how it proves itself."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,13 @@ from gpuctl_serving.engines.protocol import (
     OutOfMemory,
     Rows,
     TokenBatch,
+    Tokens,
     WorkerDied,
     WorkerHung,
 )
 from gpuctl_serving.engines.state import Reason, SlotName
+from gpuctl_serving.engines.warmup import Shape, WarmUp, ladder
+from gpuctl_serving.kit.logs import Log
 from gpuctl_serving.models.probing import Verdict
 
 EngineFactory = Callable[[EngineSpec], Engine]
@@ -33,6 +37,9 @@ _PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "mps": "CoreMLExecutionProvider",
 }
+
+
+log = Log(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Part:
     batch_tokens: int
     #: Whether the engine's measured memory decides instead, once it has loaded.
     from_memory: bool = False
+    #: The longest text that the model takes: warming up runs its beginnings. None: nothing is warmed.
+    longest: Tokens | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,8 @@ class Held:
         self.engine = engine
         self.facts: EngineFacts | None = None
         self.budget = BatchBudget(part.batch_tokens)
+        #: What it has not run yet; known once it has loaded.
+        self.warmup = WarmUp([])
         #: Real tokens it works through in a second, learned from its batches; 0 before the first.
         self.tokens_per_second = 0.0
         #: Bytes its allocator held at the last proof.
@@ -119,6 +130,7 @@ class Held:
             self.facts = self.engine.load(self.part.file)
         if self.part.from_memory:
             self.budget = BatchBudget(after_loading(self.part.batch_tokens, self.facts))
+        self.warmup = WarmUp(self.ladder())
         right = self.facts.device == self.part.spec.device and self._provided(self.facts.providers)
         return None if right else "provider-absent"
 
@@ -126,6 +138,47 @@ class Held:
         """See Engine."""
         with self._one:
             return self.engine.infer(batch)
+
+    def ladder(self) -> list[Shape]:
+        """Every shape that warming up runs, cheapest first."""
+        longest = self.part.longest
+        cpu = self.part.spec.device == "cpu"
+        return [] if longest is None else ladder(len(longest), self.budget.tokens, cpu=cpu)
+
+    def warm_for(self, seconds: float) -> None:
+        """Runs what fits the time. Raises DeviceLost."""
+        until = time.perf_counter() + seconds
+        while (shape := self.warmup.next(until - time.perf_counter())) is not None:
+            self.warm(shape)
+
+    def warm(self, shape: Shape) -> None:
+        """Runs a shape before requests do. Raises DeviceLost; the canary judges what else goes wrong."""
+        try:
+            self.run_shape(shape)
+        except DeviceLost:
+            raise
+        except OutOfMemory as failure:
+            self.budget.shrink(shape.padded, time.monotonic())
+            self.warmup.skip(shape)
+            log.warning("out-of-memory", warming=str(shape), budget=self.budget.tokens, detail=str(failure))
+        except Exception as failure:  # A library raises its own.
+            self.warmup.cold.clear()
+            log.error("warm-up-failed", slot=self.slot, detail=str(failure))
+
+    def run_shape(self, shape: Shape) -> float:
+        """Runs a batch of this shape; returns its seconds. Raises what the engine raises."""
+        longest = self.part.longest
+        if longest is None:
+            raise EngineBroken("there is no text to warm up with")
+        row = Tokens(longest.ids[: shape.tokens], None, truncated=False)
+        batch = TokenBatch.of([row] * shape.texts, self.part.pad_id)
+        started = time.perf_counter()
+        answer = self.infer(batch)
+        seconds = time.perf_counter() - started
+        if not np.isfinite(answer).all():
+            raise EngineBroken("warm-up gave values that are not finite numbers (NaN or infinity)")
+        self.warmup.ran(shape, seconds)
+        return seconds
 
     @property
     def two_at_once(self) -> bool:

@@ -16,6 +16,14 @@ _CLOSE_SECONDS = 5.0
 log = Log(__name__)
 
 
+class _DiedOfWarmUp(Exception):
+    """An engine was lost while it ran its first batches."""
+
+    def __init__(self, held: Held, failure: DeviceLost) -> None:
+        super().__init__(str(failure))
+        self.held = held
+
+
 class Holdings:
     """At most one engine a slot. `lock` is that of the state that decides about them."""
 
@@ -26,11 +34,15 @@ class Holdings:
         lock: threading.Condition,
         wanted: Callable[[SlotName, int], bool],
         hear: Callable[[Event], None],
+        warm_seconds: Callable[[int], float],
     ) -> None:
         self._parts, self._factory = parts, factory
         self._lock, self._wanted, self._hear = lock, wanted, hear
+        self._warm_seconds = warm_seconds
         self._held: dict[SlotName, Held] = {}
         self._endings: dict[SlotName, threading.Thread] = {}
+        #: Slots whose engine died of a warm-up: requests may never ask for what killed it.
+        self._never_warm: set[SlotName] = set()
 
     def get(self, name: SlotName) -> Held | None:
         """The engine of a slot, loaded or not."""
@@ -78,12 +90,21 @@ class Holdings:
         if (before := self._endings.get(name)) is not None:
             before.join(_HANDOVER_SECONDS)
         try:
-            event = self._try_to_load(name, run)
+            event = self._load_and_warm(name, run)
         except Exception as failure:  # Whatever a library raises while loading, this engine is not usable.
             reason = reason_of(failure) if isinstance(failure, DeviceLost) else "load-failure"
             event = Fault(time.monotonic(), name, run, reason, str(failure) or type(failure).__name__)
         if event is not None:
             self._hear(event)
+
+    def _load_and_warm(self, name: SlotName, run: int) -> Event | None:
+        try:
+            return self._try_to_load(name, run)
+        except _DiedOfWarmUp as died:
+            log.error("warm-up-lost-the-engine", slot=name, detail=str(died))
+            self._never_warm.add(name)
+            _end_quietly(died.held)
+            return self._try_to_load(name, run)
 
     def _try_to_load(self, name: SlotName, run: int) -> Event | None:
         part, started = self._parts[name], time.monotonic()
@@ -99,7 +120,21 @@ class Holdings:
         if facts is not None:
             ms = round((now - started) * 1000)
             log.info("engine-loaded", slot=name, engine=facts.name, device=facts.device, ms=ms)
-        return Loaded(now, name, run)
+        self._warm(held)
+        return Loaded(time.monotonic(), name, run)
+
+    def _warm(self, held: Held) -> None:
+        """Before it is promoted: first batches of a shape are slow, and nobody waits for these."""
+        if held.slot in self._never_warm:
+            held.warmup.cold.clear()
+            return
+        shapes, started = len(held.warmup.cold), time.monotonic()
+        try:
+            held.warm_for(self._warm_seconds(held.run))
+        except DeviceLost as failure:
+            raise _DiedOfWarmUp(held, failure) from failure
+        ms, left = round((time.monotonic() - started) * 1000), len(held.warmup.cold)
+        log.info("engine-warmed", slot=held.slot, shapes=shapes - left, left=left, ms=ms)
 
     def _adopt(self, held: Held) -> bool:
         """Takes a new engine in, unless it was given up while it was being made."""

@@ -82,4 +82,5 @@ class LoadedModel:
             shape=() if dimension is None else (dimension,),
             batch_tokens=batch_tokens or before_loading(spec, available_bytes()),
             from_memory=batch_tokens == 0,
+            longest=self.tokenizer.texts(["word " * self.max_tokens])[0],
         )

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from gpuctl_serving.engines.protocol import Tokens
 from gpuctl_serving.engines.rows import Job, Row, row_key
@@ -16,6 +17,17 @@ Errand = Callable[[], None]
 _LONG_TOKENS = 128
 _SHORT_TOKENS = 64
 _MUCH_LONGER = 4
+
+
+@dataclass(frozen=True)
+class QuietErrand:
+    """Work that is worth doing, but not worth anybody's waiting for it."""
+
+    run: Errand
+    #: Nothing must have been asked for as long as it is likely to take: what comes then seldom meets it.
+    seconds: float
+    #: Its longest text: much shorter requests pass it as they pass a long batch.
+    tokens: int
 
 
 class RowQueue:
@@ -39,6 +51,7 @@ class RowQueue:
         #: Batches to run again, before all others.
         self._again: deque[list[Row]] = deque()
         self._errands: deque[Errand] = deque()
+        self._quiet_errand: QuietErrand | None = None
         self._in_flight: dict[bytes, Row] = {}
         self._tokens = 0
         self._closed = False
@@ -102,6 +115,12 @@ class RowQueue:
             self._errands.append(errand)
             self._changed.notify()
 
+    def run_when_quiet(self, errand: QuietErrand) -> None:
+        """Has the engine's thread run this once nobody asks anything; in place of the one before, if any."""
+        with self._changed:
+            self._quiet_errand = errand
+            self._changed.notify()
+
     def take(self) -> list[Row] | Errand | None:
         """Blocks until there is work: a batch or an errand. None once closed."""
         with self._changed:
@@ -116,8 +135,16 @@ class RowQueue:
                         return rows
                 elif self._jobs:
                     return self._next_batch()
-                else:
+                elif (quiet := self._quiet_errand) is None:
                     self._changed.wait()
+                elif not self._changed.wait(quiet.seconds) and self._is_quiet(quiet):
+                    self._quiet_errand, self._running = None, quiet.tokens
+                    return quiet.run
+
+    def _is_quiet(self, wanted: QuietErrand) -> bool:
+        """Whether nothing came while the lock was being taken again."""
+        busy = self._closed or self._errands or self._again or self._jobs
+        return not busy and self._quiet_errand is wanted
 
     def take_beside(self) -> list[Row] | None:
         """Blocks until short requests would wait for a long batch; returns them. None once closed."""

@@ -1,14 +1,12 @@
 """A model ready to answer: verified files, tokenizer, engines, queue, and proof that it answers rightly."""
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from gpuctl_serving.engines.assignment import Assignment, assign
 from gpuctl_serving.engines.batcher import Batcher, Limits
@@ -16,15 +14,7 @@ from gpuctl_serving.engines.computed import Computed
 from gpuctl_serving.engines.held import EngineFactory, Held
 from gpuctl_serving.engines.inference_metrics import InferenceMetrics
 from gpuctl_serving.engines.loaded_model import LoadedModel
-from gpuctl_serving.engines.protocol import (
-    DeviceLost,
-    EngineBroken,
-    EngineFacts,
-    EngineSpec,
-    OutOfMemory,
-    TokenBatch,
-    Tokens,
-)
+from gpuctl_serving.engines.protocol import EngineFacts, EngineSpec, Tokens
 from gpuctl_serving.engines.rows import OnRow
 from gpuctl_serving.engines.select import plan_engines
 from gpuctl_serving.engines.settings import ModelSettings
@@ -32,15 +22,12 @@ from gpuctl_serving.engines.state import Policy, View
 from gpuctl_serving.engines.supervisor import OnChange, Supervisor
 from gpuctl_serving.engines.telling import why
 from gpuctl_serving.engines.threads import thread_count
-from gpuctl_serving.engines.warmup import Shape, affordable, ladder
 from gpuctl_serving.engines.workers import worker_factory
 from gpuctl_serving.kit.errors import LoadFailed
 from gpuctl_serving.kit.gpu_watch import gpu_watch
 from gpuctl_serving.models.manifest import Manifest
 from gpuctl_serving.models.tokenizer import ModelTokenizer
 
-#: What warming up may add to a start; a slow model gets less of the ladder. The deploy runs all of it.
-_START_SECONDS = 0.7
 #: Texts of so few characters are tokenised on the loop: a tenth of a millisecond, less than a thread costs.
 _INLINE_CHARACTERS = 512
 _NOTHING_YET = View("loading", None, None, None, "", None)
@@ -103,7 +90,6 @@ class ServedModel:
         if told.serving is None:
             batcher.close()
             raise LoadFailed(f"No engine can answer: {why(told) or 'the service is stopping'}.")
-        self._warm_at_start()
         if found.shortfall:
             self._metrics.fell_back(self.plan.wished, told.device or "none", "provider-absent")
 
@@ -234,43 +220,14 @@ class ServedModel:
 
     async def warmup(self) -> dict[str, Any]:
         """Runs every bucket of shapes, the worst batch last, and says how long each took."""
+        ladder = await asyncio.wrap_future(self.supervisor.run_on_serving(Held.ladder))
         shapes = []
-        for shape in self._ladder():
-            ms, width = await asyncio.wrap_future(self._timed(shape))
-            shapes.append({"texts": shape.texts, "tokens": width, "ms": round(ms, 2)})
+        for shape in ladder:
+            seconds = await asyncio.wrap_future(
+                self.supervisor.run_on_serving(partial(Held.run_shape, shape=shape))
+            )
+            shapes.append({"texts": shape.texts, "tokens": shape.tokens, "ms": round(seconds * 1000, 2)})
         return {"shapes": shapes}
-
-    def _warm_at_start(self) -> None:
-        """Runs what is cheap of the ladder, so that the first requests after a restart are like the next.
-
-        A failure here is the engine's first, and is dealt with when a request meets it.
-        """
-        shapes = self._ladder()
-        until = time.perf_counter() + _START_SECONDS
-        with contextlib.suppress(EngineBroken, DeviceLost, OutOfMemory, LoadFailed):
-            first, _ = self._timed(shapes[0]).result()
-            left = until - time.perf_counter()
-            for shape in affordable(shapes[1:], shapes[0], first / 1000, left):
-                if time.perf_counter() > until:
-                    break
-                self._timed(shape).result()
-
-    def _ladder(self) -> list[Shape]:
-        return ladder(self.max_tokens, self.batcher.batch_tokens, cpu=self.view.device == "cpu")
-
-    def _timed(self, shape: Shape) -> "Future[tuple[float, int]]":
-        longest = self.tokenizer.texts(["word " * self.max_tokens])[0]
-        rows = [Tokens(longest.ids[: shape.tokens], None, truncated=False)] * shape.texts
-
-        def run(held: Held) -> tuple[float, int]:
-            batch = TokenBatch.of(rows, held.part.pad_id)
-            started = time.perf_counter()
-            answer = held.infer(batch)
-            if not np.isfinite(answer).all():
-                raise EngineBroken("warm-up gave values that are not finite numbers (NaN or infinity)")
-            return (time.perf_counter() - started) * 1000, batch.width
-
-        return self.supervisor.run_on_serving(run)
 
     def trouble(self) -> str | None:
         """What is wrong with the engines right now, or None."""

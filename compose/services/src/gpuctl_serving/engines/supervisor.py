@@ -35,6 +35,10 @@ from gpuctl_serving.engines.state import (
 from gpuctl_serving.engines.transitions import reduce
 from gpuctl_serving.kit.logs import Log
 
+#: What warming up may add to a start; a slow engine runs the rest of its shapes while nobody asks anything.
+_WARM_SECONDS = 0.7
+#: The same of a restart that requests wait for.
+_HURRIED_WARM_SECONDS = 0.1
 #: How often engines are looked at that nobody is asking anything.
 _LOOK_SECONDS = 1.0
 
@@ -81,7 +85,7 @@ class Supervisor:
         self._changed = threading.Condition(threading.RLock())
         #: Events, of which the first is being worked on.
         self._heard: deque[Event] = deque()
-        self._engines = Holdings(parts, factory, self._changed, self._wanted, self._hear)
+        self._engines = Holdings(parts, factory, self._changed, self._wanted, self._hear, self._warm_seconds)
         self._closed = False
 
     def start(self) -> View:
@@ -240,6 +244,10 @@ class Supervisor:
         """Whether an engine that is being made was not given up meanwhile."""
         slot = self._state.slot(name)
         return not self._closed and slot is not None and slot.run == run and isinstance(slot.status, Starting)
+
+    def _warm_seconds(self, run: int) -> float:
+        waited_for = run > 1 and self._state.serving is None
+        return _HURRIED_WARM_SECONDS if waited_for else _WARM_SECONDS
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:

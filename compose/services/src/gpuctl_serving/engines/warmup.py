@@ -4,7 +4,7 @@ The first batch of a size costs more than the next: memory grows to its size, ke
 for its width. Sizes are bucketed: by width in powers of two; in each one text, a usual batch and the worst.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 #: The narrowest bucket. Below it nothing differs.
@@ -59,16 +59,34 @@ def ladder(max_tokens: int, batch_tokens: int, *, cpu: bool) -> list[Shape]:
     return sorted(shapes)
 
 
-def affordable(shapes: Sequence[Shape], done: Shape, seconds: float, left: float) -> list[Shape]:
-    """Those that are likely to end in the time that is left, when `done` took so many seconds.
+class WarmUp:
+    """What one engine has not run yet, in the order of what requests miss most. For one thread at a time."""
 
-    Per token the smallest batch is the slowest, so the guess is too long rather than too short.
-    """
-    a_token = seconds / done.padded
-    chosen, needed = list[Shape](), 0.0
-    for shape in sorted(shapes):
-        needed += shape.padded * a_token
-        if needed > left:
-            break
-        chosen.append(shape)
-    return chosen
+    def __init__(self, shapes: Iterable[Shape]) -> None:
+        #: One text of every width first: most requests are one text, and a width is what kernels depend on.
+        self.cold = sorted(shapes, key=lambda shape: (shape.texts > 1, shape))
+        self._a_token: float | None = None
+
+    def expected(self, shape: Shape) -> float:
+        """Seconds it is likely to take: 0 before anything ran, then by the fastest so far.
+
+        Per token small batches are the slowest, so the guess is too long rather than too short.
+        """
+        return shape.padded * (self._a_token or 0.0)
+
+    def next(self, seconds: float) -> Shape | None:
+        """The first that is likely to end within so many seconds; None when none is, or all have run."""
+        if seconds <= 0:
+            return None
+        return next((shape for shape in self.cold if self.expected(shape) <= seconds), None)
+
+    def ran(self, shape: Shape, seconds: float) -> None:
+        """It is warm now."""
+        a_token = seconds / shape.padded
+        self._a_token = a_token if self._a_token is None else min(self._a_token, a_token)
+        self.skip(shape)
+
+    def skip(self, shape: Shape) -> None:
+        """It is not to be run."""
+        if shape in self.cold:
+            self.cold.remove(shape)
