@@ -13,6 +13,7 @@ export function checkService(document: SourceDocument, at: Path, service: Servic
     ...unknownModels(document, at),
     ...missingModel(document, at, service, settings),
     ...deviceContradiction(document, at),
+    ...(service === "index" ? indexOnGpuOnly(document, at) : []),
     ...variables(document, at),
   ];
 }
@@ -61,6 +62,16 @@ function deviceContradiction(document: SourceDocument, at: Path): Problem[] {
     problems.push(problem("contradiction", message, [...at, "fallback"], document, "key", hint));
   }
   return problems;
+}
+
+/** An index is empty at first, and a small one is always searched on the CPU: it could not become ready to be filled. */
+function indexOnGpuOnly(document: SourceDocument, at: Path): Problem[] {
+  const path: Path = [...at, "device", "require"];
+  const require = valueAt(document.value, path);
+  if (typeof require !== "string" || require === "cpu") return [];
+  const message = `the index cannot require ${require}: its CPU copy always answers, a GPU only takes searches of large namespaces from it`;
+  const hint = require === "cuda" ? "use device: cuda, and see `gpu` in its stats" : "drop require";
+  return [problem("contradiction", message, path, document, "value", hint)];
 }
 
 function variables(document: SourceDocument, at: Path): Problem[] {

@@ -7,9 +7,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from starlette.testclient import TestClient
 
 from gpuctl_serving import __version__
 from gpuctl_serving.index import core, worker
+from gpuctl_serving.index.service import create_service
+from gpuctl_serving.kit.errors import LoadFailed
 from tests.index.support import BASE, Index, axis, in_base64, index
 
 
@@ -298,14 +301,23 @@ def test_private_routes_are_not_public(guide: Index) -> None:
     assert standing["generations"] == [{"key": "dim:4", "dimension": 4, "vectors": 3, "missing": 0}]
 
 
-def test_an_unmet_wish_for_a_gpu_shows_as_degraded_and_a_requirement_as_503(tmp_path: Path) -> None:
+def test_an_unmet_wish_for_a_gpu_shows_as_degraded_and_a_requirement_is_refused_at_load(
+    tmp_path: Path,
+) -> None:
     with index(tmp_path / "a", FAISS_ENABLE_GPU="true") as wished:
         health = wished.public.get("/health")
         assert health.status_code == 200
         assert health.json()["status"] == "degraded" and "CPU build" in health.json()["reason"]
-    with index(tmp_path / "b", require="cuda") as required:
-        assert required.public.get("/health").status_code == 503
-        assert required.refused("search", {"vector": axis(0)})[0] == 503
+    for device in ("cuda", "mps"):
+        env = {"GPUCTL_INDEX_DIR": str(tmp_path / "b"), "GPUCTL_REQUIRE": device}
+        service = create_service(env)
+        with pytest.raises(LoadFailed, match=f"GPUCTL_REQUIRE={device} .*GPUCTL_DEVICE=cuda asks"):
+            service.load()
+        required = TestClient(service.app)
+        assert required.get("/health").status_code == 503
+        assert required.post(f"{BASE}/search", json={"vector": axis(0)}).status_code == 503
+    with index(tmp_path / "c", require="cpu") as on_cpu:
+        assert on_cpu.public.get("/health").status_code == 200
 
 
 def test_a_filtered_search_in_a_large_share_and_a_small_one_agree(empty: Index) -> None:

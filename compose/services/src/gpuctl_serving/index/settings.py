@@ -112,6 +112,12 @@ def check(settings: IndexSettings) -> None:
         raise LoadFailed(
             f"GPUCTL_INDEX_TYPE={settings.index_type} is unknown. Use auto, Flat, IVFFlat or IVFPQ."
         )
+    if settings.require in ("cuda", "mps"):
+        # Empty at first, and searched on the CPU while it is small: it could not become ready to be filled.
+        raise LoadFailed(
+            f"GPUCTL_REQUIRE={settings.require} cannot be met by an index: its CPU copy always answers, a "
+            "GPU only takes searches of large namespaces from it. Unset it; GPUCTL_DEVICE=cuda asks for one."
+        )
     _check_shape(settings)
     told = _DIMENSION_OF_GENERATION.search(settings.index_generation)
     if told and settings.index_dimension and int(told.group(1)) != settings.index_dimension:
