@@ -14,9 +14,22 @@ export default defineConfig({
           name: "unit",
           include: ["test/{unit,property,golden,contract}/**/*.test.ts"],
           testTimeout: 20_000,
-          setupFiles: ["test/support/clean-process.ts"],
+          setupFiles: ["test/support/clean-process.ts", "test/support/property-seed.ts"],
         },
       },
+      // Worlds that nobody tried before, twenty times: a step of `npm run test:long`.
+      ...Array.from({ length: 20 }, (_, pass) => ({
+        extends: true as const,
+        test: {
+          name: `properties-${pass + 1}`,
+          include: ["test/property/**/*.test.ts"],
+          // Walked through from end to end, without chance.
+          exclude: ["test/property/{lifecycle-faults,lease-processes}.test.ts"],
+          testTimeout: 60_000,
+          setupFiles: ["test/support/clean-process.ts", "test/support/property-seed.ts"],
+          env: { GPUCTL_TEST_SEED: String(Math.trunc(Math.random() * 2 ** 31)) },
+        },
+      })),
       {
         extends: true,
         // One file at a time: each starts a keeper and services with a real model, and the machine may have two cores.

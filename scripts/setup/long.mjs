@@ -31,8 +31,11 @@ export function runLong(tools, args) {
 /** A test leaves its figures as `<name>.json` in the folder that GPUCTL_TEST_FIGURES names. */
 const figuresIn = (scratch) => join(scratch, "figures");
 
+/** pytest's arguments for the properties alone, with other worlds than `npm test` has. */
+const worldsNobodyTried = ["-m", "hypothesis", "--hypothesis-profile=default"];
+
 /** Each folder of compose/services/tests_long is a step, and so are the hosts with everything that befalls them. */
-function stepsOf({ long, node }, scratch) {
+function stepsOf({ long, node, development }, scratch) {
   mkdirSync(figuresIn(scratch), { recursive: true });
   const env = { GPUCTL_TEST_FIGURES: figuresIn(scratch) };
   const folders = globSync("compose/services/tests_long/*/", { cwd: root }).map((path) => basename(path));
@@ -40,9 +43,11 @@ function stepsOf({ long, node }, scratch) {
     .filter((name) => !name.startsWith("_"))
     .toSorted()
     .map((name) => ({ ...pytestStep(name, long, join(scratch, `${name}.xml`), `tests_long/${name}`), env }));
-  // Both need root; the first takes an hour on two cores, the second six minutes.
+  // The last two need root; the first of them takes an hour on two cores, the second six minutes.
   return [
     ...python,
+    vitestStep("properties", node, scratch, "properties-*"),
+    pytestStep("properties-python", development, join(scratch, "properties-python.xml"), ...worldsNobodyTried),
     { ...vitestStep("hosts", node, scratch, "docker-long"), needsModels: true, env },
     { ...vitestStep("infra-long", node, scratch), env },
   ];

@@ -264,6 +264,15 @@ test(
     expect(devices).toEqual(new Set(["cuda", "cpu"]));
     expect((await ask("two", "")).headers.get("x-gpuctl-device")).toBe("cuda");
     expect((await status()).standbys).toEqual([expect.stringMatching(/embedder-r\d+-[0-9a-f]+-cpu stands ready on the CPU$/)]);
+
+    const serving = (await status()).services[0]?.instance ?? "";
+    const listed = await bed.host("two").must(["docker", "ps", "--quiet", "--filter", `label=dev.gpuctl.instance=${serving}`]);
+    await bed.host("two").must(["docker", "stop", listed.trim()]);
+    const health = await stack.run(["health", "-e", "prod", "--json"]);
+    expect(health.code, health.stderr).toBe(1);
+    expect(health.stdout).toContain("the CPU answers, where cuda was proven by the deploy");
+    const metrics = await (await fetch(`http://${bed.host("two").address}:${port}/metrics`)).text();
+    expect(metrics).toMatch(/^gpuctl_device_info\{[^}]*device="cpu"[^}]*\} 1$/m);
   },
   patience,
 );

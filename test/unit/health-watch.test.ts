@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import Health from "../../cli/src/commands/health.js";
 import { TargetUnreachable } from "../../cli/src/domain/errors.js";
+import type { Device } from "../../cli/src/domain/names.js";
 import type { Context, HttpResponse } from "../../cli/src/ports.js";
 import { Environment } from "../fakes/environment.js";
 import { runDeploy } from "../support/lifecycle.js";
@@ -12,9 +13,14 @@ const well = { status: "healthy", device: "cuda", model: "small", reason: null }
 const slow = { status: "degraded", device: "cpu", model: "small", reason: "the GPU is lost" };
 
 /** An embedder that says one thing after the other; Ctrl-C comes when it has said all. */
-async function watched(said: readonly Said[], argv: readonly string[], terminal = false): Promise<RunResult> {
+async function watched(
+  said: readonly Said[],
+  argv: readonly string[],
+  { terminal = false, proven }: { terminal?: boolean; proven?: Device } = {},
+): Promise<RunResult> {
   const environment = new Environment(["embedder"]);
   await runDeploy(environment);
+  if (proven !== undefined) await prove(environment, proven);
   const { ctx, abort } = environment.cli();
   let next = 0;
   const request = (): Promise<HttpResponse> => {
@@ -34,6 +40,25 @@ async function watched(said: readonly Said[], argv: readonly string[], terminal 
     },
   });
 }
+
+/** As if the deploy had seen the embedder on a device. */
+async function prove({ releases }: Environment, device: Device): Promise<void> {
+  const [record] = (await releases.list()).records;
+  const embedder = record?.services.embedder;
+  if (record === undefined || embedder === undefined) throw new Error("nothing was deployed");
+  await releases.update({ ...record, services: { embedder: { ...embedder, proof: { device, level: "process" } } } });
+}
+
+test("a CPU instance that stands in says that it is well; that is not what was deployed", async () => {
+  const standIn = { ...well, device: "cpu" };
+  const degraded = await watched([standIn], ["--watch"], { proven: "cuda" });
+  expect(degraded.stdout).toContain(
+    "degraded on cpu at http://127.0.0.1:8001: the CPU answers, where cuda was proven by the deploy",
+  );
+  expect(degraded.exitCode).toBe(1);
+  expect((await watched([standIn], ["--watch"], { proven: "cpu" })).exitCode).toBe(0);
+  expect((await watched([well], ["--watch"], { proven: "cpu" })).exitCode).toBe(0);
+});
 
 describe("gpuctl health --watch", () => {
   test("prints a line for each change and ends as the last look was", async () => {
@@ -60,7 +85,7 @@ describe("gpuctl health --watch", () => {
   });
 
   test("keeps one table current on a terminal", async () => {
-    const ran = await watched([well, slow], ["--watch"], true);
+    const ran = await watched([well, slow], ["--watch"], { terminal: true });
     const [first = "", second = ""] = ran.stdout.split(/\u001b\[\d+A\u001b\[J/);
     expect(first).toMatch(/healthy[^]*cuda/);
     expect(second).toMatch(/degraded[^]*the GPU is lost/);

@@ -3,6 +3,7 @@ import { inOrder } from "../domain/fingerprint.js";
 import { GpuctlError } from "../domain/errors.js";
 import { currentRelease } from "../domain/history.js";
 import type { ServiceName } from "../domain/names.js";
+import type { ServiceRelease } from "../domain/release.js";
 import { ms } from "../domain/units.js";
 import type { Context } from "../ports.js";
 import { baseOf } from "./service-address.js";
@@ -12,7 +13,7 @@ export interface ServiceHealth {
   /** On targets of nodes. */
   node?: string;
   address: string;
-  /** What the service says, or `unreachable`. */
+  /** What the service says, or `unreachable`. `degraded` too where the CPU answers though a GPU was proven by the deploy. */
   status: string;
   device: string | null;
   model: string | null;
@@ -34,16 +35,24 @@ const patience = ms(3000);
 export async function health(ctx: Context): Promise<HealthReport> {
   const { records } = await ctx.releases.list();
   const current = currentRelease(records);
-  const endpoints: readonly (readonly [ServiceName, Endpoint])[] =
+  const endpoints: readonly (readonly [ServiceName, Endpoint, ServiceRelease["proof"]])[] =
     current === null
       ? inOrder(ctx.config.services).flatMap(([service]) =>
-          configuredEndpoints(ctx.config, service).map((endpoint) => [service, endpoint] as const),
+          configuredEndpoints(ctx.config, service).map((endpoint) => [service, endpoint, null] as const),
         )
-      : inOrder(current.services).flatMap(([service, { spec }]) =>
-          endpointsOf(ctx.config, service, spec.listen).map((endpoint) => [service, endpoint] as const),
+      : inOrder(current.services).flatMap(([service, { spec, proof }]) =>
+          endpointsOf(ctx.config, service, spec.listen).map((endpoint) => [service, endpoint, proof] as const),
         );
-  const services = await Promise.all(endpoints.map(([service, endpoint]) => askHealth(ctx, service, endpoint)));
+  const asked = endpoints.map(async ([service, endpoint, proof]) => judged(await askHealth(ctx, service, endpoint), proof));
+  const services = await Promise.all(asked);
   return { environment: ctx.config.environment, services, healthy: services.every(({ status }) => status === "healthy") };
+}
+
+/** Who stands in for an instance that is gone is well, and says so; what was deployed is not what answers. */
+function judged(health: ServiceHealth, proof: ServiceRelease["proof"]): ServiceHealth {
+  const { status, device } = health;
+  if (status !== "healthy" || device !== "cpu" || proof === null || proof.device === "cpu") return health;
+  return { ...health, status: "degraded", reason: `the CPU answers, where ${proof.device} was proven by the deploy` };
 }
 
 async function askHealth(ctx: Context, service: ServiceName, endpoint: Endpoint): Promise<ServiceHealth> {

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from gpuctl_serving.kit.service import ServiceBase
 from gpuctl_serving.models.fetch import fetch
@@ -14,6 +15,11 @@ from gpuctl_serving.models.progress import Progress
 from gpuctl_serving.models.spec import PackageSpec, PathSpec
 from gpuctl_serving.models.store import ModelStore
 from tests.support.running import Running, run_service
+
+# What decides whether a change may land says the same of it twice. Other worlds are for the long tests:
+# `npm run test:long -- properties-python`.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 SERVICES = Path(__file__).parents[1]
 GOLDEN = SERVICES.parents[1] / "test" / "golden"

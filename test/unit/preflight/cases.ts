@@ -76,7 +76,7 @@ export const cases: Readonly<Record<string, Case>> = {
   "docker-rootless": ["warning", "t4-ubuntu", { "docker-info": info({ SecurityOptions: ["name=rootless"] }) }],
   compose: ["ok", "t4-ubuntu", {}],
   "compose-missing": ["blocker", "t4-ubuntu", { compose: [1, "", "docker: unknown command: docker compose\n"] }],
-  "compose-old": ["blocker", "t4-ubuntu", { compose: [0, "1.29.2\n"] }],
+  "compose-old": ["blocker", "t4-ubuntu", { compose: [0, "2.20.0\n"] }],
   "storage-driver": ["warning", "t4-ubuntu", { "docker-info": info({ Driver: "vfs" }) }],
   cdi: ["ok", "t4-ubuntu", {}],
   "cdi-off": ["blocker", "t4-ubuntu", { "docker-version": engine("27.5.1"), "docker-info": info({ CDISpecDirs: [] }) }],

