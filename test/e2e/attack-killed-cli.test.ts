@@ -1,31 +1,18 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { phases } from "../../cli/src/domain/phases.js";
 import { changedWheel } from "../support/faulty-wheel.js";
 import { Sandbox } from "../support/sandbox.js";
 import { status } from "../support/serving.js";
 
-/** The CLI dies right after it said that this phase had ended, so inside the next one. */
-const killedAfter = [
-  "preflight",
-  "stage-models",
-  "lease",
-  "strategy",
-  "start",
-  "load",
-  "warm-up",
-  "device-proof",
-  "gates",
-  "switch",
-  "drain",
-  "soak",
-] as const;
-
-describe("kill -9 of the CLI at each phase of a deploy", () => {
+// The CLI is struck right after it said that a phase had ended, so inside the next one.
+describe("the CLI struck at each phase of a deploy", () => {
   let sandbox: Sandbox;
   const wheels: string[] = [];
+  const ended = (phase: string): RegExp => new RegExp(`\\d\\d ${phase}`);
 
   beforeAll(async () => {
     sandbox = await Sandbox.create({ services: ["embedder"], soak: "1s" });
-    for (const mark of killedAfter) wheels.push(changedWheel(sandbox.directory, mark.replace("-", "")));
+    for (const phase of phases) wheels.push(changedWheel(sandbox.directory, phase.replace("-", "")));
     await sandbox.result(["deploy"]);
   }, 120_000);
 
@@ -33,12 +20,33 @@ describe("kill -9 of the CLI at each phase of a deploy", () => {
     await sandbox.close();
   });
 
-  test.each(killedAfter.map((phase, index) => [phase, index] as const))(
-    "after %s: the service answers, the next deploy succeeds, one release serves",
+  test.each(phases)(
+    "Ctrl-C after %s: the service answers by the old release, or by the new one where that was good, and nobody holds the lease",
+    async (phase) => {
+      const before = await openInstances(sandbox);
+      const deploy = sandbox.start(["deploy"], { GPUCTL_WHEEL: changedWheel(sandbox.directory, `int${phase.replace("-", "")}`) });
+      await deploy.saysOnStderr(ended(phase));
+      deploy.child.kill("SIGINT");
+      const { code, stderr } = await deploy.ended;
+      expect([0, 130], stderr).toContain(code);
+      const finished = code === 0 || phases.indexOf(phase) >= phases.indexOf("mark-good");
+      expect((await sandbox.post("embedder", "/embed", { inputs: ["still here"] })).status).toBe(200);
+      const now = await openInstances(sandbox);
+      expect(now).toHaveLength(1);
+      expect(now[0]?.id === before[0]?.id, stderr).toBe(!finished);
+      expect((await sandbox.json(["lock", "status"])).document.result).toMatchObject({ holder: null });
+      const { document } = await sandbox.json(["plan"]);
+      expect(document.ok).toBe(true);
+    },
+    120_000,
+  );
+
+  test.each(phases.map((phase, index) => [phase, index] as const))(
+    "kill -9 after %s: the service answers, the next deploy succeeds, one release serves",
     async (phase, index) => {
       const env = { GPUCTL_WHEEL: wheels[index] ?? "" };
       const deploy = sandbox.start(["deploy"], env);
-      await deploy.saysOnStderr(new RegExp(`\\d\\d ${phase}`));
+      await deploy.saysOnStderr(ended(phase));
       deploy.child.kill("SIGKILL");
       await deploy.ended;
 
@@ -81,9 +89,14 @@ describe("kill -9 of the CLI at each phase of a deploy", () => {
   }, 120_000);
 });
 
+interface Seen {
+  id: string;
+  traffic: string;
+}
+
 /** Instances whose own control socket says that they answer publicly. */
-async function openInstances(sandbox: Sandbox): Promise<unknown[]> {
+async function openInstances(sandbox: Sandbox): Promise<Seen[]> {
   const { document } = await sandbox.json(["status"]);
-  const { instances } = document.result as { instances: { traffic: string }[] };
+  const { instances } = document.result as { instances: Seen[] };
   return instances.filter((one) => one.traffic === "open");
 }

@@ -62,6 +62,8 @@ interface Reach {
   configFile?: string;
   /** In place of the usual node, which gpuctl.yaml says everything about. */
   node?: ConnectorOptions["nodes"][number];
+  /** Nodes beside it. */
+  others?: ConnectorOptions["nodes"];
 }
 
 /** How a node `box` on this machine is reached in the tests, without anything of the real user's home. */
@@ -70,7 +72,7 @@ export function connectorTo(home: SshHome, port: number, more: Reach = {}): SshH
   const { client = "node-ssh", user = "tester", acceptNew = false, connectTimeout = ms(10_000), keepalive } = more;
   const node = more.node ?? { name: "box", host: "127.0.0.1", port, user, identityFile: home.identityFile };
   return new SshHostConnector({
-    nodes: [node],
+    nodes: [node, ...(more.others ?? [])],
     ssh: { client, knownHosts: home.knownHosts, connectTimeout, acceptNew },
     env,
     executor: new LocalExecutor(env),

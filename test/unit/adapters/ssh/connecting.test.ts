@@ -1,6 +1,7 @@
 import { chmodSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, type Server } from "node:net";
+import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { once } from "node:events";
+import { setTimeout } from "node:timers/promises";
 import ssh2 from "ssh2";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { SshHostConnector } from "../../../../cli/src/adapters/ssh/host-connector.js";
@@ -39,6 +40,30 @@ async function failure(made = connector): Promise<TargetUnreachable> {
   expect(error.exit).toBe("targetUnreachable");
   return error;
 }
+
+describe("many hosts", () => {
+  it("are connected ten at once, each of the others when one of those is done", async () => {
+    const lines: Socket[] = [];
+    const silent = createServer((line) => lines.push(line)).listen(0, "127.0.0.1");
+    await once(silent, "listening");
+    const port = (silent.address() as AddressInfo).port;
+    const others = Array.from({ length: 12 }, (_, at) => ({ name: `box-${at}`, host: "127.0.0.1", port, user: "tester" }));
+    const many = connectorTo(home, server.port, { others, connectTimeout: ms(60_000) });
+    const given = new AbortController();
+    const all = Promise.all(others.map(({ name }) => many.connect(name, given.signal).catch(() => null)));
+    await until(() => lines.length === 10, "ten are under way");
+    await setTimeout(200);
+    expect(lines).toHaveLength(10);
+    lines[0]?.destroy();
+    await until(() => lines.length === 11, "the next begins");
+    await setTimeout(200);
+    expect(lines).toHaveLength(11);
+    given.abort();
+    await all;
+    await many.close();
+    silent.close();
+  });
+});
 
 describe("a host that cannot be reached", () => {
   it("because it accepts no key says so, and how to give it one", async () => {
