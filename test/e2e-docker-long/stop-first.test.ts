@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { Bed } from "../support/bed/bed.js";
 import type { BedHost } from "../support/bed/host.js";
 import { caddyImage, stubGpuImage } from "../support/bed/images.js";
+import { slowRequest } from "../support/bed/slow-request.js";
 import { pinned, Stack } from "../support/bed/stack.js";
 import { until } from "../support/until.js";
 
@@ -92,6 +93,39 @@ test(
     running.child.kill("SIGKILL");
     await running.ended;
     await until(answers, "the host brought the old instance back", minutes(6));
+    expect(await serving()).toBe(before);
+    const again = await stack.run(["deploy", "-e", "prod", "--lock-wait", "2m"]);
+    expect(again.code, again.stderr).toBe(0);
+    expect(await serving()).not.toBe(before);
+  },
+  minutes(12),
+);
+
+test(
+  "an operator who is gone while the old instance drains leaves nothing dark either: it answers again, and was never ended",
+  async () => {
+    const before = await serving();
+    if (before === undefined) throw new Error("nothing serves");
+    const gates = "/var/lib/gpuctl/shop/prod/gates";
+    const gate = async (): Promise<string> => (await host.must(["cat", `${gates}/${before}`])).trim();
+    const container = `label=dev.gpuctl.instance=${before}`;
+    const running = (): Promise<string> => host.must(["docker", "ps", "--quiet", "--no-trunc", "--filter", container]);
+    const proxy = ["curl", "-s", "--unix-socket", "/var/lib/gpuctl/shop/prod/run/proxy/admin.sock"];
+    const counted = async (): Promise<boolean> =>
+      /"num_requests":[1-9]/.test(await host.must([...proxy, "http://localhost/reverse_proxy/upstreams"]));
+    const ranBefore = await running();
+    wish({ NOTE: "fifth" });
+    const request = slowRequest(`http://${host.address}:${port}/embed`, { inputs: "a text that comes slowly" });
+    await until(counted, "the proxy counts the request", 30_000);
+    const deploy = stack.start(["deploy", "-e", "prod"]);
+    await until(async () => (await gate()) === "paused", "it drains", 120_000);
+    deploy.child.kill("SIGKILL");
+    await deploy.ended;
+    await until(async () => !(await answers()), "nobody else is let in", 20_000);
+    // Sooner than the time after which any old instance comes back: the host saw that its operator is gone.
+    await until(answers, "it answers again", minutes(2));
+    expect(await request.finish()).toBe(200);
+    expect(await running()).toBe(ranBefore);
     expect(await serving()).toBe(before);
     const again = await stack.run(["deploy", "-e", "prod", "--lock-wait", "2m"]);
     expect(again.code, again.stderr).toBe(0);

@@ -49,12 +49,16 @@ export function openSteps({ id }: Pick<GateState, "id">, checkers: readonly stri
 }
 
 /** Takes an instance out of traffic and waits for what it still answers. It stays warm, and does not come back by itself. */
-export function closeSteps({ id, upstream }: Omit<GateState, "gate">, checkers: readonly string[]): readonly SwitchStep[] {
+export function closeSteps(found: Omit<GateState, "gate">, checkers: readonly string[]): readonly SwitchStep[] {
+  const { id } = found;
+  return [{ kind: "set-gate", id, gate: "paused" }, ...drainSteps(found, checkers), { kind: "set-restart", id, policy: "no" }];
+}
+
+/** Waits for what an instance still answers whose gate is no longer open. */
+export function drainSteps({ id, upstream }: Omit<GateState, "gate">, checkers: readonly string[]): readonly SwitchStep[] {
   return [
-    { kind: "set-gate", id, gate: "paused" },
     { kind: "await-checked", id, open: false, checkers },
     { kind: "await-idle", id, upstream },
-    { kind: "set-restart", id, policy: "no" },
   ];
 }
 

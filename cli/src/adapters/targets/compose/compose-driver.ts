@@ -6,7 +6,7 @@ import { HostLayout } from "../../../domain/compose/layout.js";
 import { containerName } from "../../../domain/compose/names.js";
 import type { ComposeNode, HostInstance } from "../../../domain/compose/node.js";
 import { upstreamOf } from "../../../domain/compose/proxy-route.js";
-import { closeSteps, openSteps } from "../../../domain/compose/traffic.js";
+import { closeSteps, drainSteps, openSteps } from "../../../domain/compose/traffic.js";
 import type { DeviceSight } from "../../../domain/compose/device-evidence.js";
 import { fingerprintOf } from "../../../domain/fingerprint.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
@@ -59,7 +59,7 @@ import { destroyNode, pruneModels, removeModels } from "./removal.js";
 import { isOnHost, stageOnHost, type HostStaging } from "./staging.js";
 import { Standbys } from "./standby.js";
 import { startContainer } from "./starting.js";
-import { TrafficMover } from "./traffic-mover.js";
+import { checkedWithin, TrafficMover } from "./traffic-mover.js";
 
 type Secrets = Readonly<Record<string, string>>;
 
@@ -221,11 +221,11 @@ export class ComposeDriver implements TargetDriver {
 
   async suspend(id: InstanceId, times: { drain: Milliseconds; restoreAfter: Milliseconds }, lease: Lease): Promise<void> {
     const { service, slot } = placeOf(id);
-    const steps = closeSteps({ id, upstream: upstreamOf(service, slot) }, this.#checkers(service));
-    // It is to come back by itself, so its restart policy stays.
-    const closing = steps.filter(({ kind }) => kind !== "set-restart");
-    await this.#mover.carryOut(closing, times.drain, lease);
-    await this.#orders.suspend(id, service, times.restoreAfter, lease);
+    const draining = drainSteps({ id, upstream: upstreamOf(service, slot) }, this.#checkers(service));
+    // The host promises to bring it back before anything is taken from it: whoever asks for this may be lost while it drains.
+    await this.#orders.suspend(id, service, ms(checkedWithin + times.drain + times.restoreAfter), lease);
+    await this.#mover.carryOut(draining, times.drain, lease);
+    await this.#orders.makeRoom(id, lease);
   }
 
   async standBy(

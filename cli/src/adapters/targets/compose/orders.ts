@@ -67,8 +67,9 @@ if [ -n "$c" ]; then docker update --restart no "$c"; docker stop "$c"; fi
 say "$order" stopped; rm -f "$order.claimed"`;
 
 /**
- * Arguments: SERVICE LEASE. The instance comes back when the order is due, or earlier when the lease of whoever ordered was lost or
- * given back without a successor: LEASE is the path of the lease's files without their ending. A successor that is open settles it.
+ * Arguments: SERVICE LEASE. The instance comes back, also one that was never ended, when the order is due, or earlier when the lease
+ * of whoever ordered was lost or given back without a successor: LEASE is the path of the lease's files without their ending. A
+ * successor that is open settles it.
  */
 const restoreWhenDue = `${orderParts}
 ${timing}
@@ -86,9 +87,16 @@ others() {
 nameof() { docker inspect --format '{{index .Config.Labels "dev.gpuctl.instance"}}' "$1"; }
 until due || alone; do mine || exit 0; sleep 1; done
 c=$(container "$id")
-# It may still be ending: to start it then would change nothing.
-n=0; while [ "$(docker inspect --format '{{.State.Running}}' "$c")" = true ] && [ $n -lt 60 ]; do mine || exit 0; sleep 1; n=$((n + 1)); done
+# To start what is still ending would change nothing; what nobody ends is not waited for.
+ending() {
+  [ "$(cat "$root/gates/$id")" = closed ] && [ "$(docker inspect --format '{{.State.Running}}' "$c")" = true ]
+}
+n=0
+until_ended() { while [ $n -lt 150 ] && ending; do "$@" || exit 0; sleep 1; n=$((n + 1)); done; }
+until_ended mine
 claim || exit 0
+# Whoever ends it closes its gate and then looks for the order: what the gate says now is the last word on that.
+until_ended true
 for other in $(others); do
   if [ "$(cat "$root/gates/$(nameof "$other")" 2>/dev/null)" = open ]; then
     gate "$id" closed; docker update --restart no "$c"; say "$order" stopped; rm -f "$order.claimed"; exit 0
@@ -111,20 +119,38 @@ export const stopLaterScript = `${orderParts}
 ${ordering("stop")}
 ${detach(stopWhenDue)}`;
 
+/** Ends a script that took traffic from an instance which the timer has brought back since: that has taken the order away first. */
+const promised = `promised() {
+  case $(cat "$order" 2>/dev/null) in suspended*) return 0 ;; esac
+  gate "$id" open; echo "it was brought back: whoever asks for this was silent for too long, or its time was over" >&2; exit 1
+}`;
+
 /**
- * Arguments: SECONDS SERVICE. Ends an instance that comes back. The timer runs before anything ends, and a container that was
- * stopped under the policy `always` also comes back when Docker or the host is started anew. The lease is the newest one here: hosts
- * count their own, and the guard of a change has just seen that it is the one who orders this. Without leases only the time counts.
+ * Arguments: SECONDS SERVICE. Takes an instance that comes back out of traffic. The timer runs before that, and a container that
+ * is stopped under the policy `always` also comes back when Docker or the host is started anew. The lease is the newest one here:
+ * hosts count their own, and the guard of a change has just seen that it is the one who orders this. Without leases only the time counts.
  */
 export const suspendScript = `${orderParts}
+${promised}
 c=$(container "$id") || exit
 if [ -z "$c" ]; then echo "there is no container of $id" >&2; exit 1; fi
+docker update --restart always "$c" >/dev/null || exit
 ${ordering("suspended")}
 lease=''
 for f in "$root/leases"/[0-9]*.lease; do if [ -f "$f" ]; then lease=\${f%.lease}; fi; done
 set -- "$1" "$lease"
 ${detach(restoreWhenDue)}
-docker update --restart always "$c" >/dev/null && docker stop "$c" >/dev/null && gate "$id" open`;
+gate "$id" paused && promised`;
+
+/**
+ * Ends an instance that was suspended and has answered what it had. Its gate is closed only meanwhile: by that the timer knows that
+ * it is ending.
+ */
+export const makeRoomScript = `${orderParts}
+${promised}
+gate "$id" closed && promised || exit 1
+c=$(container "$id") || exit
+docker stop "$c" >/dev/null && gate "$id" open`;
 
 /** Arguments: none. A successor serves: what made room for it stays ended. */
 export const settleScript = `${orderParts}

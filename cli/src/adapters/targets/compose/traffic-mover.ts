@@ -10,7 +10,7 @@ import { gateScript, orderArguments, restartScript } from "./orders.js";
 
 const pollMs = ms(100);
 /** Each listener of the proxy asks five times a second; ten seconds are for a host that is overloaded. */
-const checkedWithin = 10_000;
+export const checkedWithin = 10_000;
 
 export interface Movers {
   commands: HostCommands;

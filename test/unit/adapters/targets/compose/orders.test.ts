@@ -26,11 +26,20 @@ describe("orders on a host", () => {
   let host: ScriptedHost;
   let orders: InstanceOrders;
   let lease: Lease;
+  const isBack = (): Promise<void> =>
+    until(() => host.text(`orders/${old}`) === null && host.text(`orders/${old}.claimed`) === null, "it is back");
+  /** Writes a file of the lease that the host counts as its newest. */
+  const ofLease = (ending: "lease" | "beat" | "released", text: string): void => {
+    const leases = join(host.root, "leases");
+    mkdirSync(leases, { recursive: true });
+    writeFileSync(join(leases, `${`${lease.token + 4}`.padStart(8, "0")}.${ending}`), text);
+  };
 
   beforeEach(() => {
     host = new ScriptedHost();
     orders = instanceOrders(host.commands, ownershipFilters("shop", "prod"));
     lease = host.takeLease();
+    ofLease("lease", "owner\n");
     host.replies(looked(false));
   });
   afterEach(() => host.dispose());
@@ -70,7 +79,11 @@ describe("orders on a host", () => {
 
   it("make room: the container may come back by itself, its gate waits open", async () => {
     await orders.suspend(old, "embedder", ms(600_000), lease);
-    expect(host.changes()).toEqual(["docker update --restart always c-old", "docker stop c-old"]);
+    expect(host.changes()).toEqual(["docker update --restart always c-old"]);
+    expect(host.text(`gates/${old}`)).toBe("paused\n");
+    expect(readOrder(host.text(`orders/${old}`) ?? "")).toMatchObject({ kind: "suspended" });
+    await orders.makeRoom(old, lease);
+    expect(host.changes().slice(1)).toEqual(["docker stop c-old"]);
     expect(host.text(`gates/${old}`)).toBe("open\n");
     expect(readOrder(host.text(`orders/${old}`) ?? "")).toMatchObject({ kind: "suspended" });
     await orders.settle(old, lease);
@@ -79,11 +92,14 @@ describe("orders on a host", () => {
     expect(host.changes().at(-1)).toBe("docker update --restart no c-old");
   });
 
-  it("bring a suspended instance back in the place of a successor that was never opened; what answered meanwhile is none", async () => {
+  it("bring an ended instance back in the place of a successor that was never opened; what answered meanwhile is none", async () => {
     writeFileSync(join(host.root, `gates/${next}`), "closed\n");
     writeFileSync(join(host.root, `gates/${standby}`), "open\n");
-    await orders.suspend(old, "embedder", ms(1000), lease);
-    await until(() => host.changes().includes("docker start c-old"), "it is back");
+    await orders.suspend(old, "embedder", ms(600_000), lease);
+    await orders.makeRoom(old, lease);
+    ofLease("released", "");
+    await isBack();
+    expect(host.changes()).toContain("docker start c-old");
     expect(host.changes().slice(2)).toEqual([
       "docker update --restart no c-next",
       "docker stop c-next",
@@ -91,27 +107,65 @@ describe("orders on a host", () => {
       "docker start c-old",
     ]);
     expect(host.text(`gates/${old}`)).toBe("open\n");
-    await until(() => host.text(`orders/${old}.claimed`) === null, "the order is gone");
   });
 
   it("leave a suspended instance ended when its successor is open", async () => {
     writeFileSync(join(host.root, `gates/${next}`), "open\n");
-    await orders.suspend(old, "embedder", ms(1000), lease);
+    await orders.suspend(old, "embedder", ms(600_000), lease);
+    await orders.makeRoom(old, lease);
+    ofLease("released", "");
     await until(() => host.text(`orders/${old}`) === "stopped\n", "it is settled");
     expect(host.changes().slice(2)).toEqual(["docker update --restart no c-old"]);
     expect(host.text(`gates/${old}`)).toBe("closed\n");
   });
 
-  it("bring it back early when whoever ordered does not beat any more, by the lease's number on this host", async () => {
-    const leases = join(host.root, "leases");
-    mkdirSync(leases);
-    // Another host counts differently, and the lease of both has the number of that one.
-    const own = `${lease.token + 4}`.padStart(8, "0");
-    for (const name of [`${lease.token}`.padStart(8, "0"), own, "foreign"])
-      writeFileSync(join(leases, `${name}.lease`), "owner\n");
-    writeFileSync(join(leases, `${own}.beat`), "         1          0\n");
+  it("bring back at once one that nobody has ended, and whoever comes late cannot end it any more", async () => {
+    host.replies(looked(true));
     await orders.suspend(old, "embedder", ms(600_000), lease);
-    await until(() => host.changes().includes("docker start c-old"), "it is back");
+    ofLease("released", "");
+    await isBack();
+    expect(host.changes()).toContain("docker start c-old");
+    await expect(orders.makeRoom(old, lease)).rejects.toThrow(`${old} could not make room`);
+    expect(host.changes()).not.toContain("docker stop c-old");
+    expect(host.text(`gates/${old}`)).toBe("open\n");
+  });
+
+  it("never leave one paused that comes back while it is still being suspended", async () => {
+    ofLease("released", "");
+    await orders.suspend(old, "embedder", ms(600_000), lease).catch(() => undefined);
+    await isBack();
+    expect(host.text(`gates/${old}`)).toBe("open\n");
+  });
+
+  it("wait for one that is ending before they bring it back", async () => {
+    host.replies(looked(true));
+    await orders.suspend(old, "embedder", ms(600_000), lease);
+    writeFileSync(join(host.root, `gates/${old}`), "closed\n");
+    ofLease("released", "");
+    const looks = (): number => host.asked().filter((line) => line.includes("State.Running")).length;
+    await until(() => looks() > 1, "it is looked at again");
+    expect(host.changes()).not.toContain("docker start c-old");
+    host.replies(looked(false));
+    await isBack();
+    expect(host.changes()).toContain("docker start c-old");
+    expect(host.text(`gates/${old}`)).toBe("open\n");
+  });
+
+  it("bring it back when its time is over", async () => {
+    await orders.suspend(old, "embedder", ms(3000), lease);
+    expect(host.text(`gates/${old}`)).toBe("paused\n");
+    await isBack();
+    expect(host.text(`gates/${old}`)).toBe("open\n");
+  });
+
+  it("bring it back early when whoever ordered does not beat any more, by the lease's number on this host", async () => {
+    // Another host counts differently, and the lease of both has the number of that one.
+    for (const name of [`${lease.token}`.padStart(8, "0"), "foreign"])
+      writeFileSync(join(host.root, `leases/${name}.lease`), "owner\n");
+    await orders.suspend(old, "embedder", ms(600_000), lease);
+    ofLease("beat", "         1          0\n");
+    await isBack();
+    expect(host.changes()).toContain("docker start c-old");
   });
 
   it("say what they are in one line, and nothing else is one", () => {

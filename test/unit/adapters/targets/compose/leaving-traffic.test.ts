@@ -1,0 +1,143 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import { once } from "node:events";
+import { dirname, join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { SystemClock } from "../../../../../cli/src/adapters/clock/system-clock.js";
+import { NodeHttpClient } from "../../../../../cli/src/adapters/http/node-http-client.js";
+import { ComposeDriver, type ComposeDriverOptions } from "../../../../../cli/src/adapters/targets/compose/compose-driver.js";
+import { readOrder } from "../../../../../cli/src/adapters/targets/compose/orders.js";
+import { HostLayout } from "../../../../../cli/src/domain/compose/layout.js";
+import { ms } from "../../../../../cli/src/domain/units.js";
+import type { Lease } from "../../../../../cli/src/ports.js";
+import { until } from "../../../../support/until.js";
+import { ScriptedHost } from "./scripted-host.js";
+
+const id = "index-r1-00000001-a";
+const never = (): never => {
+  throw new Error("nothing of this has to do with traffic");
+};
+
+/** Answers on a socket of the host, as JSON. */
+async function answering(socket: string, answer: () => unknown): Promise<Server> {
+  mkdirSync(dirname(socket), { recursive: true });
+  const server = createServer((_, response) => {
+    response.setHeader("content-type", "application/json");
+    response.end(JSON.stringify(answer()));
+  });
+  await once(server.listen(socket), "listening");
+  return server;
+}
+
+describe("an instance that leaves traffic", () => {
+  let host: ScriptedHost;
+  let driver: ComposeDriver;
+  let lease: Lease;
+  let servers: readonly Server[];
+  /** Requests that the proxy counts. */
+  let inFlight: number;
+  let asked: number;
+
+  beforeEach(async () => {
+    host = new ScriptedHost();
+    lease = host.takeLease();
+    [inFlight, asked] = [1, 0];
+    host.replies([
+      { to: `ps*dev.gpuctl.instance=${id}`, stdout: "c-old\n" },
+      { to: "*State.Running*", stdout: "true\n" },
+    ]);
+    mkdirSync(join(host.root, "leases"));
+    writeFileSync(join(host.root, "leases/00000002.lease"), "owner\n");
+    writeFileSync(join(host.root, `gates/${id}`), "open\n");
+    const layout = new HostLayout(join(host.directory, "data"), "shop", "prod");
+    const gate = (): string => (host.text(`gates/${id}`) === "open\n" ? "open" : "paused");
+    servers = [
+      await answering(layout.private(id), () => ({ gate: gate(), checks: { "index-public": gate() } })),
+      await answering(layout.proxyAdmin, () => {
+        asked += 1;
+        return [{ address: "index-a:8003", num_requests: inFlight, fails: 0 }];
+      }),
+    ];
+    driver = driverOn(host);
+  });
+  afterEach(async () => {
+    for (const server of servers) server.close();
+    await host.dispose();
+  });
+
+  it("is waited for while the proxy counts a request to it", async () => {
+    const closing = driver.close(id, ms(60_000), lease);
+    await until(() => asked > 2, "the proxy is asked again and again");
+    expect(host.changes()).not.toContain("docker update --restart no c-old");
+    inFlight = 0;
+    const { drained, waitedMs } = await closing;
+    expect(drained).toBe(true);
+    expect(waitedMs).toBeGreaterThan(0);
+    expect(host.changes()).toEqual(["docker update --restart no c-old"]);
+  });
+
+  it("is left alone with what it has not answered in time, and that is said", async () => {
+    expect(await driver.close(id, ms(300), lease)).toMatchObject({ drained: false });
+  });
+
+  it("makes room only after it was drained, and the host has promised to bring it back before it lost a request", async () => {
+    const times = { drain: ms(60_000), restoreAfter: ms(600_000) };
+    const suspending = driver.suspend(id, times, lease);
+    await until(() => asked > 2, "the proxy is asked again and again");
+    expect(host.text(`gates/${id}`)).toBe("paused\n");
+    expect(readOrder(host.text(`orders/${id}`) ?? "")).toMatchObject({ kind: "suspended" });
+    expect(host.changes()).toEqual(["docker update --restart always c-old"]);
+    inFlight = 0;
+    await suspending;
+    expect(host.changes().at(-1)).toBe("docker stop c-old");
+    await driver.stop(id, null, lease);
+  });
+
+  it("takes requests again when whoever drains it is lost, which then cannot end it any more", async () => {
+    const suspending = driver.suspend(id, { drain: ms(60_000), restoreAfter: ms(600_000) }, lease);
+    const failed = expect(suspending).rejects.toThrow(`${id} could not make room`);
+    await until(() => asked > 2, "it drains");
+    writeFileSync(join(host.root, "leases/00000002.beat"), "         1          0\n");
+    await until(() => host.text(`gates/${id}`) === "open\n", "it takes requests again");
+    await until(() => host.text(`orders/${id}.claimed`) === null, "the timer has ended");
+    inFlight = 0;
+    await failed;
+    expect(host.text(`gates/${id}`)).toBe("open\n");
+    expect(host.changes()).not.toContain("docker stop c-old");
+  });
+});
+
+function driverOn(host: ScriptedHost): ComposeDriver {
+  const options = {
+    connect: (signal) => host.connect(signal),
+    guard: () => ":",
+    node: {
+      project: "shop",
+      environment: "prod",
+      node: "gpu-1",
+      dataDirectory: join(host.directory, "data"),
+      bind: "127.0.0.1",
+      services: [{ service: "index", port: 18_003, cpuFallback: false }],
+      embedderUrl: null,
+      proxyImage: "caddy",
+      redis: null,
+      tls: { mode: "off" },
+      allow: [],
+      ingressAddress: null,
+      askedFrom: [],
+      ingress: null,
+      budgets: { load: ms(1000), drain: ms(1000) },
+    },
+    clock: new SystemClock(),
+    http: new NodeHttpClient(),
+    progress: { emit: () => undefined },
+    models: { find: never },
+    fetching: null,
+    imageOf: never,
+    companions: [],
+    certificate: null,
+    gpus: { of: never, reserved: never, given: never },
+    look: { needs: {} as ComposeDriverOptions["look"]["needs"], facts: never, tryGpu: never },
+  } satisfies ComposeDriverOptions;
+  return new ComposeDriver(options);
+}
