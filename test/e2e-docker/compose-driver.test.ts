@@ -20,6 +20,7 @@ import { instanceOf, type DriverWorld } from "../contract/driver/driver-world.js
 import { Bed } from "../support/bed/bed.js";
 import type { BedHost } from "../support/bed/host.js";
 import { caddyImage, serviceImage } from "../support/bed/images.js";
+import { slowRequest, type SlowRequest } from "../support/bed/slow-request.js";
 import { pinned } from "../support/bed/stack.js";
 import { specFor } from "../support/records.js";
 import { until } from "../support/until.js";
@@ -236,6 +237,59 @@ describe("a host", () => {
     await world.dispose();
     expect(await world.leftovers()).toEqual([]);
   }, 300_000);
+});
+
+describe("what is still being answered when an instance is closed", () => {
+  let world: ComposeWorld;
+  let lease: Lease;
+  let id: string;
+
+  beforeAll(async () => {
+    world = new ComposeWorld();
+    lease = await world.lease();
+    const { driver } = world;
+    const instance = instanceOf(world.spec(), 1, "a");
+    ({ id } = instance);
+    await driver.stage(instance.spec, "code", never);
+    await driver.ensureManager(lease, never);
+    await driver.start(instance, {}, lease);
+    await until(async () => (await driver.health(id)).status === "healthy", "it is healthy", 60_000);
+  }, 180_000);
+  afterAll(() => world.dispose());
+
+  /** One that the proxy counts. */
+  const held = async (): Promise<SlowRequest> => {
+    await world.driver.open(id, lease);
+    const request = slowRequest(`${world.publicUrl(world.spec())}/api/v1/vector-store/search`, { vector: [1, 0, 0, 0], k: 1 });
+    await until(async () => (await inFlight()) === 1, "the proxy counts it", 30_000);
+    return request;
+  };
+  const inFlight = async (): Promise<number | null | undefined> =>
+    (await world.driver.observe()).instances.find((each) => each.id === id)?.inflight;
+
+  it("is waited for, and answered", async () => {
+    const request = await held();
+    let closed = false;
+    const closing = world.driver.close(id, ms(120_000), lease).finally(() => (closed = true));
+    const gate = (): string => readFileSync(join(world.root, "gates", id), "utf8");
+    await until(() => gate() === "paused\n", "the gate is shut", 30_000);
+    // Longer than anything but the request would keep it.
+    await new Promise((resolve) => setTimeout(resolve, 7000));
+    expect(closed).toBe(false);
+    expect(await inFlight()).toBe(1);
+    expect(await request.finish()).toBe(200);
+    const { drained, waitedMs } = await closing;
+    expect(drained).toBe(true);
+    expect(waitedMs).toBeGreaterThan(7000);
+  }, 180_000);
+
+  it("is left alone after the time for that, said, and answered all the same", async () => {
+    const request = await held();
+    expect(await world.driver.close(id, ms(2000), lease)).toMatchObject({ drained: false });
+    expect(await inFlight()).toBe(1);
+    expect(await request.finish()).toBe(200);
+    await until(async () => (await inFlight()) === 0, "the proxy counts none", 30_000);
+  }, 180_000);
 });
 
 describeDriver("compose", async () => new ComposeWorld());

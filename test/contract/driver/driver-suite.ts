@@ -150,7 +150,7 @@ export function describeDriver(target: string, makeWorld: () => Promise<DriverWo
       const old = await started(1, "a");
       await world.driver.open(old.id, lease);
       await world.driver.suspend(old.id, { drain: ms(1000), restoreAfter: ms(10) }, lease);
-      await until(async () => (await observed(old.id))?.traffic === "open", "it is back", 20_000);
+      await until(async () => (await observed(old.id))?.traffic === "open", "it is back", 40_000);
       expect(await publicStatus(old)).toBe(200);
     });
 
