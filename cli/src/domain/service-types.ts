@@ -216,6 +216,10 @@ export interface ModelInfo {
   max_batch_tokens: number;
   max_queue_tokens: number;
   max_client_batch_size: number;
+  max_concurrent_requests: number;
+  max_batch_requests: number | null;
+  sha: string | null;
+  docker_label: string | null;
   auto_truncate: boolean;
   tokenization_workers: number;
   device: string | null;
@@ -249,12 +253,13 @@ export interface OneItem {
   sequence: number;
 }
 
-/** `POST /v1/embeddings`, as OpenAI has it. `model` and `user` are accepted and not compared. */
+/** `POST /v1/embeddings`, as OpenAI has it. `model` and `user` are accepted and not compared. `truncate` is ours: false refuses a text that does not fit, where OpenAI's own service always does. */
 export interface OpenAiBody {
   input: string | readonly string[];
   model?: string | null;
   encoding_format?: "float" | "base64" | null;
   dimensions?: number | null;
+  truncate?: boolean | null;
   user?: unknown;
 }
 

@@ -17,7 +17,7 @@ SERVICES = Path(__file__).parents[1]
 DOCS = SERVICES.parents[1] / "docs"
 ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
 SOURCE = "\n".join(file.read_text(encoding="utf-8") for file in sorted((SERVICES / "src").rglob("*.py")))
-HEADER = re.compile(r"x-(?:gpuctl|compute|request)-[a-z-]*[a-z]")
+HEADER = re.compile(r"x-(?:gpuctl|compute|request|total|tokenization|queue|inference)-[a-z-]*[a-z]")
 
 
 def variables(settings: type[Settings]) -> set[str]:

@@ -91,6 +91,7 @@ const sharedOptions = {
     .optional()
     .describe("What one API key may ask for, such as 100/s or 200000 tokens/min (default: no limit)."),
   corsOrigins: corsOrigins.optional().describe("Origins whose pages may ask, such as https://app.example (default none)."),
+  metrics: z.enum(["open", "key"]).optional().describe("Whether /metrics answers everybody (default) or needs an API key."),
   slow: duration.optional().describe("Requests that take longer are logged with their stages; 0s logs none (default 1s)."),
 };
 

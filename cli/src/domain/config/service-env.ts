@@ -74,6 +74,7 @@ const variableOf = {
   logLevel: "GPUCTL_LOG_LEVEL",
   rateLimit: "GPUCTL_RATE_LIMIT",
   corsOrigins: "GPUCTL_CORS_ORIGINS",
+  metrics: "GPUCTL_METRICS",
   slow: "GPUCTL_SLOW_MS",
   dimension: "GPUCTL_INDEX_DIMENSION",
   indexType: "GPUCTL_INDEX_TYPE",

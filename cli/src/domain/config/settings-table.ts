@@ -52,6 +52,7 @@ const textOptions: readonly OptionName[] = [
   "logLevel",
   "rateLimit",
   "corsOrigins",
+  "metrics",
   "slow",
   "indexType",
   "indexReplicaTimeout",

@@ -94,3 +94,73 @@ def test_a_reranker_has_them_too(tiny: dict[str, Path]) -> None:
         assert post(running, "/tokenize", {"inputs": "a text"})[0][0]["special"]
         assert running.public.get("/v1/models").json()["data"][0]["id"] == "local/tiny-bert-cross-encoder"
         assert post(running, "/", {"query": "a", "texts": ["b"]})[0]["index"] == 0
+
+
+#: As TEI's `Info` has them, in its order.
+TEI_INFO = (
+    *("model_id", "model_sha", "model_dtype", "served_model_name", "model_type"),
+    *("max_concurrent_requests", "max_input_length", "max_batch_tokens", "max_batch_requests"),
+    *("max_client_batch_size", "auto_truncate", "tokenization_workers", "version", "sha", "docker_label"),
+)
+TEI_TIMES = ("x-compute-time", "x-total-time", "x-tokenization-time", "x-queue-time", "x-inference-time")
+
+
+def test_info_has_every_key_of_teis_with_its_type(embedder: Running, tiny: dict[str, Path]) -> None:
+    env = {"GPUCTL_MODEL_DIR": str(tiny["tiny-bert-cross-encoder"]), "GPUCTL_MAX_QUEUE_TOKENS": "5000"}
+    with run_service(create_reranker(env)) as reranker:
+        found = [running.public.get("/info").json() for running in (embedder, reranker)]
+    for info in found:
+        assert set(TEI_INFO) <= set(info)
+        for key in ("model_id", "model_sha", "model_dtype", "served_model_name", "version"):
+            assert isinstance(info[key], str) and info[key]
+        for key in TEI_INFO:
+            if (key.startswith("max_") and key != "max_batch_requests") or key == "tokenization_workers":
+                assert isinstance(info[key], int) and info[key] > 0, key
+        # No build of TEI's, and no limit on the number of a batch's texts.
+        assert [info[key] for key in ("max_batch_requests", "sha", "docker_label")] == [None] * 3
+    assert found[0]["model_type"] == {"embedding": {"pooling": "mean"}}
+    assert "reranker" in found[1]["model_type"]
+    assert found[1]["max_concurrent_requests"] == 5000
+
+
+def test_answers_carry_teis_headers_of_what_they_cost(embedder: Running, tiny: dict[str, Path]) -> None:
+    fresh = {"cache-control": "no-store"}
+    env = {"GPUCTL_MODEL_DIR": str(tiny["tiny-bert-cross-encoder"])}
+    similarity = {"inputs": {"source_sentence": "one", "sentences": ["three", "seven"]}}
+    with run_service(create_reranker(env)) as reranker:
+        for running, path, body, characters in (
+            (embedder, "/embed", {"inputs": ["word " * 300, "Zürich"]}, 1506),
+            (embedder, "/", {"inputs": "one"}, 3),
+            (embedder, "/similarity", similarity, 13),
+            # The model reads the query once for each text.
+            (reranker, "/rerank", {"query": "four", "texts": ["one", "three"]}, 16),
+        ):
+            headers = running.public.post(path, json=body, headers=fresh).headers
+            assert headers["x-compute-characters"] == str(characters)
+            assert int(headers["x-compute-tokens"]) > 0
+            times = {name: int(headers[name]) for name in TEI_TIMES}
+            assert min(times.values()) >= 0
+            assert times["x-compute-time"] == times["x-total-time"]
+            if path == "/":  # One batch: those of a request with several may run side by side.
+                assert sum(times[name] for name in TEI_TIMES[2:]) <= times["x-total-time"]
+            timing = dict(part.split(";dur=") for part in headers["server-timing"].split(", "))
+            for name in ("inference", "queue"):
+                assert -0.01 < float(timing[name]) - times[f"x-{name}-time"] < 1.01
+            assert -0.01 < float(timing["tokenize"]) - times["x-tokenization-time"] < 1.01
+            assert 0 <= float(timing["total"]) - times["x-total-time"] < 5000
+    long = embedder.public.post("/embed", json={"inputs": ["word " * 300] * 4}, headers=fresh)
+    assert int(long.headers["x-inference-time"]) > 0
+
+
+def test_openais_route_refuses_what_does_not_fit_when_it_is_told_to(embedder: Running) -> None:
+    body = {"input": ["fits", "word " * 400]}
+    for cut in ({}, {"truncate": True}, {"truncate": None}):
+        answer = embedder.public.post("/v1/embeddings", json=body | cut)
+        assert (answer.status_code, answer.headers["x-gpuctl-truncated"]) == (200, "1")
+    for path in ("/v1/embeddings", "/embeddings"):
+        refused = embedder.public.post(path, json=body | {"truncate": False})
+        tei = embedder.public.post("/embed", json={"inputs": body["input"], "truncate": False})
+        assert refused.status_code == tei.status_code == 422
+        assert "Input 1 is longer than 256 tokens" in refused.json()["error"]["message"]
+        fits = embedder.public.post(path, json={"input": "fits", "truncate": False})
+        assert (fits.status_code, fits.headers["x-gpuctl-truncated"]) == (200, "0")

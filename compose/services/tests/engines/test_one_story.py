@@ -26,6 +26,8 @@ class Rig:
     lost: bool = False
     broken: bool = False
     cpu_lost: bool = False
+    #: Bytes that the allocator of the engine on the GPU holds.
+    allocated: int = 0
 
     def make(self, spec: EngineSpec) -> Engine:
         if self.broken:
@@ -50,6 +52,9 @@ class RiggedEngine(OnnxCpuEngine):
         if self._rig.lost and (self._spec.device == "cuda" or self._rig.cpu_lost):
             raise WorkerDied("a test killed it")
         return super().infer(batch)
+
+    def memory(self) -> int:
+        return self._rig.allocated if self._spec.device == "cuda" else 0
 
     def kill(self) -> None:
         self._dead.set()
@@ -203,3 +208,23 @@ def test_a_service_that_never_loaded_says_failed(tiny: dict[str, Path], rig: Rig
         assert (body["status"], body["device"]) == ("failed", None)
         assert "a test broke it" in body["reason"]
         assert running.public.get("/health/ready").status_code == 503
+
+
+def test_the_proof_names_the_bytes_that_the_engines_allocator_holds_now(
+    tiny: dict[str, Path], rig: Rig
+) -> None:
+    rig.loads.set()
+    rig.allocated = 700_000_000
+    with run_service(embedder(tiny, rig, Policy(backoff=60, settle=0.05, prove_every=0.01))) as running:
+        until(running, "ready")
+        for allocated in (700_000_000, 1_234_567):
+            rig.allocated = allocated
+            proof = running.private.post("/private/proof").json()
+            assert (proof["device"], proof["allocatedBytes"]) == ("cuda", allocated)
+            primary = running.public.get("/info").json()["engines"][0]
+            assert (primary["slot"], primary["memory_bytes"]) == ("primary", allocated)
+        rig.lost = True
+        assert running.public.post("/embed", json={"inputs": "a"}).headers["x-gpuctl-device"] == "cpu"
+        until(running, "degraded")
+        proof = running.private.post("/private/proof").json()
+        assert (proof["device"], proof["allocatedBytes"]) == ("cpu", 0)

@@ -11,6 +11,7 @@ from tests.support.running import Running
 
 from gpuctl_serving.kit.auth import ApiKeys
 from gpuctl_serving.kit.service import ServiceBase
+from gpuctl_serving.kit.settings import Settings, SettingsError
 
 Serve = Callable[[ServiceBase], Running]
 
@@ -197,3 +198,25 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> bool:
             return True
         threading.Event().wait(0.05)
     return False
+
+
+def test_metrics_answer_everybody_or_only_a_key_as_it_is_configured(serve: Serve, path: Path) -> None:
+    key = {"authorization": "Bearer old"}
+    opened, closed = (serve(Echo(api_keys_file=path, metrics=policy)) for policy in ("open", "key"))
+    for metrics in ("/metrics", "/metrics/gpu"):
+        assert opened.public.get(metrics).status_code == 200
+        refused = closed.public.get(metrics)
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert "gpuctl_" not in refused.text
+        assert closed.public.get(metrics, headers=key).status_code == 200
+        assert closed.private.get(metrics).status_code == 200
+    for health in ("/health", "/health/live", "/health/ready", "/health/traffic"):
+        assert closed.public.get(health).status_code == 200
+
+
+def test_metrics_that_need_a_key_where_there_are_none_are_refused_at_the_start() -> None:
+    with pytest.raises(SettingsError, match="GPUCTL_METRICS=key needs keys"):
+        Echo(metrics="key")
+    assert Settings.load({})[0].metrics == "open"
+    with pytest.raises(SettingsError, match="must be one of open, key"):
+        Settings.load({"GPUCTL_METRICS": "closed"})

@@ -105,7 +105,14 @@ class Answering:
         tokenize = question.tokenizing(model.tokenizer, positions, [])
         done = await self._served.compute(question.characters(positions), tokenize, model)
         return Answer(
-            done.rows, done.tokens, done.computed_tokens, done.truncated, 0, done.device, done.timings
+            done.rows,
+            done.tokens,
+            done.computed_tokens,
+            done.truncated,
+            question.size,
+            0,
+            done.device,
+            done.timings,
         )
 
     async def _inquire(self, inquiry: _Inquiry) -> None:
@@ -191,6 +198,7 @@ class Answering:
             sum(one.entry.tokens for one in landed),
             inquiry.computed_tokens,
             truncated,
+            inquiry.question.size,
             sum(key in inquiry.hits for key in inquiry.keys),
             devices.pop() if len(devices) == 1 else "cpu",
             inquiry.timings,

@@ -27,6 +27,11 @@ class Question:
         """Length of each of these inputs, for admission before they are tokenised."""
         return [sum(map(len, self.inputs[position])) for position in positions]
 
+    @property
+    def size(self) -> int:
+        """Characters of all inputs."""
+        return sum(len(part) for parts in self.inputs for part in parts)
+
     def tokenizing(
         self, tokenizer: ModelTokenizer, positions: Sequence[int], into: list[Tokens]
     ) -> Callable[[], list[Tokens]]:
@@ -57,6 +62,8 @@ class Answer:
     #: Tokens the engine worked on for this request.
     computed_tokens: int
     truncated: int
+    #: Of its inputs, prompts included.
+    characters: int
     #: Inputs that a cache knew.
     hits: int
     #: Of the engine that computed it, now or then.

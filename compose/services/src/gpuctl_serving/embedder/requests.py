@@ -22,12 +22,16 @@ class EmbedBody(msgspec.Struct):
 
 
 class OpenAiBody(msgspec.Struct):
-    """`POST /v1/embeddings`, as OpenAI has it. `model` and `user` are accepted and not compared."""
+    """`POST /v1/embeddings`, as OpenAI has it. `model` and `user` are accepted and not compared.
+
+    `truncate` is ours: false refuses a text that does not fit, where OpenAI's own service always does.
+    """
 
     input: Inputs
     model: str | None = None
     encoding_format: str | None = None
     dimensions: int | None = None
+    truncate: bool | None = None
     user: Any = None
 
 

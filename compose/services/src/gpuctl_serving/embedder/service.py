@@ -79,7 +79,10 @@ class Embedder(CachedService):
         self.check_items(len(texts), "input")
         width, in_base64 = self._width(body.dimensions), wants_base64(body.encoding_format)
         computed = await self._compute(
-            request, self._with_prompt(texts, None), truncate=True, direction="right"
+            request,
+            self._with_prompt(texts, None),
+            truncate=body.truncate is not False,
+            direction="right",
         )
         rows = _finish(computed.rows, width, self.served.loaded.normalize)
         vectors = _base64(rows) if in_base64 else rows

@@ -1,6 +1,7 @@
 """What the embedder and the reranker share: one served model, and how they describe it."""
 
 import asyncio
+import time
 from typing import Any, Literal
 
 from starlette.requests import Request
@@ -108,8 +109,14 @@ class ModelService(ServiceBase):
             "model_type": self.model_type() if manifest else None,
             "max_input_length": self.served.max_tokens,
             "max_batch_tokens": self.served.batcher.batch_tokens if manifest else settings.max_batch_tokens,
-            "max_queue_tokens": self.served.batcher.queue_limit if manifest else settings.max_queue_tokens,
+            "max_queue_tokens": self._most_tokens(),
             "max_client_batch_size": settings.max_items,
+            # Admission is by tokens, and a request has one at least; a batch is bounded by its tokens alone.
+            "max_concurrent_requests": self._most_tokens(),
+            "max_batch_requests": None,
+            # Of TEI's own build and image: this is neither.
+            "sha": None,
+            "docker_label": None,
             "auto_truncate": True,
             "tokenization_workers": self.served.threads,
             "version": gpuctl_serving.__version__,
@@ -130,6 +137,10 @@ class ModelService(ServiceBase):
             "licence": manifest and manifest.licence,
             "scoring": self.scoring(),
         }
+
+    def _most_tokens(self) -> int:
+        """Tokens that may wait now."""
+        return self.served.batcher.queue_limit if self.served.manifest else self.settings.max_queue_tokens
 
     async def warmup(self) -> dict[str, Any]:
         """See ServiceBase."""
@@ -171,14 +182,28 @@ class ModelService(ServiceBase):
 
 
 def headers_of(answer: Answer, request: Request) -> dict[str, str]:
-    """Headers that say what the answer cost; adds its stages to `Server-Timing`."""
-    timings(request).update(answer.timings)
+    """Headers that say what the answer cost, TEI's among them; adds its stages to `Server-Timing`."""
+    took = answer.timings
+    timings(request).update(took)
     request.scope["gpuctl.device"] = answer.device
+    # TEI gives the time of the whole request twice.
+    total = _ms((time.perf_counter() - request.scope.get("gpuctl.started", time.perf_counter())) * 1000)
     return {
+        "x-compute-time": total,
+        "x-compute-characters": str(answer.characters),
         "x-compute-tokens": str(answer.computed_tokens),
+        "x-total-time": total,
+        "x-tokenization-time": _ms(took.get("tokenize", 0.0)),
+        "x-queue-time": _ms(took.get("queue", 0.0)),
+        "x-inference-time": _ms(took.get("inference", 0.0)),
         "x-gpuctl-truncated": str(answer.truncated),
         "x-gpuctl-cache": f"{answer.hits}/{len(answer.rows)}",
     }
+
+
+def _ms(milliseconds: float) -> str:
+    """As TEI writes it: whole milliseconds, those that have passed."""
+    return str(int(milliseconds))
 
 
 def direction_of(text: str | None) -> Direction:

@@ -32,7 +32,7 @@ class Answer:
 
     def __init__(self, scope: Scope, send: Send, service: ServiceBase, cors: Cors) -> None:
         self._scope, self._send, self._service, self._cors = scope, send, service, cors
-        self._started = time.perf_counter()
+        self._started = scope["gpuctl.started"] = time.perf_counter()
         given = header(scope, b"x-request-id")
         self.request_id = given if _SAFE_ID.fullmatch(given) else secrets.token_hex(8)
         self.status = 0

@@ -15,6 +15,8 @@ _EXPOSED_HEADERS = b", ".join(
     (
         b"retry-after",
         b"server-timing",
+        b"x-compute-characters",
+        b"x-compute-time",
         b"x-compute-tokens",
         b"x-gpuctl-cache",
         b"x-gpuctl-device",
@@ -23,7 +25,11 @@ _EXPOSED_HEADERS = b", ".join(
         b"x-gpuctl-generation",
         b"x-gpuctl-ranked",
         b"x-gpuctl-truncated",
+        b"x-inference-time",
+        b"x-queue-time",
         b"x-request-id",
+        b"x-tokenization-time",
+        b"x-total-time",
     )
 )
 _REMEMBERED_SECONDS = b"600"

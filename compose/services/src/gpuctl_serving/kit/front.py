@@ -14,7 +14,7 @@ from gpuctl_serving.kit.body import limited, refuse_announced
 from gpuctl_serving.kit.cors import Cors
 from gpuctl_serving.kit.disconnect import ClientGone
 from gpuctl_serving.kit.errors import ServiceError, uninvited
-from gpuctl_serving.kit.gate import OPEN_PATHS, Gate, is_private
+from gpuctl_serving.kit.gate import PROBED_PATHS, Gate, is_private
 from gpuctl_serving.kit.logs import Log, request_id, trace_id
 from gpuctl_serving.kit.metrics import NO_ROUTE, Metrics
 from gpuctl_serving.kit.service import ServiceBase
@@ -155,7 +155,7 @@ class Front:
         seconds, status = answer.seconds, answer.status or 499
         self._metrics.requests.labels(label, str(status)).inc()
         self._metrics.request_seconds.labels(label).observe(seconds)
-        emit = log.debug if label in OPEN_PATHS else log.info
+        emit = log.debug if label in PROBED_PATHS else log.info
         ms = round(seconds * 1000, 2)
         emit("request", route=label, status=status, ms=ms)
         slow = self._service.settings.slow_ms

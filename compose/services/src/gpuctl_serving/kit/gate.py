@@ -12,11 +12,13 @@ from gpuctl_serving.kit.errors import rate_limited, unauthorized, unavailable
 from gpuctl_serving.kit.metrics import Metrics
 from gpuctl_serving.kit.rate_limit import RateLimiter
 from gpuctl_serving.kit.service import ServiceBase
+from gpuctl_serving.kit.settings import SettingsError
 
 #: Answered without a key and in every state.
-OPEN_PATHS = frozenset(
-    {"/health", "/health/live", "/health/ready", "/health/traffic", "/metrics", "/metrics/gpu"}
-)
+_HEALTH_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/health/traffic"})
+_METRICS_PATHS = frozenset({"/metrics", "/metrics/gpu"})
+#: What machines ask all the time.
+PROBED_PATHS = _HEALTH_PATHS | _METRICS_PATHS
 #: Routes of the private socket; on a public one they do not exist.
 _PRIVATE = ("/private/", "/debug/")
 _ANYBODY = b""
@@ -41,11 +43,14 @@ class Gate:
     def __init__(self, service: ServiceBase, endpoints: Mapping[str, Ready], metrics: Metrics) -> None:
         self._service, self._endpoints, self._metrics = service, endpoints, metrics
         self._limiter = RateLimiter(service.settings.rate_limit)
+        self._open = PROBED_PATHS if service.settings.metrics == "open" else _HEALTH_PATHS
         self._keys: ApiKeys | None = None
         if service.settings.api_keys_file:
             self._keys = ApiKeys(service.settings.api_keys_file)
             self._keys.on_change = self._keys_changed
             metrics.keys.set(len(self._keys.digests))
+        elif service.settings.metrics == "key":
+            raise SettingsError(["GPUCTL_METRICS=key needs keys: set GPUCTL_API_KEYS_FILE"])
 
     def admit(self, scope: Scope, private: bool) -> bytes | None:
         """Whose request this is, to be given to `charge`. Raises 401, 404, 429 and 503."""
@@ -54,7 +59,7 @@ class Gate:
             if not private:
                 raise HTTPException(404)
             return None
-        if path in OPEN_PATHS:
+        if path in self._open:
             return None
         who = None if private else self._identify(scope)
         endpoint = self._endpoints.get(path)

@@ -71,6 +71,8 @@ class Settings:
     max_body_bytes: int = field(default=8 * MIB, metadata={"min": 1024})
     deadline_ms: int = field(default=30_000, metadata={"min": 1})
     api_keys_file: Path | None = None
+    #: `key`: metrics need a key too, as anything but `/health` does.
+    metrics: Literal["open", "key"] = "open"
     #: What one key may ask for: `100/s, 200000 tokens/min`. Without keys everybody shares it.
     rate_limit: tuple[Limit, ...] = field(default=(), metadata={"parse": parse_limits})
     #: Origins whose pages may read answers: `https://app.example`, or `*`.

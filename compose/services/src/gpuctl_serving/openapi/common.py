@@ -88,6 +88,10 @@ class ModelInfo(msgspec.Struct):
     max_batch_tokens: int
     max_queue_tokens: int
     max_client_batch_size: int
+    max_concurrent_requests: int
+    max_batch_requests: int | None
+    sha: str | None
+    docker_label: str | None
     auto_truncate: bool
     tokenization_workers: int
     device: str | None
@@ -107,7 +111,7 @@ class ModelInfo(msgspec.Struct):
 
 
 def probes(health: type[Health]) -> list[Operation]:
-    """What is answered without a key and in every state."""
+    """What is answered in every state."""
     return [
         Operation("GET", "/health", "Health, device and model.", None, health, (), keyed=False, also=(503,)),
         *_PROBES,
@@ -129,8 +133,9 @@ _PROBES = [
         keyed=False,
         also=(503,),
     ),
-    Operation("GET", "/metrics", "Metrics in Prometheus' text format.", None, None, (), keyed=False),
-    Operation("GET", "/metrics/gpu", "Metrics of the GPUs.", None, None, (), keyed=False),
+    # With GPUCTL_METRICS=key; else they are open.
+    Operation("GET", "/metrics", "Metrics in Prometheus' text format.", None, None, (401,)),
+    Operation("GET", "/metrics/gpu", "Metrics of the GPUs.", None, None, (401,)),
 ]
 
 MODEL = [
