@@ -1257,10 +1257,14 @@ restart_host() {
 }
 
 remove() {
-  local kind what more
+  local kind what more running
   step=remove
   log start '' ''
   [[ -f $state/made ]] || { log end unchanged 'nothing here was made by gpuctl'; exit 0; }
+  # They would go on answering, and without the rules everybody.
+  running=$(timeout 20 docker ps --filter label=dev.gpuctl.instance --format '{{.Names}}' 2>/dev/null) || ! pgrep -f containerd-shim >/dev/null ||
+    refuse 'containers run here, and Docker does not say which' 'systemctl restart docker; then run this again'
+  [[ -z $running ]] || refuse "releases serve here: ${running//$'\n'/ }" 'gpuctl destroy, or docker rm --force; then run this again'
   # First, while all that was made is still known: a lock that is not given back ends the run here, and the next one goes on.
   release_holds
   value[GPUCTL_APP_ADDRESSES]='' value[GPUCTL_SSH_ADDRESSES]=''

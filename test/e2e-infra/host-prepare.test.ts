@@ -124,6 +124,27 @@ describe("a bare Ubuntu 24.04 with a GPU, and a daemon.json with other people's 
     expect((await box.prepare("", ["--check"])).code).toBe(0);
   });
 
+  test("--remove is refused while releases serve, or may: they would go on answering, and then everybody", async () => {
+    const guards = async (): Promise<string> =>
+      (await box.ssh("id ops; iptables -S DOCKER-USER; ufw status; apt-mark showhold")).stdout;
+    const before = await guards();
+    box.write("etc/stand-in/serving", "shop-embedder-a\nshop-reranker-b\n");
+    const refused = await box.prepare("", ["--remove"]);
+    expect(refused).toMatchObject({ code: 3, changed: [] });
+    expect(refused.lines.at(-1)?.detail).toMatch(
+      /^releases serve here: shop-embedder-a shop-reranker-b; next: gpuctl destroy, or /,
+    );
+    // Docker is away, and what it started is not.
+    await box.ssh(
+      "rm /etc/stand-in/serving; mv /run/docker.cdi /run/away; (exec -a containerd-shim-runc-v2 sleep 300) >/dev/null 2>&1 &",
+    );
+    const unsure = await box.prepare("", ["--remove"]);
+    await box.ssh("pkill -f [c]ontainerd-shim; mv /run/away /run/docker.cdi");
+    expect(unsure).toMatchObject({ code: 3, changed: [] });
+    expect(unsure.lines.at(-1)?.detail).toContain("Docker does not say which");
+    expect(await guards()).toBe(before);
+  });
+
   test("--remove takes away what the script made and nothing else", async () => {
     await box.ssh("iptables -A DOCKER-USER -s 192.0.2.7 -j DROP");
     expect((await box.prepare("", ["--remove"])).code).toBe(0);

@@ -153,7 +153,7 @@ describe("what infra up asks the stack's name for", () => {
     [{ op: "update", because: ["labels", "serverType"] }, "it is powered off while its type changes"],
     [
       { type: command, inputs: { delete: "bash -s" } },
-      "what gpuctl made there is taken away: its services, agents and firewall rules end",
+      "what gpuctl made there is taken away: account, units, agents and firewall rules; refused while releases serve there",
     ],
     [{ type: "kubernetes:core/v1:Namespace" }, "what is in it is lost"],
     [{ type: "kubernetes:helm.sh/v3:Release", op: "replace" }, "what it runs ends"],
@@ -211,7 +211,7 @@ describe("infra up", () => {
   test("takes nothing away from an adopted host without the stack's name, and lists what it would", async () => {
     const { tools, ran } = pulumiWith([removal]);
     const lines = [
-      "-  command gpu-1-removal (7): what gpuctl made there is taken away: its services, agents and firewall rules end",
+      "-  command gpu-1-removal (7): what gpuctl made there is taken away: account, units, agents and firewall rules; refused while releases serve there",
     ];
     await expect(infraUp(tools, "prod", undefined)).rejects.toMatchObject({ lines });
     await expect(infraUp(tools, "prod", "staging")).rejects.toThrow("in use");

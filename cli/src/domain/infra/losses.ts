@@ -29,6 +29,6 @@ function consequenceOf(change: Change): string | null {
   if (op !== "delete" && op !== "replace") return null;
   // A command without one of its own does nothing when it is deleted.
   if (/^command:(?:local|remote):Command$/.test(type) && inputs["delete"] !== undefined)
-    return "what gpuctl made there is taken away: its services, agents and firewall rules end";
+    return "what gpuctl made there is taken away: account, units, agents and firewall rules; refused while releases serve there";
   return lostWith.find(([pattern]) => pattern.test(type))?.[1] ?? null;
 }
