@@ -9,7 +9,7 @@
 #
 # Values are lines KEY=value, without quotes; they hold no secrets:
 #   GPUCTL_GPU=auto|require|none   GPUCTL_DEPLOY_USER   GPUCTL_AUTHORIZED_KEY (repeatable)   GPUCTL_SERVICE_PORTS=8001,8002
-#   GPUCTL_APP_ADDRESSES=cidr,cidr   GPUCTL_SSH_ADDRESSES=cidr,cidr   GPUCTL_REBOOT=yes|no   GPUCTL_REVISION   GPUCTL_LOCK_SECONDS
+#   GPUCTL_APP_ADDRESSES=cidr,cidr|nobody   GPUCTL_SSH_ADDRESSES=cidr,cidr   GPUCTL_REBOOT=yes|no   GPUCTL_REVISION   GPUCTL_LOCK_SECONDS
 #   GPUCTL_DOCKER_REPOSITORY, GPUCTL_TOOLKIT_REPOSITORY, GPUCTL_DRIVER_REPOSITORY: https:// or file:// bases of mirrors
 # What is not named stays as an earlier run was told; KEY= without a value takes it back.
 #   GPUCTL_VALUES=n: how many other lines there are, so that a list that was cut off on its way is refused
@@ -176,7 +176,7 @@ check_values() {
     [[ ${value[$key]} =~ ^(https|file)://[^[:space:]]+[^/]$ ]] || values_wrong "$key is no https:// or file:// address"
   done
   for key in GPUCTL_APP_ADDRESSES GPUCTL_SSH_ADDRESSES; do
-    [[ -z ${value[$key]} ]] && continue
+    [[ -z ${value[$key]} || $key=${value[$key]} == GPUCTL_APP_ADDRESSES=nobody ]] && continue
     list=$(networks "${value[$key]}") || values_wrong "$key: $list"
     value[$key]=$list
   done
@@ -930,6 +930,7 @@ ufw_port() { # ufw_port PORT NETWORKS, in ufw's own words
   fi
   list=${2/#0.0.0.0\/0/0.0.0.0\/1,128.0.0.0\/1} list=${list//,0.0.0.0\/0/,0.0.0.0\/1,128.0.0.0\/1}
   list=${list/#::\/0/::\/1,8000::\/1} list=${list//,::\/0/,::\/1,8000::\/1}
+  list=${list#nobody}
   for network in ${list//,/ }; do echo "allow from ${network%/32} to any port $1 proto tcp" | sed 's#/128 # #'; done
   echo "deny $1/tcp"
 }
@@ -1004,7 +1005,7 @@ published_rules() { # published_rules FAMILY, as iptables -S prints them
 admitted() { # admitted FAMILY MATCH
   local network
   for network in ${value[GPUCTL_APP_ADDRESSES]//,/ }; do
-    if [[ $network == *:* && $1 == 6 || $network != *:* && $1 == 4 ]]; then echo "-A DOCKER-USER -s $network $2 -j RETURN" | sed 's# -s \(0\.0\.0\.0\|::\)/0##'; fi
+    if [[ $network == *:* && $1 == 6 || $network == *.*/* && $network != *:* && $1 == 4 ]]; then echo "-A DOCKER-USER -s $network $2 -j RETURN" | sed 's# -s \(0\.0\.0\.0\|::\)/0##'; fi
   done
 }
 

@@ -9,12 +9,14 @@ export function hostValues(checked: CheckedStack, name: string, node: NodeConfig
   const peers = Object.entries(config.nodes)
     .filter(([other]) => other !== name)
     .flatMap(([other, peer]) => privateAddressOf(checked, other, peer) ?? []);
+  const callers = [...config.app, ...peers];
   return {
     gpu: node.kind === "adopted" && node.gpu !== null ? "require" : "none",
     deployUser: config.deployUser,
     authorizedKeys: config.operators.keys,
     servicePorts: config.servicePorts,
-    appAddresses: [...config.app, ...peers],
+    // With nobody named, nobody comes: an empty list would leave the ports to everybody.
+    appAddresses: callers.length > 0 ? callers : "nobody",
     // A cloud server's public side is guarded by the provider's firewall, which changes without a login. A list on the host itself would
     // be changed by SSH, from an address that the old list keeps out: nobody would come in again. An empty one takes back what a server
     // was told before. The price: the private network reaches SSH there, which takes keys only.

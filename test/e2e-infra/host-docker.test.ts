@@ -48,6 +48,10 @@ test("a published port answers the app's networks and nobody else, while other p
   expect(await answers(8001)).toBe(true);
   expect((await box.prepare(guarded("10.9.0.0/16"))).code).toBe(0);
   expect([await answers(8001), await answers(9001)]).toEqual([false, true]);
+  expect((await box.prepare(guarded("198.18.0.0/15"))).code).toBe(0);
+  expect(await answers(8001)).toBe(true);
+  expect((await box.prepare(guarded("nobody"))).code).toBe(0);
+  expect([await answers(8001), await answers(9001)]).toEqual([false, true]);
   await box.host.powerOff();
   await box.powerOn();
   await box.host.dockerAnswers();

@@ -49,6 +49,23 @@ test("what a run does not name stays as it was told before, and is taken back by
   expect(await ufw()).toContain("Status: inactive");
 });
 
+test("nobody is a list of its own: the ports are closed to all, and stay so", async () => {
+  const closed = values({ GPUCTL_SERVICE_PORTS: "8001", GPUCTL_APP_ADDRESSES: "nobody" });
+  expect((await box.prepare(closed)).code).toBe(0);
+  expect(await box.prepare(closed)).toMatchObject({ code: 0, changed: [] });
+  expect(await ufw()).toMatch(/8001\/tcp +DENY IN +Anywhere/);
+  expect(await ufw()).not.toContain("ALLOW");
+  for (const program of ["iptables", "ip6tables"]) {
+    const rules = (await box.ssh(`${program} -S DOCKER-USER`)).stdout.trim().split("\n");
+    expect(rules.slice(1).map((rule) => /(?: -i \S+)? -p .*(?<= -j )(\w+)/.exec(rule)?.[1])).toEqual([
+      "RETURN",
+      "RETURN",
+      "DROP",
+    ]);
+  }
+  expect((await box.prepare("", ["--check"])).code).toBe(0);
+});
+
 test("everybody of one family is nobody of the other, and a bridge of the host is none of Docker's", async () => {
   await box.ssh("ip link add br-lan type bridge; ip link add br-0123456789ab type bridge");
   const mixed = values({ GPUCTL_SERVICE_PORTS: "8001", GPUCTL_APP_ADDRESSES: "10.0.0.0/8,::/0" });

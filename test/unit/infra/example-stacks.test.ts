@@ -311,6 +311,12 @@ describe("an adopted box", () => {
     expect(one(resources, "gpu-1-prepare", "Command").inputs["create"]).toBe("bash -s");
   });
 
+  it("whose stack names no app lets nobody in: a list of nobody is not the same as no list", async () => {
+    const { "gpuctl:app": _, ...config } = exampleConfig("adopted-t4");
+    const { resources } = await runStack("adopted-t4", config);
+    expect(one(resources, "gpu-1-prepare", "Command").inputs["stdin"]).toContain("\nGPUCTL_APP_ADDRESSES=nobody\n");
+  });
+
   it("of Robot gets the VLAN of the vSwitch after it was looked at and before it is prepared, with frames that it can carry", async () => {
     const { resources, inventory } = await runStack("robot-gex", exampleConfig("robot-gex"));
     const subnet = one(resources, "network-vswitch", "NetworkSubnet");

@@ -15,12 +15,12 @@ const refuses = (...rules: string[]): boolean =>
   );
 
 /** What the host script puts into the chain, made by its own function. */
-function preparedRules(ports: string, addresses: string): string {
+function preparedRules(ports: string, addresses: string, family: 4 | 6 = 4): string {
   const script = readFileSync(new URL("../../../infra/host/prepare-host.sh", import.meta.url), "utf8");
   const own = ["other_bridges", "admitted", "published_rules"];
   const rules = own.map((name) => new RegExp(`^${name}\\(\\) \\{.*\\n[^]*?^\\}$`, "m").exec(script)?.[0] ?? "").join("\n");
   const values = `declare -A value=([GPUCTL_SERVICE_PORTS]=${ports} [GPUCTL_APP_ADDRESSES]=${addresses})`;
-  return execFileSync("bash", ["-c", `${values}\n${rules}\npublished_rules 4`], { encoding: "utf8" });
+  return execFileSync("bash", ["-c", `${values}\n${rules}\npublished_rules ${family}`], { encoding: "utf8" });
 }
 
 test.each([
@@ -70,6 +70,14 @@ describe("what it means for a node", () => {
     expect(rules.match(/-j DROP/g)).toHaveLength(2);
     expect(codes(rules, two)).toContain("exposure");
     expect(codes(preparedRules("8001", "10.0.0.4/32"), two)).toContain("port-exposed");
+  });
+
+  test.each([4, 6] as const)("where nobody may come, IPv%i has no way in but from the host's own containers", (family) => {
+    const rules = preparedRules("8001,8002", "nobody", family);
+    expect(rules.match(/-j RETURN$/gm)).toHaveLength(4);
+    expect(rules.match(/ -i (?:docker0|br-\+) .*-j RETURN$/gm)).toHaveLength(4);
+    expect(rules.match(/-j DROP$/gm)).toHaveLength(2);
+    expect(codes(rules, two)).toContain("exposure");
   });
 
   test("only the ports that are open are told, with what closes them", () => {

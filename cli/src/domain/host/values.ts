@@ -6,8 +6,8 @@ export interface HostValues {
   /** Public keys that may log in as that account, one line each; none leaves those that it has. */
   authorizedKeys: readonly string[];
   servicePorts: readonly number[];
-  /** Networks that reach the services. */
-  appAddresses: readonly string[];
+  /** Networks that reach the services; of an empty list the script makes no rule at all, of "nobody" one that lets none in. */
+  appAddresses: readonly string[] | "nobody";
   /** Networks that reach SSH. */
   sshAddresses: readonly string[];
   reboot: boolean;
@@ -32,7 +32,7 @@ export function valuesText(values: AskedValues): string {
     ...named("DEPLOY_USER", values.deployUser),
     ...values.authorizedKeys.map((key): [string, string] => ["AUTHORIZED_KEY", key]),
     ...named("SERVICE_PORTS", values.servicePorts?.join(",")),
-    ...named("APP_ADDRESSES", values.appAddresses?.join(",")),
+    ...named("APP_ADDRESSES", values.appAddresses === "nobody" ? "nobody" : values.appAddresses?.join(",")),
     ...named("SSH_ADDRESSES", values.sshAddresses?.join(",")),
     ["REBOOT", values.reboot ? "yes" : "no"],
     ["REVISION", values.revision],
