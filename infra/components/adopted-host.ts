@@ -51,7 +51,7 @@ export class AdoptedHost extends pulumi.ComponentResource {
       { parent: this, dependsOn: [removal] },
     );
     const looked = { parent: this, dependsOn: [preflight, ...this.joinVswitch(name, args, preflight)] };
-    const request = { reach: this.reach, values, allowReboot: node.reboot === "allow", triggers: [node.host] };
+    const request = { reach: this.reach, values, restart: node.reboot, triggers: [node.host] };
     const verified = prepareHost(name, request, looked);
     const address = { name: args.name, host: node.host, hostKey: node.hostKey, privateAddress: adoptedPrivateAddress(node) };
     this.ready = verified;

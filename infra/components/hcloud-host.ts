@@ -54,7 +54,7 @@ export class HcloudHost extends pulumi.ComponentResource {
     const volume = this.mountVolume(name, args, server, known);
     const verified = prepareHost(
       name,
-      { reach, values: args.values, allowReboot: false, triggers: [server.id] },
+      { reach, values: args.values, restart: "never", triggers: [server.id] },
       { parent: this, dependsOn: [known, ...volume] },
     );
     this.ready = verified;

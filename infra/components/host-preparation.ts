@@ -3,13 +3,14 @@ import type * as pulumi from "@pulumi/pulumi";
 import { givenValues, hostDirectory } from "../lib/cloud-init.js";
 import { valuesText, type HostValues } from "../../cli/src/domain/host/values.js";
 import { remoteProgram, sha256, type RemoteFile } from "../lib/remote-program.js";
+import type { AdoptedNode } from "../lib/stack-schema.js";
 import { hostScript, remoteScript } from "../scripts.js";
 import { runOnHost, type Reach } from "./remote-command.js";
 
 export interface PreparationArgs {
   reach: Reach;
   values: HostValues;
-  allowReboot: boolean;
+  restart: AdoptedNode["reboot"];
   /** Preparing again when one of these changes, beyond the script and the revision. */
   triggers: pulumi.Input<string>[];
 }
@@ -28,15 +29,11 @@ function preparationFiles(values: HostValues): RemoteFile[] {
  */
 export function prepareHost(
   name: string,
-  { reach, values, allowReboot, triggers }: PreparationArgs,
+  { reach, values, restart, triggers }: PreparationArgs,
   options: pulumi.CustomResourceOptions,
 ): command.remote.Command {
   const script = hostScript();
-  const program = remoteProgram(
-    remoteScript("prepare"),
-    { GPUCTL_ALLOW_REBOOT: allowReboot ? "yes" : "no" },
-    preparationFiles(values),
-  );
+  const program = remoteProgram(remoteScript("prepare"), { GPUCTL_RESTART: restart }, preparationFiles(values));
   const again = [script.sha256, values.revision, sha256(program), ...triggers];
   const prepared = runOnHost(`${name}-prepare`, { reach, program, triggers: again }, options);
   const check = remoteProgram(remoteScript("verify"), { GPUCTL_SCRIPT: script.sha256 });

@@ -67,8 +67,8 @@ const adoptedNode = z.strictObject({
   hostKey,
   gpu: gpu.nullable().default(null),
   privateAddress: ipAddress.nullable().default(null),
-  /** Whether preparing may reboot the box, which a new driver can need. */
-  reboot: z.enum(["allow", "never"]).default("never"),
+  /** Whether preparing may reboot the box, which a new driver can need: `allow` while no release serves there, `always` also then. */
+  reboot: z.enum(["allow", "always", "never"]).default("never"),
   /** For a dedicated server of Hetzner Robot: cloud volumes do not attach to it, a vSwitch may. */
   robot: z
     .strictObject({ vlan: robotVlan.nullable().default(null) })

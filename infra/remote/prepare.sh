@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Runs the preparation script that was just delivered, and ends when the host is prepared or restarts. GPUCTL_ALLOW_REBOOT: yes or no.
+# Runs the preparation script that was just delivered, and ends when the host is prepared or restarts. GPUCTL_RESTART: never, allow (not
+# under releases that serve) or always.
 
 main() {
   local directory=/var/lib/gpuctl/host status
@@ -11,10 +12,11 @@ main() {
   case $status in
     0) echo 'prepared' ;;
     4)
-      if [[ $GPUCTL_ALLOW_REBOOT != yes ]]; then
+      if [[ $GPUCTL_RESTART == never ]]; then
         echo 'the host has to be restarted, and this stack does not allow it. Next: restart it, then pulumi up; or reboot: allow' >&2
         return 1
       fi
+      [[ $GPUCTL_RESTART == always ]] || idle || return 1
       restart
       ;;
     *)
@@ -23,6 +25,15 @@ main() {
       return 1
       ;;
   esac
+}
+
+# Releases would be away for as long as the host is.
+idle() {
+  local names
+  names=$(timeout 20 docker ps --filter label=dev.gpuctl.instance --format '{{.Names}}' 2>/dev/null) || names='(Docker does not say which)'
+  [[ -n $names ]] || return 0
+  echo "the host has to be restarted, and releases serve on it: ${names//$'\n'/, }. Next: restart it when they may be away, then pulumi up; or reboot: always" >&2
+  return 1
 }
 
 # No new connection is taken from here on, so that the next one can only be made after the restart; this one goes on.

@@ -27,9 +27,9 @@ const wanted: HostValues = {
 describe("a bare host with a GPU", () => {
   let box: BareHost;
   const send = (program: string) => box.ssh("bash -s", { input: program, timeoutMs: 170_000 });
-  const prepare = (values: HostValues, reboot: "yes" | "no" = "no") =>
+  const prepare = (values: HostValues, restart: "allow" | "never" = "never") =>
     send(
-      remoteProgram(remoteScript("prepare"), { GPUCTL_ALLOW_REBOOT: reboot }, [
+      remoteProgram(remoteScript("prepare"), { GPUCTL_RESTART: restart }, [
         { path: `${hostDirectory}/prepare-host.sh`, mode: "0755", content: hostScript().text },
         { path: givenValues, mode: "0600", content: valuesText(values) },
       ]),
@@ -92,7 +92,12 @@ describe("a bare host with a GPU", () => {
     const refused = await prepare(wanted);
     expect(refused, refused.stdout).toMatchObject({ code: 1 });
     expect(refused.stderr).toContain("Next: restart it, then pulumi up");
-    expect(await prepare(wanted, "yes")).toMatchObject({ code: 0, stdout: "restarting\n" });
+    box.write("etc/stand-in/serving", "shop-embedder-a\n");
+    const serving = await prepare(wanted, "allow");
+    expect(serving, serving.stdout).toMatchObject({ code: 1 });
+    expect(serving.stderr).toContain("releases serve on it: shop-embedder-a. Next: ");
+    await box.ssh("rm /etc/stand-in/serving");
+    expect(await prepare(wanted, "allow")).toMatchObject({ code: 0, stdout: "restarting\n" });
     await box.restartAsAsked("6.8.0-90-generic");
     const said = await verify();
     expect(said, said.stderr).toMatchObject({ code: 0 });

@@ -47,33 +47,33 @@ describe("meeting a new server", () => {
 });
 
 describe("preparing a host", () => {
-  const prepare = (script: string, allowReboot: "yes" | "no") =>
+  const prepare = (script: string, restart: "never" | "allow" | "always") =>
     host.run(
-      remoteProgram(remoteScript("prepare"), { GPUCTL_ALLOW_REBOOT: allowReboot }, [
+      remoteProgram(remoteScript("prepare"), { GPUCTL_RESTART: restart }, [
         file(`${directory}/prepare-host.sh`, script),
         file(`${directory}/given-values`, "GPUCTL_GPU=none\n"),
       ]),
     );
 
   test("runs the script with its values, and shows what it says", () => {
-    const { code, stdout, stderr } = prepare('echo "got $1: $(cat "$1")"', "no");
+    const { code, stdout, stderr } = prepare('echo "got $1: $(cat "$1")"', "never");
     expect({ code, stdout }).toEqual({ code: 0, stdout: "prepared\n" });
     expect(stderr).toContain(`got ${directory}/given-values: GPUCTL_GPU=none`);
   });
 
   test("waits until the provider's own first boot is over, and does not mind how that ended", () => {
     host.standIn("cloud-init", "exit 2");
-    expect(prepare("exit 0", "no").code).toBe(0);
+    expect(prepare("exit 0", "never").code).toBe(0);
     expect(host.calls()).toEqual([]);
     host.run("mkdir /run/cloud-init");
-    expect(prepare("exit 0", "no").code).toBe(0);
+    expect(prepare("exit 0", "never").code).toBe(0);
     expect(host.calls()).toEqual(["cloud-init status --wait"]);
   });
 
   test("fails with the last lines of the log when the script does", () => {
     const { code, stderr } = prepare(
       'mkdir -p /var/log/gpuctl; echo "{\\"step\\":\\"docker\\"}" >/var/log/gpuctl/prepare.jsonl; exit 1',
-      "no",
+      "never",
     );
     expect(code).toBe(1);
     expect(stderr).toContain("the host is not prepared (1)");
@@ -81,17 +81,36 @@ describe("preparing a host", () => {
   });
 
   test("restarts the host only where the stack allows it, and takes no new connection before that", () => {
-    const refused = prepare("exit 4", "no");
+    host.standIn("docker", "exit 0");
+    const refused = prepare("exit 4", "never");
     expect(refused.code).toBe(1);
     expect(refused.stderr).toContain("Next: restart it, then pulumi up");
     expect(host.calls().filter((call) => call.includes("reboot"))).toEqual([]);
-    expect(prepare("exit 4", "yes")).toMatchObject({ code: 0, stdout: "restarting\n" });
+    expect(prepare("exit 4", "allow")).toMatchObject({ code: 0, stdout: "restarting\n" });
     const calls = host.calls().filter((call) => /ssh|reboot/.test(call));
     expect(calls.map((call) => call.replace(/ --quiet| --unit=\S+/g, ""))).toEqual([
       "systemd-run --on-active=300 systemctl start ssh.socket ssh.service",
       "systemctl stop ssh.socket ssh.service sshd.socket sshd.service",
       "systemd-run --on-active=3 systemctl reboot",
     ]);
+  });
+
+  test("restarts no host under releases, nor where Docker does not say what serves, unless the stack says always", () => {
+    const restarts = () => host.calls().filter((call) => /systemctl (?:stop|reboot)/.test(call));
+    for (const [docker, said] of [
+      ["printf 'shop-embedder-a\\nshop-reranker-b\\n'", "releases serve on it: shop-embedder-a, shop-reranker-b. Next: "],
+      ["exit 1", "Docker does not say which"],
+    ] as const) {
+      host.standIn("docker", docker);
+      const { code, stdout, stderr } = prepare("exit 4", "allow");
+      expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+      expect(stderr).toContain(said);
+      expect(stderr).toContain("reboot: always");
+      expect(restarts()).toEqual([]);
+    }
+    host.standIn("docker", "echo shop-embedder-a");
+    expect(prepare("exit 4", "always")).toMatchObject({ code: 0, stdout: "restarting\n" });
+    expect(restarts()).toHaveLength(2);
   });
 
   test("is over when the host says so for this very script, not for an earlier one", () => {
@@ -116,7 +135,7 @@ describe("preparing a host", () => {
 
   test("with the real script ends with exit 2 for values that it does not know, and leaves the host as it was", () => {
     const { code, stderr } = host.run(
-      remoteProgram(remoteScript("prepare"), { GPUCTL_ALLOW_REBOOT: "no" }, [
+      remoteProgram(remoteScript("prepare"), { GPUCTL_RESTART: "never" }, [
         file(`${directory}/prepare-host.sh`, hostScript().text),
         file(`${directory}/given-values`, "GPUCTL_WRONG=1\n"),
       ]),
@@ -129,8 +148,10 @@ describe("preparing a host", () => {
 });
 
 describe("looking at a box", () => {
-  const preflight = (gpus: string, ports = "") =>
-    host.run(remoteProgram(remoteScript("preflight"), { GPUCTL_GPUS: gpus, GPUCTL_PORTS: ports }));
+  const preflight = (gpus: string, ports = "", before = "") =>
+    host.run(before + remoteProgram(remoteScript("preflight"), { GPUCTL_GPUS: gpus, GPUCTL_PORTS: ports }));
+  const system = (name: string, id: string, version: string) =>
+    host.run(`rm -f /etc/os-release; printf 'PRETTY_NAME="${name}"\nID=${id}\nVERSION_ID="${version}"\n' >/etc/os-release`);
   const card = 'echo "01:00.0 0302: 10de:1eb8 (rev a1)"';
 
   beforeEach(() => {
@@ -138,13 +159,65 @@ describe("looking at a box", () => {
     host.standIn("df", 'printf "Filesystem blocks Used Available\\n/dev/vda 1 1 50000\\n"');
     host.standIn("timedatectl", "echo yes");
     host.standIn("ss", "true");
+    host.standIn("sshd", "echo passwordauthentication no");
+    host.standIn("dpkg", "echo amd64");
+    system("Ubuntu 24.04.3 LTS", "ubuntu", "24.04");
+    host.run("mkdir -p /run/systemd/system");
   });
 
   test("finds what it needs, and changes nothing", () => {
-    const { code, stdout } = preflight("1", "8001 8002");
-    expect(code).toBe(0);
-    expect(stdout).toMatch(/, kernel \S+, 1 NVIDIA GPUs, 50000 MiB free\n$/);
-    expect(host.written()).toEqual([]);
+    const before = host.written();
+    const { code, stdout, stderr } = preflight("1", "8001 8002");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^Ubuntu 24\.04\.3 LTS, kernel \S+, 1 NVIDIA GPUs, 50000 MiB free\n$/);
+    expect(host.written()).toEqual(before);
+  });
+
+  test("counts cards also where there is no lspci, by the bus itself", () => {
+    const bus = (...devices: readonly string[]) =>
+      `command() { [[ $* != '-v lspci' ]] && builtin command "$@"; }
+      mount -t tmpfs tmpfs /sys/bus/pci/devices; cd /sys/bus/pci/devices
+      ${devices.map((each, n) => `mkdir ${n}; printf '%s\n' ${each.split(" ")[0] ?? ""} >${n}/vendor; printf '%s\n' ${each.split(" ")[1] ?? ""} >${n}/class`).join("\n")}
+      `;
+    const [nvidia, audio, other] = ["0x10de 0x030200", "0x10de 0x040300", "0x1002 0x030000"];
+    expect(preflight("2", "", bus(nvidia, audio, other)).stderr).toBe(
+      "1 NVIDIA GPUs are on the PCI bus, and 2 are expected: lspci -nn -d 10de:\n",
+    );
+    expect(preflight("2", "", bus(nvidia, audio, nvidia)).stdout).toContain(", 2 NVIDIA GPUs, ");
+  });
+
+  test("knows which systems can be prepared, before anything is made there", () => {
+    for (const [name, id, version, code] of [
+      ["Ubuntu 20.04.6 LTS", "ubuntu", "20.04", 1],
+      ["Ubuntu 22.04.5 LTS", "ubuntu", "22.04", 0],
+      ["Ubuntu 26.04 LTS", "ubuntu", "26.04", 0],
+      ["Debian GNU/Linux 11 (bullseye)", "debian", "11", 1],
+      ["Debian GNU/Linux 12 (bookworm)", "debian", "12", 0],
+      ["Debian GNU/Linux 13 (trixie)", "debian", "13", 0],
+      ["Fedora Linux 43 (Server Edition)", "fedora", "43", 1],
+    ] as const) {
+      system(name, id, version);
+      const { stderr, ...ran } = preflight("1");
+      expect({ name, code: ran.code, named: stderr.startsWith(`${name} is not supported: Ubuntu 22.04`) }).toEqual({
+        name,
+        code,
+        named: code === 1,
+      });
+    }
+    host.standIn("dpkg", "echo riscv64");
+    expect(preflight("1").stderr).toMatch(/^Fedora .* on amd64 and arm64$/m);
+    system("Debian GNU/Linux 13 (trixie)", "debian", "13");
+    expect(preflight("1").stderr).toMatch(/^Debian GNU\/Linux 13 \(trixie\) is not supported: .* on amd64 and arm64\n$/);
+    host.standIn("dpkg", "echo arm64");
+    expect(preflight("1", "", "rmdir /run/systemd/system; ").stderr).toMatch(/^it was not started by systemd/);
+  });
+
+  test("warns of an sshd that takes passwords, which is no reason to stop", () => {
+    host.standIn("sshd", "printf 'port 22\\npasswordauthentication yes\\nusepam yes\\n'");
+    expect(preflight("1")).toMatchObject({
+      code: 0,
+      stderr: expect.stringMatching(/^warning: its sshd takes passwords.*\n$/) as string,
+    });
   });
 
   test("names everything that is wrong at once", () => {
