@@ -23,7 +23,7 @@ umask 022
 # The connection that started this may be lost: the work goes on, and its result is found in the file.
 trap '' HUP PIPE
 
-readonly state=/var/lib/gpuctl/host logs=/var/log/gpuctl units=/etc/systemd/system
+readonly state=/var/lib/gpuctl/host paused=/run/gpuctl-paused logs=/var/log/gpuctl units=/etc/systemd/system
 readonly branch=580 toolkit_version=1.20.0-1 least_driver=580 least_docker=25
 readonly toolkit_packages=(nvidia-container-toolkit nvidia-container-toolkit-base libnvidia-container-tools libnvidia-container1)
 readonly docker_packages=(docker-ce docker-ce-cli containerd.io docker-buildx-plugin docker-compose-plugin)
@@ -527,6 +527,7 @@ mark() { # mark hold|unhold NAMES...
 
 patiently() { # patiently COMMAND ARGUMENTS...
   local deadline=$((SECONDS + value[GPUCTL_LOCK_SECONDS])) output=$logs/apt.log said status holder='' seen pid
+  pause_timers
   while :; do
     said=$("$@" 2>&1 </dev/null)
     status=$?
@@ -543,6 +544,21 @@ patiently() { # patiently COMMAND ARGUMENTS...
     holder=$seen
     sleep 1
   done
+}
+
+# apt's own daily runs begin after this one. Written down first: the next run, or a restart of the host, starts what a killed one stopped.
+pause_timers() {
+  local timer
+  for timer in apt-daily.timer apt-daily-upgrade.timer; do
+    if systemctl is-active --quiet "$timer"; then echo "$timer" >>"$paused" && systemctl_quiet stop "$timer"; fi
+  done
+}
+
+resume_timers() {
+  local timer
+  [[ -e $paused ]] || return 0
+  while read -r timer; do systemctl start "$timer" 9>&-; done <"$paused" >&2
+  rm -f "$paused"
 }
 
 # Our own holds are for others to keep to; with one of somebody else in force, apt decides.
@@ -1314,10 +1330,12 @@ remove_one() { # remove_one KIND WHAT MORE
 # One run at a time: whoever comes second waits, then finds everything done. The lock ends with the last process of a run.
 take_lock() {
   exec 9>>/run/gpuctl-prepare.lock
-  flock -n 9 && return
-  step=lock
-  waiting 'another run prepares this host: waiting for its end'
-  flock -w 3600 9 || { log end failed 'another run has held the lock for an hour'; exit 1; }
+  if ! flock -n 9; then
+    step=lock
+    waiting 'another run prepares this host: waiting for its end'
+    flock -w 3600 9 || { log end failed 'another run has held the lock for an hour'; exit 1; }
+  fi
+  trap resume_timers EXIT
 }
 
 interrupted() {

@@ -103,6 +103,25 @@ async function holdLocks(...files: readonly string[]): Promise<() => Promise<voi
   };
 }
 
+test("apt's own timers rest while a run installs, those that ran go on after it, also after one that was killed", async () => {
+  await box.fresh({ gpus: 0 });
+  const timers = "cd /run; ls timer-*; cat /var/log/timers; rm -f /var/log/timers";
+  // As this host has been set: one of the two is switched off.
+  await box.ssh("systemctl start apt-daily-upgrade.timer; rm /var/log/timers");
+  box.killWhen(`\${step:-} == docker && $BASH_COMMAND == "log end \\"\\$outcome\\""*`);
+  expect((await box.prepare(guarded, ["-"], BareHost.killing)).changed).not.toEqual([]);
+  expect((await box.ssh(timers)).stdout).toBe("stop apt-daily-upgrade.timer\n");
+  // This one installs nothing more.
+  expect((await box.prepare(guarded)).code).toBe(0);
+  expect((await box.ssh(timers)).stdout).toBe("timer-apt-daily-upgrade.timer\nstart apt-daily-upgrade.timer\n");
+  expect(await box.prepare(guarded)).toMatchObject({ code: 0, changed: [] });
+  expect((await box.ssh(timers)).stdout).toBe("timer-apt-daily-upgrade.timer\n");
+  await box.ssh("dpkg --purge --force-all docker-compose-plugin; mv /srv/mirror/docker /srv/mirror/away; apt-get update -qq");
+  expect((await box.prepare(guarded)).code).toBe(1);
+  const failed = "timer-apt-daily-upgrade.timer\nstop apt-daily-upgrade.timer\nstart apt-daily-upgrade.timer\n";
+  expect((await box.ssh(timers)).stdout).toBe(failed);
+});
+
 test("a connection that is lost does not stop the run: its result is found afterwards", async () => {
   await box.fresh({ gpus: 0 });
   const client = spawn("ssh", [...box.bed.sshArguments(box.host), "bash /root/prepare-host.sh -"], {
