@@ -13,17 +13,17 @@ _DEVICES: tuple[Device, ...] = ("cuda", "mps", "cpu")
 class InferenceMetrics:
     """Registered on a service's own registry."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, slo_ms: float = 0) -> None:
         #: The device that should answer.
         self.wished: Device = "cpu"
         self.tokenize_seconds = seconds_histogram(
-            registry, "gpuctl_tokenize_seconds", "Tokenising one request.", ("device",)
+            registry, "gpuctl_tokenize_seconds", "Tokenising one request.", ("device",), slo_ms=slo_ms
         )
         self.queue_seconds = seconds_histogram(
-            registry, "gpuctl_queue_seconds", "From admission to the engine.", ("device",)
+            registry, "gpuctl_queue_seconds", "From admission to the engine.", ("device",), slo_ms=slo_ms
         )
         self.inference_seconds = seconds_histogram(
-            registry, "gpuctl_inference_seconds", "One batch in the engine.", ("device",)
+            registry, "gpuctl_inference_seconds", "One batch in the engine.", ("device",), slo_ms=slo_ms
         )
         sizes = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
         self.batch_size = Histogram("gpuctl_batch_size", "Rows a batch.", buckets=sizes, registry=registry)

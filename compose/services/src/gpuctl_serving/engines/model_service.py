@@ -35,7 +35,7 @@ class ModelService(ServiceBase):
     ) -> None:
         super().__init__(settings, notes)
         self.metrics = metrics
-        self.inference_metrics = InferenceMetrics(metrics.registry)
+        self.inference_metrics = InferenceMetrics(metrics.registry, settings.slo_ms)
         self.served = ServedModel(settings, self.inference_metrics, factory, self._changed)
 
     def load_parts(self) -> None:

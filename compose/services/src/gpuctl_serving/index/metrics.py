@@ -24,7 +24,11 @@ class IndexMetrics(Metrics):
                 self.requests.labels(route, code)
         self.rejected.labels("conflict")
         self.search_seconds = seconds_histogram(
-            self.registry, "gpuctl_search_seconds", "Time of one search without HTTP.", ("device",)
+            self.registry,
+            "gpuctl_search_seconds",
+            "Time of one search without HTTP.",
+            ("device",),
+            slo_ms=slo_ms,
         )
         for device in ("cpu", "cuda"):
             self.search_seconds.labels(device)

@@ -53,10 +53,10 @@ class IndexService(ServiceBase):
         self._index = settings
         self._parts: _Parts | None = None
         endpoints = self._endpoints()
-        self._metrics = IndexMetrics(
+        self.metrics = IndexMetrics(
             public_paths([e for e in endpoints if not e.path.startswith("/private/")]), settings.slo_ms
         )
-        self._app = create_base_app(self, endpoints, self._metrics)
+        self._app = create_base_app(self, endpoints, self.metrics)
 
     def _endpoints(self) -> list[Endpoint]:
         def route(method: str, path: str, pick: Callable[[_Parts], Method]) -> Endpoint:
@@ -135,9 +135,9 @@ class IndexService(ServiceBase):
             raise RuntimeError(f"the search engine gives wrong answers: {proven['detail']}")
         core.maintenance = Maintenance(core)
         core.maintenance.start()
-        self._metrics.watch(core)
-        self._metrics.prove_device("cpu", "faiss", "float32", core.live.key or "none", "none")
-        self._parts = _Parts(core, self._metrics, self._embedder_keys(), "cpu")
+        self.metrics.watch(core)
+        self.metrics.prove_device("cpu", "faiss", "float32", core.live.key or "none", "none")
+        self._parts = _Parts(core, self.metrics, self._embedder_keys(), "cpu")
 
     def _holder(self) -> Holder:
         settings = self.settings
@@ -184,7 +184,7 @@ class IndexService(ServiceBase):
         """See ServiceBase."""
         core = self.core
         proven = await core.read(lambda: facts.proof(core, "cpu"))
-        self._metrics.canary_right = bool(proven["canary"]["ok"])
+        self.metrics.canary_right = bool(proven["canary"]["ok"])
         return proven
 
     @property

@@ -41,12 +41,12 @@ class Metrics:
         self.requests = Counter(
             "gpuctl_requests", "Requests answered.", ("route", "code"), registry=self.registry
         )
-        self.request_seconds = Histogram(
+        self.request_seconds = seconds_histogram(
+            self.registry,
             "gpuctl_request_seconds",
             "Time from a request's first byte to its answer.",
             ("route",),
-            buckets=sorted({*SECONDS, *([slo_ms / 1000] if slo_ms else [])}),
-            registry=self.registry,
+            slo_ms=slo_ms,
         )
         self.rejected = Counter(
             "gpuctl_rejected", "Requests turned away.", ("reason",), registry=self.registry
@@ -96,7 +96,8 @@ class Metrics:
 
 
 def seconds_histogram(
-    registry: CollectorRegistry, name: str, text: str, labels: tuple[str, ...] = ()
+    registry: CollectorRegistry, name: str, text: str, labels: tuple[str, ...] = (), *, slo_ms: float = 0
 ) -> Histogram:
-    """A histogram with the buckets all durations of gpuctl share."""
-    return Histogram(name, text, labels, buckets=SECONDS, registry=registry)
+    """A histogram with the buckets all durations of gpuctl share, and one that ends at what is promised."""
+    buckets = sorted({*SECONDS, slo_ms / 1000}) if slo_ms else SECONDS
+    return Histogram(name, text, labels, buckets=buckets, registry=registry)
