@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.engines import part, row
+from tests.support.engines import part, row, sums
 from tests.support.supervised import QUICK, Mortal, Site, drive, settled
 
 from gpuctl_serving.embedder.service import create_service
@@ -213,6 +213,41 @@ def test_warming_up_waits_while_requests_come_and_answers_them_first() -> None:
         given=warm_part("cpu"),
         alone=True,
         make=lambda spec: Warmed(spec.device, 1.5 / every),
+        policy=PATIENT_WITH_SHAPES,
+    )
+
+
+class TwoLanes(Warmed):
+    """Works on a short batch beside whatever runs."""
+
+    def __init__(self, device: Device, token_seconds: float) -> None:
+        super().__init__(device, token_seconds)
+        self.beside = 0
+
+    def infer_beside(self, batch: TokenBatch) -> Rows:
+        self.beside += 1
+        return sums(batch)
+
+
+def test_a_short_text_passes_a_shape_that_is_being_warmed() -> None:
+    async def work(site: Site) -> None:
+        engine = last(site, "cpu")
+        assert isinstance(engine, TwoLanes)
+        engine.go.clear()
+        early = len(engine.batches)
+        await until(lambda: len(engine.batches) > early)
+        assert (await site.run(row(7, 1))).rows.tolist() == [[8, 2]]
+        assert (engine.beside, len(engine.batches)) == (1, early + 1)
+        engine.go.set()
+        await until(lambda: not cold(site))
+
+    every = sum(texts * width for texts, width in shapes_of("cpu"))
+    drive(
+        work,
+        primary="cpu",
+        given=warm_part("cpu"),
+        alone=True,
+        make=lambda spec: TwoLanes(spec.device, 1.5 / every),
         policy=PATIENT_WITH_SHAPES,
     )
 
