@@ -31,9 +31,8 @@ def measure(model: Path, seconds: float) -> None:
         starts.append(server.started_in)
         ready = server.rss_mib()
         samples = _under_load(server, corpus, seconds)
-        before = server.cpu_seconds()
-        time.sleep(10)
-        idle = (server.cpu_seconds() - before) / 10
+        quiet_after = _until_warm(server)
+        idle = _share(server, 10)
     quarter = max(1, len(samples) // 4)
     second, last = samples[quarter : 2 * quarter], samples[-quarter:]
     figures = {
@@ -44,9 +43,25 @@ def measure(model: Path, seconds: float) -> None:
         "lastQuarterMiB": round(statistics.median(last), 1),
         "growthMiB": round(statistics.median(last) - statistics.median(second), 1),
         "idleCpuShare": round(idle, 4),
+        "quietAfterSeconds": quiet_after,
         "seconds": seconds,
     }
     report("memory", figures, TARGETS)
+
+
+def _share(server: Server, seconds: float) -> float:
+    before = server.cpu_seconds()
+    time.sleep(seconds)
+    return (server.cpu_seconds() - before) / seconds
+
+
+def _until_warm(server: Server) -> float:
+    """Seconds until the service had run what it runs while nobody asks. It lets a batch wait for 10 s of quiet at most."""
+    began, quiet_since = time.monotonic(), time.monotonic()
+    while (now := time.monotonic()) - quiet_since < 12 and now - began < 240:
+        if _share(server, 1) >= 0.02:
+            quiet_since = time.monotonic()
+    return round(quiet_since - began, 1)
 
 
 def _under_load(server: Server, corpus: Corpus, seconds: float) -> list[float]:
