@@ -70,7 +70,7 @@ function ask(): Promise<Response> {
 async function underLoad(args: readonly string[]): Promise<Ran> {
   const client = new SteadyClient(ask, 100);
   const ran = await run(args).finally(() => client.stop());
-  expect(client.failures, ran.stderr).toEqual({});
+  expect(client.lapses, ran.stderr).toEqual({});
   expect(client.answers).toBeGreaterThan(20);
   return ran;
 }

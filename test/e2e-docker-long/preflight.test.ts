@@ -133,7 +133,7 @@ describe("a service on the GPU of a host", () => {
     expect(refused.stderr).toContain("the NVIDIA driver was upgraded and the machine not restarted");
     expect(refused.stderr).toContain("reboot");
     expect(await containers("gpu")).toBe(before);
-    expect(client.failures).toEqual({});
+    expect(client.lapses).toEqual({});
     expect(client.answers).toBeGreaterThan(5);
     const after = await run(["status", "-e", "prod"]);
     expect(after.stdout, after.stderr).toMatch(/^gpu +embedder open +whole +cannot be asked +580\.95\.05$/m);

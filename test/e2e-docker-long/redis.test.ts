@@ -111,7 +111,7 @@ describe("on a host that gpuctl deploys to", () => {
     expect(await exists()).toBe(false);
     await gpuctl("deploy");
     firstProxy = await proxy();
-    client = new SteadyClient(() => embed([`a steady text, number ${String((asked += 1))}`]), 100);
+    client = new SteadyClient(() => embed([`a steady text, number ${String((asked += 1))}`]), 100, 1);
     await until(async () => (await inspect(".State.Health.Status")) === "healthy", "Redis is healthy", patience);
     expect(await inspect(".HostConfig")).toMatchObject({
       ReadonlyRootfs: true,

@@ -41,7 +41,7 @@ test("deploys, upgrades and rolls back by sudo, without a request that fails", a
   await client.stop();
   expect(upgrade.code, upgrade.stderr).toBe(0);
   expect(rollback.code, rollback.stderr).toBe(0);
-  expect(client.failures).toEqual({});
+  expect(client.lapses).toEqual({});
   expect(client.answers).toBeGreaterThan(20);
   const sockets = await bed.host("one").must(["find", "/var/lib/gpuctl", "-path", "*/run/*", "-type", "d", "-perm", "/077"]);
   expect(sockets).toBe("");

@@ -41,6 +41,6 @@ test("a first deploy, an upgrade and a rollback, without a request that fails", 
   await client.stop();
   expect(upgrade.code, upgrade.stderr).toBe(0);
   expect(rollback.code, rollback.stderr).toBe(0);
-  expect(client.failures).toEqual({});
+  expect(client.lapses).toEqual({});
   expect(client.answers).toBeGreaterThan(20);
 }, 600_000);

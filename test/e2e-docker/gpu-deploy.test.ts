@@ -94,7 +94,7 @@ async function refused(wish: Wish, load?: string): Promise<Ran> {
   const ran = await deploy(wish, load);
   await client.stop();
   expect(ran.code, ran.stderr).toBe(6);
-  expect(client.failures).toEqual({});
+  expect(client.lapses).toEqual({});
   expect(client.answers).toBeGreaterThan(5);
   const after = await status();
   expect(after.release?.id).toBe(before.release?.id);

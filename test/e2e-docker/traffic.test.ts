@@ -181,7 +181,7 @@ test(
   "behind a service stands an instance on the CPU, that answers when no other does",
   async () => {
     await until(() => standbysSay("stands ready on the CPU"), "both are ready", 180_000);
-    const client = new SteadyClient(() => ask("one", keys.first), 100);
+    const client = new SteadyClient(() => ask("one", keys.first), 100, 1);
     await bed.host("one").must(["docker", "kill", `${project}_embedder-a`]);
     await until(async () => (await status()).standbys.some((line) => line.includes("answers on the CPU")), "it answers", 180_000);
     const answer = await ask("one", keys.first);
@@ -201,7 +201,7 @@ test(
     expect(await serialShown()).toBe("1001");
     const before = certificate();
     writeCertificate("1002");
-    const client = new SteadyClient(secureClient(keys.first, [before, certificate()]), 50);
+    const client = new SteadyClient(secureClient(keys.first, [before, certificate()]), 50, 1);
     const renewed = await stack.run(["deploy", "-e", "prod"]);
     await until(async () => (await serialShown()) === "1002", "the new one is shown", 20_000);
     await client.stop();
@@ -260,7 +260,7 @@ test(
     await client.stop();
     expect(upgrade.code, upgrade.stderr).toBe(0);
     expect(upgrade.stderr).toContain("stop-first");
-    expect(client.failures).toEqual({});
+    expect(client.lapses).toEqual({});
     expect(devices).toEqual(new Set(["cuda", "cpu"]));
     expect((await ask("two", "")).headers.get("x-gpuctl-device")).toBe("cuda");
     expect((await status()).standbys).toEqual([expect.stringMatching(/embedder-r\d+-[0-9a-f]+-cpu stands ready on the CPU$/)]);

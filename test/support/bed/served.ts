@@ -59,7 +59,7 @@ export class Served {
     return (await this.ask().catch(() => null))?.status === 200;
   }
 
-  /** Keeps asking 50 times a second while something happens; whatever was not a 200, by what it was. */
+  /** Keeps asking 50 times a second while something happens; whatever was not a 200, by what it was, and a 200 that came late. */
   async failuresDuring(work: () => Promise<void>): Promise<Record<string, number>> {
     const client = new SteadyClient(() => this.ask(), 20);
     try {
@@ -68,7 +68,7 @@ export class Served {
       await client.stop();
     }
     if (client.answers === 0) throw new Error(`nobody answered: ${JSON.stringify(client.failures)}`);
-    return client.failures;
+    return client.lapses;
   }
 
   /** What `gpuctl status` says, also where something is wrong. */

@@ -107,35 +107,66 @@ const imagesLine = ({ services, proxy, redis }: StackOptions["images"]): string 
     .flatMap(([name, image]) => (image == null ? [] : [`${name}: "${image}"`]))
     .join(", ");
 
-/** One client that asks again and again, and counts what it gets. */
+/**
+ * Longest that an answer may take while no instance is missing: far above what one takes beside a candidate that loads on two shared
+ * cores, and below the 5 s for which a proxy keeps a request that no instance takes.
+ */
+const promptMs = 4000;
+
+/** A client that asks again and again, and counts what it gets. */
 export class SteadyClient {
   readonly counts = new Map<string, number>();
   readonly #over = new AbortController();
   readonly #running: Promise<void>;
+  readonly #began = performance.now();
+  #longestMs = 0;
 
-  /** @param everyMs  between the beginnings of two requests */
-  constructor(ask: () => Promise<Response>, everyMs: number) {
-    this.#running = this.#run(ask, everyMs);
+  /**
+   * @param everyMs  between the beginnings of two requests
+   * @param atOnce   requests that may wait for their answers together; when so many do, the next one waits for one of them
+   */
+  constructor(ask: () => Promise<Response>, everyMs: number, atOnce = 4) {
+    this.#running = this.#run(ask, everyMs, atOnce);
   }
 
-  async #run(ask: () => Promise<Response>, everyMs: number): Promise<void> {
+  async #run(ask: () => Promise<Response>, everyMs: number, atOnce: number): Promise<void> {
+    const waiting = new Set<Promise<void>>();
     while (!this.#over.signal.aborted) {
-      const began = performance.now();
-      const said = await ask().then(
-        async (answer) => {
-          await answer.arrayBuffer();
-          return String(answer.status);
-        },
-        (error: unknown) => `${(error as Error).name}: ${String((error as { cause?: unknown }).cause ?? error)}`,
-      );
-      this.counts.set(said, (this.counts.get(said) ?? 0) + 1);
-      await new Promise((resolve) => setTimeout(resolve, Math.max(0, everyMs - (performance.now() - began))));
+      const next = performance.now() + everyMs;
+      const asking: Promise<void> = this.#ask(ask).finally(() => waiting.delete(asking));
+      waiting.add(asking);
+      if (waiting.size >= atOnce) await Promise.race(waiting);
+      await new Promise((resolve) => setTimeout(resolve, Math.max(0, next - performance.now())));
     }
+    await Promise.all(waiting);
+  }
+
+  async #ask(ask: () => Promise<Response>): Promise<void> {
+    const sent = performance.now();
+    const said = await ask().then(
+      async (answer) => {
+        await answer.arrayBuffer();
+        return String(answer.status);
+      },
+      (error: unknown) => `${(error as Error).name}: ${String((error as { cause?: unknown }).cause ?? error)}`,
+    );
+    this.counts.set(said, (this.counts.get(said) ?? 0) + 1);
+    this.#longestMs = Math.max(this.#longestMs, performance.now() - sent);
   }
 
   /** Answers that were not 200, by what they were. */
   get failures(): Record<string, number> {
     return Object.fromEntries([...this.counts].filter(([said]) => said !== "200"));
+  }
+
+  /** The same, and the answer that was waited for longest where that was too long. */
+  get lapses(): Record<string, number> {
+    return { ...this.failures, ...(this.#longestMs > promptMs ? { [`answered after ${this.longestMs} ms`]: 1 } : {}) };
+  }
+
+  /** Longest time between sending a request and having its answer, or knowing that there is none. */
+  get longestMs(): number {
+    return Math.round(this.#longestMs);
   }
 
   /** How often it has asked. */
@@ -150,5 +181,8 @@ export class SteadyClient {
   async stop(): Promise<void> {
     this.#over.abort();
     await this.#running;
+    const seconds = ((performance.now() - this.#began) / 1000).toFixed(0);
+    const said = `${this.answers} of ${this.total} requests in ${seconds} s, the longest took ${this.longestMs} ms`;
+    process.stdout.write(`a steady client was answered ${said}\n`);
   }
 }

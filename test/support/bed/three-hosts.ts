@@ -65,8 +65,8 @@ export class ThreeHosts {
       return await work();
     } finally {
       await Promise.all(clients.map(({ client }) => client.stop()));
-      expect(clients.map(({ host, client }) => ({ host, failures: client.failures }))).toEqual(
-        hosts.map((host) => ({ host, failures: {} })),
+      expect(clients.map(({ host, client }) => ({ host, lapses: client.lapses }))).toEqual(
+        hosts.map((host) => ({ host, lapses: {} })),
       );
       for (const { client } of clients) expect(client.answers).toBeGreaterThan(3);
     }
