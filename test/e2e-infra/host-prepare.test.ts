@@ -67,6 +67,19 @@ describe("a bare Ubuntu 24.04 with a GPU, and a daemon.json with other people's 
     for (const prefix of ["nvidia-", "libnvidia-", "linux-modules-", "linux-image-"]) expect(stdout).toContain(`"${prefix}"`);
   });
 
+  test("has the toolkit of the version that was tried, though there is a newer one", async () => {
+    const { stdout } = await box.ssh(
+      "apt-cache policy nvidia-container-toolkit | sed -n 's/ *Candidate: //p'; dpkg-query -W -f '${Package} ${Version}\n' 'nvidia-container-*' 'libnvidia-container*'",
+    );
+    expect(stdout.trim().split("\n")).toEqual([
+      "1.21.0-1",
+      "libnvidia-container-tools 1.20.0-1",
+      "libnvidia-container1 1.20.0-1",
+      "nvidia-container-toolkit 1.20.0-1",
+      "nvidia-container-toolkit-base 1.20.0-1",
+    ]);
+  });
+
   test("lets only the app's networks at the service ports, those of Docker and those of others", async () => {
     const published = (await box.ssh("iptables -S DOCKER-USER")).stdout;
     expect(published).toMatch(
@@ -146,8 +159,9 @@ describe("a bare Ubuntu 24.04 with a GPU, and a daemon.json with other people's 
   });
 
   test("--remove takes away what the script made and nothing else", async () => {
-    await box.ssh("iptables -A DOCKER-USER -s 192.0.2.7 -j DROP");
+    await box.ssh("iptables -A DOCKER-USER -s 192.0.2.7 -j DROP; systemctl start apt-daily.timer; rm /var/log/timers");
     expect((await box.prepare("", ["--remove"])).code).toBe(0);
+    expect((await box.ssh("cat /var/log/timers")).stdout).toBe("stop apt-daily.timer\nstart apt-daily.timer\n");
     const left = await box.ssh(
       "id ops; apt-mark showhold; iptables -S DOCKER-USER; ufw status; find / -xdev -name '*gpuctl*' -not -path '/proc/*'",
     );
@@ -179,6 +193,42 @@ describe("other systems and hosts", () => {
     expect(box.read("etc/docker/daemon.json")).not.toContain("features");
   });
 
+  test("a host without swap, or that gives out no more memory than it has, is warned of when that is new", async () => {
+    await box.fresh({ gpus: 0 });
+    const warned = async (swapMiB: number, overcommit: number): Promise<(string | undefined)[]> => {
+      await box.host.must([
+        "bash",
+        "-c",
+        `umount /proc/meminfo /proc/sys/vm/overcommit_memory 2>/dev/null
+        printf 'MemTotal: 16384000 kB\nSwapTotal: ${swapMiB * 1024} kB\n' >/run/meminfo; echo ${overcommit} >/run/overcommit
+        mount --bind /run/meminfo /proc/meminfo && mount --bind /run/overcommit /proc/sys/vm/overcommit_memory`,
+      ]);
+      const { code, lines, stdout } = await box.prepare();
+      expect(code, stdout).toBe(0);
+      const said = lines.filter(({ step }) => step === "limits");
+      expect(said.at(-1)?.detail).toBe(`${swapMiB} MiB of swap`);
+      return said.filter(({ event }) => event === "warning").map(({ detail }) => detail);
+    };
+    expect(await warned(0, 2)).toEqual([
+      "no swap: what needs more memory than there is, is ended by the kernel; vm.overcommit_memory is 2: CUDA reserves more than it uses and may fail",
+    ]);
+    expect(await warned(0, 2)).toEqual([]);
+    expect(await warned(2048, 0)).toEqual([]);
+    expect(await warned(0, 1)).toEqual(["no swap: what needs more memory than there is, is ended by the kernel"]);
+  });
+
+  test("a host that forwards nothing is not in order: its published ports would lead nowhere", async () => {
+    await box.ssh("echo 0 >/proc/sys/net/ipv4/ip_forward");
+    const reason = "net.ipv4.ip_forward is 0: published ports lead nowhere";
+    const { code, stdout } = await box.prepare("", ["--check"]);
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ state: "failed", reason });
+    expect((await box.prepare()).code).toBe(1);
+    expect(box.result()).toMatchObject({ state: "failed", step: "verify", reason });
+    await box.ssh("echo 1 >/proc/sys/net/ipv4/ip_forward");
+    expect((await box.prepare("", ["--check"])).code).toBe(0);
+  });
+
   test("Debian 13 gets the driver from NVIDIA's repository, built on the host and pinned", async () => {
     await box.fresh({ system: "debian-13" });
     const { code, stdout } = await box.prepare();
@@ -186,6 +236,51 @@ describe("other systems and hosts", () => {
     expect(box.result()).toMatchObject({ state: "prepared", driver: "580.95.05" });
     expect((await box.ssh("apt-mark showhold")).stdout).toContain("nvidia-kernel-open-dkms");
     expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
+  });
+});
+
+describe("a kernel for newer hardware, with Secure Boot", () => {
+  const reboots = async (reason: string): Promise<void> => {
+    expect((await box.prepare()).code).toBe(4);
+    expect(box.result()).toMatchObject({ state: "reboot-needed", step: "reboot", reason });
+  };
+
+  test("gets signed modules by the meta-package of such kernels, and nothing refuses", async () => {
+    await box.fresh({ kernel: "6.14.0-37-generic", secureBoot: true });
+    await box.host.must(["bash", "-c", "apt-get update -qq; apt-get install -qq linux-image-generic-hwe-24.04"]);
+    const { code, stdout } = await box.prepare();
+    expect(code, stdout).toBe(0);
+    expect(box.result()).toMatchObject({ state: "prepared", driver: "580.95.05", kernel: "6.14.0-37-generic" });
+    const held = (await box.ssh("apt-mark showhold")).stdout.split("\n");
+    expect(held).toEqual(
+      expect.arrayContaining([
+        "linux-image-generic-hwe-24.04",
+        "linux-modules-nvidia-580-server-open-generic-hwe-24.04",
+        "linux-modules-nvidia-580-server-open-6.14.0-37-generic",
+      ]),
+    );
+    expect(held.filter((name) => name.endsWith("-generic") && !name.includes("6.14"))).toEqual([]);
+    expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
+  });
+
+  test("needs a restart when another driver is loaded than is installed, or nvidia-smi says so", async () => {
+    await box.ssh("echo 580.82.07 >/sys/module/nvidia/version");
+    await reboots("the kernel has driver 580.82.07 loaded, and 580.95.05 is installed");
+    await box.ssh("echo 580.95.05 >/sys/module/nvidia/version; echo 580.105.08-1 >/usr/lib/stand-in/library");
+    await reboots("the driver was upgraded under the module that is loaded");
+    await box.ssh("echo 580.95.05-1 >/usr/lib/stand-in/library");
+    expect((await box.prepare()).code).toBe(0);
+  });
+
+  test("that refuses a module's signature is said so, with the ways out", async () => {
+    await box.ssh("rm -r /sys/module/nvidia; touch /etc/stand-in/key-rejected");
+    expect((await box.prepare()).code).toBe(1);
+    expect(box.result()).toMatchObject({
+      state: "failed",
+      step: "module",
+      reason: "Secure Boot refuses the signature of the driver",
+    });
+    expect(box.result().nextStep).toMatch(/switch Secure Boot off in the firmware/);
   });
 });
 

@@ -27,6 +27,13 @@ const refusals: readonly Refusal[] = [
     next: /firmware/,
   },
   {
+    name: "a Docker of its own repository that is too old",
+    before: `mkdir -p /root/old/DEBIAN; printf 'Package: docker-ce\\nVersion: 5:24.0.9-1\\nArchitecture: all\\nMaintainer: n <n@example.org>\\nDescription: old\\n' >/root/old/DEBIAN/control
+      dpkg-deb --build /root/old /root/old.deb && dpkg -i /root/old.deb`,
+    reason: /^Docker 24\.0\.9-1 is too old: GPUs by CDI need 25 or newer$/,
+    next: /^apt-get install --only-upgrade docker-ce /,
+  },
+  {
     name: "held packages",
     before: "apt-get update -qq; apt-mark hold nvidia-utils-580-server",
     reason: /are held: .*nvidia-utils-580-server/,

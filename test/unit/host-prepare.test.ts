@@ -232,16 +232,17 @@ test.each([
     result("refused", { reason: "Secure Boot is on", nextStep: "switch it off" }),
     PreflightRefused,
     "Secure Boot is on",
+    [],
   ],
-  ["failed", 1, result("failed", { reason: "no network" }), Failed, "no network"],
-  ["no result", 1, "", Failed, "E: no network"],
-  ["wrong values", 2, "", UsageError, "E: no network"],
-] as const)("%s", async (_, code, left, kind, because) => {
+  ["failed", 1, result("failed", { reason: "no room" }), Failed, "no room", ["E: no network"]],
+  ["no result", 1, "", Failed, "E: no network", ["E: no network"]],
+  ["wrong values", 2, "", UsageError, "E: no network", []],
+] as const)("%s", async (_, code, left, kind, because, lines) => {
   host.runs = [ends(code)];
   host.results = [left];
   const thrown = await prepareHost(context, request).catch((error: unknown) => error);
   expect(thrown).toBeInstanceOf(kind);
-  expect(thrown).toMatchObject({ because });
+  expect(thrown).toMatchObject({ because, lines });
 });
 
 test("a restart that is needed and was not made is a result, not an error", async () => {

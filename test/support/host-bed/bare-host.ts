@@ -30,7 +30,7 @@ export interface BareHostOptions {
 /** One line of the script's log. */
 export interface LogLine {
   step: string;
-  event: "start" | "end";
+  event: "start" | "end" | "warning";
   result?: string;
   detail?: string;
 }
@@ -191,7 +191,8 @@ export class BareHost {
 
   /** The distribution has brought out a newer driver and kernel. */
   async newerArchive(): Promise<void> {
-    await this.host.must(["sh", "-c", "rm -rf /srv/mirror/archive && mv /srv/mirror/newer/archive /srv/mirror/archive"]);
+    const moves = "cd /srv/mirror && for each in archive driver; do rm -rf $each && mv newer/$each $each || exit; done";
+    await this.host.must(["sh", "-c", moves]);
   }
 
   #hideEngine(): void {

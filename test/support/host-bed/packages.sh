@@ -5,6 +5,7 @@
 #   docker/   Docker's: debian/ and ubuntu/, with a stand-in for the engine that answers as Docker does
 #   engine/   the same with Debian's real engine, client, containerd, Compose and buildx of the bed
 #   toolkit/  NVIDIA's container toolkit, a stand-in;  driver/  NVIDIA's own repository for Debian, a stand-in
+#   newer/    archive/ and driver/ at a later time
 #
 # apt and dpkg are real, and so are signatures: all but `archive` are signed by a key that the host has to fetch.
 # HOST is the root file system of the bed's hosts.
@@ -98,6 +99,13 @@ package "$work/archive" linux-headers-6.12.48+deb13-amd64 1 ''
 package "$work/archive" linux-headers-6.1.0-40-amd64 1 ''
 package "$work/archive" linux-headers-6.5.0-1-custom 1 ''
 package "$work/archive" docker.io 26.1.5 ''
+# Ubuntu's kernels for newer hardware, on servers and on virtual machines, have a meta-package of their own for the modules.
+for system in 22.04 24.04; do
+  package "$work/archive" "linux-image-generic-hwe-$system" 6.14.0-37 ''
+  package "$work/archive" "linux-image-virtual-hwe-$system" 6.14.0-37 ''
+  package "$work/archive" "linux-modules-nvidia-580-server-open-generic-hwe-$system" 580.95.05-1 linux-modules-nvidia-580-server-open-6.14.0-37-generic
+done
+package "$work/archive" linux-modules-nvidia-580-server-open-6.14.0-37-generic 580.95.05-1 '' text:580.95.05=/usr/lib/stand-in/modules/6.14.0-37-generic
 apt_home=$cache/apt-trixie
 (cd "$work/archive" && apt-get -qq -o Dir::Etc::SourceList="$apt_home/sources.list" -o Dir::Etc::SourceParts="$apt_home/empty" \
   -o Dir::Etc::PreferencesParts="$apt_home/empty" -o Dir::State="$apt_home" -o Dir::State::Lists="$apt_home/lists" -o Dir::State::Status=/dev/null \
@@ -133,21 +141,29 @@ package "$engine" docker-compose-plugin 2.40.3-1 '' "$host/usr/libexec/docker/cl
 suites "$work/engine/debian" "$engine" trixie
 
 toolkit=$work/toolkit/stable/deb/amd64
-package "$toolkit" nvidia-container-toolkit 1.20.0-1 ''
-package "$toolkit" nvidia-container-toolkit-base 1.20.0-1 '' nvidia-ctk=/usr/bin/nvidia-ctk cdi-refresh.service=/usr/lib/systemd/system/nvidia-cdi-refresh.service
-package "$toolkit" libnvidia-container-tools 1.20.0-1 ''
-package "$toolkit" libnvidia-container1 1.20.0-1 ''
+# A newer one than the one that is pinned, which nobody must get by chance.
+for version in 1.20.0-1 1.21.0-1; do
+  package "$toolkit" nvidia-container-toolkit "$version" ''
+  package "$toolkit" nvidia-container-toolkit-base "$version" '' nvidia-ctk=/usr/bin/nvidia-ctk cdi-refresh.service=/usr/lib/systemd/system/nvidia-cdi-refresh.service
+  package "$toolkit" libnvidia-container-tools "$version" ''
+  package "$toolkit" libnvidia-container1 "$version" ''
+done
 flat "$toolkit"
 gpg --batch --armor --export >"$work/toolkit/gpgkey"
 
-for system in debian12 debian13; do
-  driver=$work/driver/$system/x86_64
-  package "$driver" nvidia-driver-pinning-580 580 ''
-  package "$driver" nvidia-kernel-open-dkms 580.95.05-1 '' postinst=dkms-postinst text:580.95.05=/usr/lib/stand-in/dkms-source
-  package "$driver" nvidia-driver-cuda 580.95.05-1 nvidia-kernel-open-dkms nvidia-smi=/usr/bin/nvidia-smi text:580.95.05=/usr/lib/stand-in/library \
+debian_driver() { # debian_driver FOLDER VERSION
+  local folder=$1 version=$2
+  package "$folder" nvidia-driver-pinning-580 580 ''
+  package "$folder" nvidia-kernel-open-dkms "$version-1" '' postinst=dkms-postinst "text:$version=/usr/lib/stand-in/dkms-source"
+  package "$folder" nvidia-driver-cuda "$version-1" nvidia-kernel-open-dkms nvidia-smi=/usr/bin/nvidia-smi "text:$version=/usr/lib/stand-in/library" \
     nvidia-persistenced=/usr/bin/nvidia-persistenced persistenced.service=/usr/lib/systemd/system/nvidia-persistenced.service
-  flat "$driver"
-  gpg --batch --export >"$driver/cuda-archive-keyring.gpg"
+  flat "$folder"
+  gpg --batch --export >"$folder/cuda-archive-keyring.gpg"
+}
+
+for system in debian12 debian13; do
+  debian_driver "$work/driver/$system/x86_64" 580.95.05
+  debian_driver "$work/newer/driver/$system/x86_64" 580.105.08
 done
 
 rm -rf "$work"/{gpg,root,docker-pool,engine-pool}
