@@ -260,6 +260,7 @@ test(
     await client.stop();
     expect(upgrade.code, upgrade.stderr).toBe(0);
     expect(upgrade.stderr).toContain("stop-first");
+    expect(upgrade.stderr).toMatch(/gates +embedder-r\d+-\w+-cpu: \d+ probes, lowest cosine (?:1\.|0\.999)/);
     expect(client.lapses).toEqual({});
     expect(devices).toEqual(new Set(["cuda", "cpu"]));
     expect((await ask("two", "")).headers.get("x-gpuctl-device")).toBe("cuda");

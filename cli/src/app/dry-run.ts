@@ -108,7 +108,8 @@ class DryRun {
 
   #standBy(operation: StandByOperation, secrets: PerService<SecretValues>): Promise<void> {
     this.#begin("mark-good", describeOperation(operation));
-    return this.#target.standBy(operation, secrets[operation.service] ?? {}, this.#ctx.config.timings.load);
+    const prove = (): Promise<void> => Promise.resolve();
+    return this.#target.standBy(operation, secrets[operation.service] ?? {}, this.#ctx.config.timings.load, prove);
   }
 
   async #withdraw({ id, nodes }: Extract<DriftOperation, { kind: "withdraw" }>): Promise<void> {

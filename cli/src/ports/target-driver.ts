@@ -197,11 +197,13 @@ export interface TargetDriver {
    * Puts behind the slots of a service what answers on the CPU while none of them does (`fallback: cpu`), made from the spec of its
    * instance, and takes away what stood there for another; without an instance, or where gpuctl.yaml wants none, only the latter.
    * Ends when it stands ready. Absent on targets that have no such thing.
+   * @param prove  asked, with the driver of its node, once it has loaded: what it throws for stays shut and is ended
    */
   standBy?(
     service: ServiceName,
     instance: InstanceSpec | null,
     secrets: Readonly<Record<string, string>>,
+    prove: (there: TargetDriver, id: InstanceId) => Promise<void>,
     lease: Lease,
     signal: AbortSignal,
   ): Promise<void>;

@@ -60,16 +60,17 @@ export class LeasedTarget {
     return this.#mutate(`stopping ${id} first`, budget, () => this.#ctx.driver.suspend(id, times, this.#lease));
   }
 
-  /** Puts behind a service what answers in its place. @param load  how long that may take to load */
+  /** Puts behind a service what answers in its place. @param load  how long that may take to load @param prove  throws for wrong answers */
   standBy(
     { service, instance }: Pick<StandByOperation, "service" | "instance">,
     secrets: Readonly<Record<string, string>>,
     load: Milliseconds,
+    prove: (there: TargetDriver, id: InstanceId) => Promise<void>,
   ): Promise<void> {
-    const budget = load + budgets.start + budgets.stop + budgets.traffic;
+    const budget = load + budgets.start + budgets.stop + budgets.traffic + 2 * budgets.gates;
     const asked = this.#ctx.signal;
     return this.#mutate(`putting a CPU instance behind ${service}`, budget, async (late) => {
-      await this.#ctx.driver.standBy?.(service, instance, secrets, this.#lease, AbortSignal.any([asked, late]));
+      await this.#ctx.driver.standBy?.(service, instance, secrets, prove, this.#lease, AbortSignal.any([asked, late]));
     });
   }
 

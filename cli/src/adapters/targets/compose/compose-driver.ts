@@ -232,11 +232,12 @@ export class ComposeDriver implements TargetDriver {
     service: ServiceName,
     instance: InstanceSpec | null,
     secrets: Secrets,
+    prove: (there: TargetDriver, id: InstanceId) => Promise<void>,
     lease: Lease,
     signal: AbortSignal,
   ): Promise<void> {
     await lease.check();
-    await this.#standbys.renew(service, instance, secrets, lease, signal);
+    await this.#standbys.renew(service, instance, secrets, (id) => prove(this, id), lease, signal);
   }
 
   logTail(id: InstanceId, lines: number): Promise<readonly string[]> {

@@ -202,10 +202,12 @@ export class HostsDriver implements TargetDriver {
     service: ServiceName,
     instance: InstanceSpec | null,
     secrets: Readonly<Record<string, string>>,
+    prove: (there: TargetDriver, id: InstanceId) => Promise<void>,
     lease: Lease,
     signal: AbortSignal,
   ): Promise<void> {
-    await this.#all(this.nodesOf(service), async ({ driver }) => driver.standBy?.(service, instance, secrets, lease, signal));
+    const there = this.nodesOf(service);
+    await this.#all(there, async ({ driver }) => driver.standBy?.(service, instance, secrets, prove, lease, signal));
   }
 
   async logTail(id: InstanceId, lines: number): Promise<readonly string[]> {

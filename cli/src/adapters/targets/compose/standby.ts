@@ -51,11 +51,15 @@ export class Standbys {
     this.#parts = parts;
   }
 
-  /** @param instance  the one in a slot that it shall stand behind; null for none */
+  /**
+   * @param instance  the one in a slot that it shall stand behind; null for none
+   * @param prove     asked before it may answer; what it throws for is ended
+   */
   async renew(
     service: ServiceName,
     instance: InstanceSpec | null,
     secrets: Readonly<Record<string, string>>,
+    prove: (id: InstanceId) => Promise<void>,
     lease: Lease,
     signal: AbortSignal,
   ): Promise<void> {
@@ -73,6 +77,8 @@ export class Standbys {
     await startContainer({ commands, node, filters }, wanted, lease, signal);
     try {
       await this.#loaded(wanted, node.budgets.load, signal);
+      if (commands.rehearsal === null) await prove(wanted.id);
+      else commands.rehearsal.note(`gates     ${wanted.id}: correctness`);
       await mover.carryOut(openSteps(wanted, checkersOf(node, service)), ms(0), lease);
     } catch (thrown) {
       // What cannot stand in must not take memory from what serves. What is wrong with it is worth more than a failure to end it.
