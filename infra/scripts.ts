@@ -8,6 +8,7 @@ type RemoteName =
   | "k3s-is-ours"
   | "leave-k3s"
   | "mount-volume"
+  | "operators"
   | "preflight"
   | "prepare"
   | "remove-host"

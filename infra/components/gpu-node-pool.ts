@@ -54,7 +54,7 @@ export class GpuNodePool extends pulumi.ComponentResource {
     );
     const left = runWhenDeleted(
       `${name}-removal`,
-      { reach, program: remoteProgram(remoteScript("leave-k3s"), {}) },
+      { reach, program: remoteProgram(remoteScript("leave-k3s"), { GPUCTL_K3S_NODE: agent.node.name }) },
       { parent: this, dependsOn: [agent.ready, forgotten] },
     );
     const config = k3sAgentConfig(cluster, agent.node);

@@ -51,11 +51,12 @@ export class HcloudHost extends pulumi.ComponentResource {
     );
     const { reach, hostKey, known } = this.meet(name, args, { firstKey, server, address, attached });
     this.reach = reach;
-    const volume = this.mountVolume(name, args, server, known);
+    const entered = [known, this.letIn(name, args, server, known)];
+    const volume = this.mountVolume(name, args, server, entered);
     const verified = prepareHost(
       name,
       { reach, values: args.values, restart: "never", triggers: [server.id] },
-      { parent: this, dependsOn: [known, ...volume] },
+      { parent: this, dependsOn: [...entered, ...volume] },
     );
     this.ready = verified;
     // Known only once the host is verified: an inventory never names one that is not.
@@ -156,11 +157,18 @@ export class HcloudHost extends pulumi.ComponentResource {
     return { reach, hostKey, known };
   }
 
+  /** Keys of operators, which the user data brings to a new server only: whoever leaves the list leaves the server too. */
+  private letIn(name: string, { operators }: HcloudHostArgs, server: hcloud.Server, known: pulumi.Resource): pulumi.Resource {
+    const program = remoteProgram(remoteScript("operators"), { GPUCTL_OPERATORS: operators.join("\n") });
+    const options = { parent: this, dependsOn: [known] };
+    return runOnHost(`${name}-operators`, { reach: this.reach, program, triggers: [server.id] }, options);
+  }
+
   private mountVolume(
     name: string,
     { id, name: nodeName, node, protect }: HcloudHostArgs,
     server: hcloud.Server,
-    known: pulumi.Resource,
+    entered: pulumi.Resource[],
   ): pulumi.Resource[] {
     if (node.volume === null) return [];
     const args = { id, node: nodeName, location: node.location, sizeGB: node.volume.sizeGB, protect };
@@ -171,7 +179,7 @@ export class HcloudHost extends pulumi.ComponentResource {
         { path: mountUnitPath, mode: "0644", content: mountUnit(device) },
       ]),
     );
-    const options = { parent: this, dependsOn: [known, attached] };
+    const options = { parent: this, dependsOn: [...entered, attached] };
     // Once more for a disk that has grown.
     const triggers = [server.id, String(node.volume.sizeGB)];
     return [runOnHost(`${name}-mount`, { reach: this.reach, program, triggers }, options)];

@@ -1,5 +1,5 @@
 import type * as command from "@pulumi/command";
-import type * as pulumi from "@pulumi/pulumi";
+import * as pulumi from "@pulumi/pulumi";
 import { givenValues, hostDirectory } from "../lib/cloud-init.js";
 import { valuesText, type HostValues } from "../../cli/src/domain/host/values.js";
 import { remoteProgram, sha256, type RemoteFile } from "../lib/remote-program.js";
@@ -15,11 +15,15 @@ export interface PreparationArgs {
   triggers: pulumi.Input<string>[];
 }
 
+/** What a box is to its stack: whoever takes away looks whether it still is that. */
+export const ownerOf = (name: string): string => `${pulumi.getStack()}/${name}`;
+
 /** The preparation script and its values, as files of a host. */
-function preparationFiles(values: HostValues): RemoteFile[] {
+function preparationFiles(name: string, values: HostValues): RemoteFile[] {
   return [
     { path: `${hostDirectory}/prepare-host.sh`, mode: "0755", content: hostScript().text },
     { path: givenValues, mode: "0600", content: valuesText(values) },
+    { path: `${hostDirectory}/owner`, mode: "0644", content: ownerOf(name) },
   ];
 }
 
@@ -33,7 +37,7 @@ export function prepareHost(
   options: pulumi.CustomResourceOptions,
 ): command.remote.Command {
   const script = hostScript();
-  const program = remoteProgram(remoteScript("prepare"), { GPUCTL_RESTART: restart }, preparationFiles(values));
+  const program = remoteProgram(remoteScript("prepare"), { GPUCTL_RESTART: restart }, preparationFiles(name, values));
   const again = [script.sha256, values.revision, sha256(program), ...triggers];
   const prepared = runOnHost(`${name}-prepare`, { reach, program, triggers: again }, options);
   const check = remoteProgram(remoteScript("verify"), { GPUCTL_SCRIPT: script.sha256 });

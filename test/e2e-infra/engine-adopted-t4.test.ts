@@ -14,6 +14,16 @@ describe("a stack of one adopted box", () => {
   }, 1_800_000);
   afterAll(() => stack.stop());
 
+  test("a preview of the empty stack shows what would be made, and makes and visits nothing", async () => {
+    const { code, steps, stdout, stderr } = await stack.project.operate("preview");
+    expect(code, stdout + stderr).toBe(0);
+    expect(new Set(steps.map(({ op }) => op))).toEqual(new Set(["create"]));
+    expect(steps.map(({ name }) => name)).toEqual(expect.arrayContaining(["gpu-1-preflight", "gpu-1-prepare", "gpu-1-removal"]));
+    expect(stack.hosts.visits).toEqual([]);
+    expect(stack.hcloud.requests.filter(({ method }) => method !== "GET")).toEqual([]);
+    expect(stack.done()).toEqual([]);
+  });
+
   test("a preparation that fails keeps what was done before it, and the next up goes on from there", async () => {
     stack.hosts.failing.push("prepare");
     const { code, stdout, stderr } = await stack.project.operate("up");
@@ -58,11 +68,55 @@ describe("a stack of one adopted box", () => {
     await stack.set("nodes.gpu-1.hostKey", key);
   });
 
+  test("the same box at another address is looked at and prepared there, and nothing is taken away", async () => {
+    const moved = "203.0.113.77";
+    await stack.set("nodes.gpu-1.host", moved);
+    const steps = await stack.project.must("up");
+    expect(steps.filter(({ op }) => op === "update").map(({ name }) => name)).toEqual(["gpu-1-box", "gpu-1-removal"]);
+    expect(stack.hosts.since()).toEqual([`preflight ${moved}`, `prepare ${moved}`, `verify ${moved}`]);
+    await stack.set("nodes.gpu-1.host", box);
+    await stack.project.must("up");
+    stack.hosts.since();
+  });
+
+  test("another box under the same name is refused, and the first one stays known, however often that is tried", async () => {
+    await stack.set("nodes.gpu-1.host", "203.0.113.99");
+    await stack.set("nodes.gpu-1.hostKey", key.replace("Yh3v", "Yh3x"));
+    for (const visits of [["preflight 203.0.113.99"], []]) {
+      const { code, stdout, stderr } = await stack.project.operate("up");
+      expect(code).not.toBe(0);
+      expect(stdout + stderr).toContain(`gpu-1 was the box at ${box}:22, and would become another one`);
+      // It is looked at, which changes nothing there.
+      expect(stack.hosts.since()).toEqual(visits);
+    }
+    // Neither does it become another one by halves.
+    expect(await stack.inventory()).toMatchObject({ nodes: { "gpu-1": { host: box, hostKeys: [key] } } });
+    await stack.set("nodes.gpu-1.host", box);
+    await stack.set("nodes.gpu-1.hostKey", key);
+    await stack.project.must("up");
+    stack.hosts.since();
+  });
+
+  test("a node that is renamed keeps its box: what takes away under the old name comes last, and is told whose it was", async () => {
+    const file = "infra/stacks/Pulumi.adopted-t4.yaml";
+    stack.project.edit(file, "gpu-1:", "gpu-2:");
+    await stack.project.must("up");
+    const visits = [...stack.hosts.visits];
+    expect(stack.hosts.since()).toEqual([`preflight ${box}`, `prepare ${box}`, `verify ${box}`, `remove-host ${box}`]);
+    const said = (script: string) => visits.find((visit) => visit.script === script)?.program;
+    expect(said("prepare")).toContain("\nadopted-t4/gpu-2\n");
+    expect(said("remove-host")).toContain("\nGPUCTL_OWNER='adopted-t4/gpu-1'\n");
+    stack.project.edit(file, "gpu-2:", "gpu-1:");
+    await stack.project.must("up");
+    stack.hosts.since();
+  });
+
   test("destroy takes away what was made on the box, once and last, and asks the provider for nothing", async () => {
     stack.done();
     await stack.project.must("destroy");
     expect(stack.hosts.since()).toEqual([`remove-host ${box}`]);
-    expect(stack.done().at(-1)).toBe("delete gpu-1-removal");
+    // What goes after it is nothing on the box.
+    expect(stack.done().slice(-3)).toEqual(["delete gpu-1-removal", "delete gpu-1-box", "delete gpu-1-preflight"]);
     expect(stack.hcloud.requests).toEqual([]);
   });
 });

@@ -29,6 +29,7 @@ describe("a stack of one server without a GPU", () => {
     expect(visits.map(({ script }) => script)).toEqual([
       "first-contact",
       "forget-first-key",
+      "operators",
       "mount-volume",
       "prepare",
       "verify",
@@ -111,6 +112,7 @@ describe("a stack of one server without a GPU", () => {
     expect(stack.hosts.since().map((visit) => visit.split(" ")[0])).toEqual([
       "first-contact",
       "forget-first-key",
+      "operators",
       "mount-volume",
       "prepare",
       "verify",

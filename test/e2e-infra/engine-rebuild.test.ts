@@ -21,6 +21,17 @@ describe("a server in its later life", () => {
     expect(stack.hosts.since().map((visit) => visit.split(" ")[0])).not.toContain("first-contact");
   });
 
+  test("loses the keys of operators that leave the list, by SSH and without another server", async () => {
+    stack.hosts.since();
+    const successor = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBmJ2bQyq2pWl4mJH5yqv0mFQq8ZkIYwF8oXc0o7qk1R successor";
+    await stack.set("operators.keys[0]", successor);
+    const steps = await stack.project.must("up");
+    expect(steps.filter(({ type, op }) => type.startsWith("hcloud:") && op !== "same")).toEqual([]);
+    const visit = stack.hosts.visits.find(({ script }) => script === "operators");
+    expect(visit?.program).toContain(`GPUCTL_OPERATORS='${successor}'\n`);
+    expect(stack.hosts.since().map((one) => one.split(" ")[0])).toEqual(["operators", "prepare", "verify"]);
+  });
+
   test("that is rebuilt comes with the new image and a key of its own, and finds its address and its volume again", async () => {
     const address = async () => inventorySchema.parse(await stack.inventory()).nodes["staging-1"]!.host;
     const [before, idBefore] = [await address(), stack.hcloud.world.list("servers")[0]!.id];
@@ -40,6 +51,7 @@ describe("a server in its later life", () => {
     expect(visits.map(({ script }) => script)).toEqual([
       "first-contact",
       "forget-first-key",
+      "operators",
       "mount-volume",
       "prepare",
       "verify",

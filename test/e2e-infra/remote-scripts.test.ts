@@ -1,7 +1,7 @@
 /** The small scripts that the infrastructure runs on hosts, for real: files, keys and exit codes; systemd is a stand-in. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { readHostKey, readOneTimeKey, makeOneTimeKey } from "../../infra/lib/one-time-key.js";
-import { remoteProgram, sha256, type RemoteFile } from "../../infra/lib/remote-program.js";
+import { remoteProgram, type RemoteFile } from "../../infra/lib/remote-program.js";
 import { hostScript, remoteScript } from "../../infra/scripts.js";
 import { ScratchHost } from "../support/infra/scratch-host.js";
 import { execFileSync } from "node:child_process";
@@ -14,6 +14,12 @@ beforeEach(() => {
 afterEach(() => {
   host.remove();
 });
+
+function publicKey(name: string): { line: string; fingerprint: string } {
+  const line = `ssh-ed25519 ${Buffer.from(`\0\0\0\x0bssh-ed25519\0\0\0 ${name.padEnd(32, ".")}`).toString("base64")} ${name}`;
+  const [, fingerprint = ""] = execFileSync("ssh-keygen", ["-lf", "-"], { input: line }).toString().split(" ");
+  return { line, fingerprint };
+}
 
 const directory = "/var/lib/gpuctl/host";
 const file = (path: string, content: string): RemoteFile => ({ path, mode: "0644", content });
@@ -43,6 +49,55 @@ describe("meeting a new server", () => {
     expect(host.read(ecdsa)).not.toBe(privateKey);
     expect(forget().code).toBe(0);
     expect(host.read(`${ecdsa}.pub`)).toBe(own);
+  });
+});
+
+describe("operators of a cloud server", () => {
+  const keys = "/root/.ssh/authorized_keys";
+  const [ann, ben, eve] = ["ann", "ben", "eve"].map((name) => publicKey(name));
+  const letIn = (...operators: string[]) => {
+    const connection = "export SSH_CONNECTION='198.51.100.7 51234 10.0.0.2 22'\n";
+    return host.run(connection + remoteProgram(remoteScript("operators"), { GPUCTL_OPERATORS: operators.join("\n") }));
+  };
+  const loggedInWith = (fingerprint: string) => {
+    const line = `Accepted publickey for root from 198.51.100.7 port 51234 ssh2: ED25519 ${fingerprint}`;
+    host.standIn(
+      "journalctl",
+      `echo 'Accepted publickey for root from 198.51.100.8 port 51234 ssh2: RSA SHA256:x'; echo '${line}'`,
+    );
+  };
+
+  beforeEach(() => {
+    loggedInWith(ann!.fingerprint);
+    host.run(`mkdir -p /root/.ssh; printf '%s\\n' 'ssh-ed25519 AAAA nobody' '${eve!.line}' '${ann!.line}' >${keys}`);
+  });
+
+  test("are those of the list alone, from the first time on: what came with the creation goes", () => {
+    expect(letIn(ann!.line, ben!.line)).toEqual({ code: 0, stdout: "2 keys\n", stderr: "" });
+    const block = `# gpuctl operators begin\n${ann!.line}\n${ben!.line}\n# gpuctl operators end\n`;
+    expect(host.read(keys)).toBe(block);
+    expect(letIn(ann!.line, ben!.line)).toMatchObject({ code: 0, stdout: "unchanged\n" });
+    expect(host.run(`stat -c '%a %U' ${keys}; ls -A /root/.ssh | grep -c authorized_keys`).stdout).toBe("600 root\n1\n");
+  });
+
+  test("who leaves the list leaves the server, and a key that somebody put there by hand stays", () => {
+    letIn(ann!.line, ben!.line);
+    host.run(`echo 'ssh-ed25519 AAAA rescue' >>${keys}`);
+    expect(letIn(ann!.line)).toMatchObject({ code: 0, stdout: "1 keys\n" });
+    const block = `# gpuctl operators begin\n${ann!.line}\n# gpuctl operators end\n`;
+    expect(host.read(keys)).toBe(`ssh-ed25519 AAAA rescue\n${block}`);
+  });
+
+  test("a list without the key of the very connection is refused, and changes nothing", () => {
+    const before = host.read(keys);
+    const { code, stdout, stderr } = letIn(ben!.line);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toContain(`the key that you log in with (${ann!.fingerprint}) is not in operators.keys`);
+    expect(host.read(keys)).toBe(before);
+    expect(host.written().filter((path) => path.startsWith("/root/.ssh/"))).toEqual([keys]);
+    // Where nobody wrote down which key it was, the list counts.
+    host.standIn("journalctl", "exit 1");
+    expect(letIn(ben!.line).code).toBe(0);
   });
 });
 
@@ -125,12 +180,24 @@ describe("preparing a host", () => {
     expect(verify(result("ab", "reboot-needed")).code).toBe(0);
   });
 
+  const remove = () =>
+    host.run(
+      remoteProgram(remoteScript("remove-host"), { GPUCTL_OWNER: "prod/gpu-1" }, [
+        file("/run/gpuctl-removal/prepare-host.sh", '[[ $1 == --remove ]] && echo "removed" >&2'),
+      ]),
+    );
+
   test("is taken back by the script that comes along, of which nothing stays", () => {
-    const program = remoteProgram(remoteScript("remove-host"), {}, [
-      file("/run/gpuctl-removal/prepare-host.sh", '[[ $1 == --remove ]] && echo "removed" >&2'),
-    ]);
-    expect(host.run(program)).toMatchObject({ code: 0, stderr: "removed\n" });
+    expect(remove()).toMatchObject({ code: 0, stderr: "removed\n" });
     expect(host.written()).toEqual([]);
+  });
+
+  test("is not taken back from the node that it is by now", () => {
+    host.run(`mkdir -p ${directory}; echo prod/gpu-2 >${directory}/owner`);
+    expect(remove()).toEqual({ code: 0, stdout: "this box is prod/gpu-2 now: nothing was taken away\n", stderr: "" });
+    expect(host.written()).toEqual([`${directory}/owner`]);
+    host.run(`echo prod/gpu-1 >${directory}/owner`);
+    expect(remove()).toMatchObject({ code: 0, stderr: "removed\n" });
   });
 
   test("with the real script ends with exit 2 for values that it does not know, and leaves the host as it was", () => {
@@ -235,118 +302,6 @@ describe("looking at a box", () => {
   });
 });
 
-describe("an agent of k3s", () => {
-  const binary = "#!/bin/sh\nexit 0\n";
-  const files = [
-    file("/etc/rancher/k3s/config.yaml", "server: x\n"),
-    file("/etc/rancher/k3s/gpuctl-token", "K10\n"),
-    file("/etc/systemd/system/k3s-agent.service", "[Unit]\n"),
-  ];
-  const join_ = (wanted = sha256(binary), changed = "1", address = "") =>
-    host.run(
-      remoteProgram(
-        remoteScript("join-k3s"),
-        {
-          GPUCTL_K3S_URL: "https://127.0.0.1/k3s",
-          GPUCTL_K3S_SHA256: wanted,
-          GPUCTL_K3S_FILES: changed,
-          GPUCTL_K3S_ADDRESS: address,
-        },
-        files,
-        remoteScript("k3s-is-ours"),
-      ),
-    );
-
-  beforeEach(() => {
-    host.standIn("curl", `while [[ $1 != -o ]]; do shift; done; printf '%s' '${binary}' >"$2"`);
-    host.standIn("pkill", "true");
-    host.standIn("ip", "true");
-    host.standIn("journalctl", "echo refused by the server");
-    host.standIn("systemctl", "[[ $1 != is-active ]] || [[ -e /run/agent ]]; [[ $1 != restart ]] || touch /run/agent");
-  });
-
-  test("is installed as the file that was pinned, started once, and left alone while nothing changes", () => {
-    expect(join_()).toMatchObject({ code: 0, stdout: "joined\n" });
-    expect(host.read("/usr/local/bin/k3s")).toBe(binary);
-    expect(host.calls().filter((call) => /restart|curl/.test(call))).toHaveLength(2);
-    expect(join_().code).toBe(0);
-    expect(host.calls().filter((call) => /restart|curl/.test(call))).toEqual([]);
-    expect(join_(sha256(binary), "2").code).toBe(0);
-    expect(host.calls().filter((call) => /restart|curl/.test(call))).toEqual(["systemctl restart k3s-agent.service"]);
-  });
-
-  test("has its pods talk over the interface of its private address, and starts again when that is another one", () => {
-    const joined = () => join_(sha256(binary), "1", "10.20.2.10");
-    const restarts = () => host.calls().filter((call) => call.includes(" restart "));
-    host.standIn(
-      "ip",
-      "[[ $* != *' to 10.20.2.10' ]] || echo '5: gpuctl.4000@enp5s0    inet 10.20.2.10/24 scope global gpuctl.4000'",
-    );
-    expect(joined()).toMatchObject({ code: 0, stderr: "" });
-    expect(host.read("/etc/rancher/k3s/config.yaml")).toBe('server: x\nflannel-iface: "gpuctl.4000"\n');
-    expect(restarts()).toHaveLength(1);
-    expect(joined().code).toBe(0);
-    expect(host.read("/etc/rancher/k3s/config.yaml")).toBe('server: x\nflannel-iface: "gpuctl.4000"\n');
-    expect(restarts()).toEqual([]);
-    host.standIn("ip", "echo '3: enp7s0    inet 10.20.2.10/24 scope global enp7s0'");
-    expect(joined().code).toBe(0);
-    expect(host.read("/etc/rancher/k3s/config.yaml")).toContain('flannel-iface: "enp7s0"\n');
-    expect(restarts()).toHaveLength(1);
-  });
-
-  test("is not started where no interface has its private address", () => {
-    const { code, stderr } = join_(sha256(binary), "1", "10.20.2.11");
-    expect({ code, stderr }).toEqual({
-      code: 1,
-      stderr: "no network interface has the node's address 10.20.2.11: ip -br address; then correct privateAddress\n",
-    });
-    expect(host.calls().filter((call) => /restart|curl|enable/.test(call))).toEqual([]);
-  });
-
-  test("is refused when the file is another one, and leaves no half of it", () => {
-    const { code, stderr } = join_("0".repeat(64));
-    expect(code).toBe(1);
-    expect(stderr).toContain(`is not the file with SHA-256 ${"0".repeat(64)}`);
-    expect(host.written().filter((path) => path.startsWith("/usr/local"))).toEqual([]);
-  });
-
-  test.each(["/usr/local/bin/k3s", "/etc/rancher/k3s/config.yaml", "/etc/systemd/system/k3s-agent.service"])(
-    "that somebody else installed stays as it is, known by %s",
-    (path) => {
-      host.run(`mkdir -p "$(dirname ${path})"; printf x >${path}`);
-      expect(join_()).toMatchObject({ code: 1, stdout: "" });
-      expect(host.run(remoteProgram(remoteScript("leave-k3s"), {})).code).toBe(0);
-      expect(host.read(path)).toBe("x");
-      expect(host.written().filter((each) => /k3s|rancher/.test(each))).toEqual([path]);
-    },
-  );
-
-  test("that does not start says why", () => {
-    host.standIn("systemctl", "[[ $1 != restart && $1 != is-active ]]");
-    const { code, stderr } = join_();
-    expect(code).toBe(1);
-    expect(stderr).toContain("refused by the server");
-  });
-
-  test("leaves without a trace", () => {
-    join_();
-    host.run("mkdir -p /var/lib/rancher/k3s/agent && touch /var/lib/rancher/k3s/agent/x");
-    expect(host.run(remoteProgram(remoteScript("leave-k3s"), {})).code).toBe(0);
-    expect(host.written().filter((path) => /k3s|rancher/.test(path))).toEqual([]);
-    expect(host.calls()).toContain("systemctl disable --quiet --now k3s-agent.service");
-  });
-
-  test("leaves the volumes of pods where they are, and says where", () => {
-    join_();
-    host.run(
-      "mkdir -p /var/lib/rancher/k3s/agent /var/lib/rancher/k3s/storage/pvc-1; touch /var/lib/rancher/k3s/storage/pvc-1/index",
-    );
-    const { code, stdout } = host.run(remoteProgram(remoteScript("leave-k3s"), {}));
-    expect({ code, stdout }).toEqual({ code: 0, stdout: "volumes of pods were left in /var/lib/rancher/k3s/storage\n" });
-    expect(host.written().filter((path) => /k3s|rancher/.test(path))).toEqual(["/var/lib/rancher/k3s/storage/pvc-1/index"]);
-  });
-});
-
 describe("the vSwitch and the volume of a host", () => {
   const unit = file("/etc/systemd/system/gpuctl-vswitch.service", "[Unit]\n");
 
@@ -355,7 +310,11 @@ describe("the vSwitch and the volume of a host", () => {
     expect(up("lo").code).toBe(0);
     expect(host.calls()).toContain("systemctl restart gpuctl-vswitch.service");
     expect(up("enp99s0")).toMatchObject({ code: 1, stderr: expect.stringContaining("no network interface enp99s0") as string });
-    expect(host.run(remoteProgram(remoteScript("vswitch-down"), {})).code).toBe(0);
+    const down = (node: string) => host.run(remoteProgram(remoteScript("vswitch-down"), { GPUCTL_OWNER: `prod/${node}` }));
+    host.run(`mkdir -p ${directory}; echo prod/gex-1 >${directory}/owner`);
+    expect(down("gex-0").code).toBe(0);
+    expect(host.written().filter((path) => path.includes("vswitch"))).toEqual([unit.path]);
+    expect(down("gex-1").code).toBe(0);
     expect(host.written().filter((path) => path.includes("vswitch"))).toEqual([]);
   });
 

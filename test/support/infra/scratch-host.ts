@@ -4,11 +4,12 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 
 /** Folders that scripts write to; each is this machine's own below, with what was changed above it. */
-const layered = ["etc", "var", "usr/local", "srv", "run"];
+const layered = ["etc", "var", "usr/local", "srv", "run", "root"];
 
 /**
- * This machine as a host that can be spoiled: what is written to `/etc`, `/var`, `/usr/local`, `/srv` and `/run` stays in a
- * folder of its own, and programs that would reach further are stand-ins. Needs root and overlayfs.
+ * This machine as a host that can be spoiled: what is written to `/etc`, `/var`, `/usr/local`, `/srv`, `/run` and `/root` stays in a
+ * folder of its own, a program sees no processes but its own, which end with it, and programs that would reach further are stand-ins.
+ * Needs root and overlayfs.
  */
 export class ScratchHost {
   readonly #folder = mkdtempSync(join(tmpdir(), "gpuctl-host-"));
@@ -44,11 +45,15 @@ export class ScratchHost {
       const part = (kind: string) => join(this.#folder, kind, name);
       return `mount -t overlay overlay -o lowerdir=/${name},upperdir=${part("upper")},workdir=${part("work")} /${name}`;
     });
-    const enter = [...mounts, `export PATH=${join(this.#folder, "bin")}:$PATH`, "exec bash -s"].join(" && ");
-    const { status, stdout, stderr } = spawnSync("unshare", ["--mount", "bash", "-c", enter], {
-      input: program,
-      encoding: "utf8",
-    });
+    const enter = [...mounts, `export HOME=/root PATH=${join(this.#folder, "bin")}:$PATH`, "exec bash -s"].join(" && ");
+    const { status, stdout, stderr } = spawnSync(
+      "unshare",
+      ["--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "bash", "-c", enter],
+      {
+        input: program,
+        encoding: "utf8",
+      },
+    );
     return { code: status, stdout, stderr };
   }
 

@@ -26,6 +26,7 @@ const graphs: Record<ExampleStack, string[]> = {
     "Command staging-1-first-key",
     "Command staging-1-forget-first-key",
     "Command staging-1-mount",
+    "Command staging-1-operators",
     "Command staging-1-prepare",
     "Command staging-1-verify",
     "Firewall firewall",
@@ -45,6 +46,7 @@ const graphs: Record<ExampleStack, string[]> = {
   ],
   "adopted-t4": [
     "AdoptedHost gpu-1",
+    "Command gpu-1-box",
     "Command gpu-1-preflight",
     "Command gpu-1-prepare",
     "Command gpu-1-removal",
@@ -55,8 +57,10 @@ const graphs: Record<ExampleStack, string[]> = {
     "Command app-1-first-contact",
     "Command app-1-first-key",
     "Command app-1-forget-first-key",
+    "Command app-1-operators",
     "Command app-1-prepare",
     "Command app-1-verify",
+    "Command gex-1-box",
     "Command gex-1-preflight",
     "Command gex-1-prepare",
     "Command gex-1-removal",
@@ -80,10 +84,12 @@ const graphs: Record<ExampleStack, string[]> = {
   "k3s-gpu-pool": [
     "AdoptedHost gpu-1",
     "AdoptedHost gpu-2",
+    "Command gpu-1-box",
     "Command gpu-1-preflight",
     "Command gpu-1-prepare",
     "Command gpu-1-removal",
     "Command gpu-1-verify",
+    "Command gpu-2-box",
     "Command gpu-2-preflight",
     "Command gpu-2-prepare",
     "Command gpu-2-removal",
@@ -212,7 +218,7 @@ describe("a cloud server", () => {
     const contact = one(resources, "staging-1-first-contact", "Command");
     expect(keyOf(contact)).toBe("ecdsa-sha2-nistp256 AAAAE2VjZHNh");
     expect(contact.ignoreChanges).toEqual(["connection", "create", "update", "stdin"]);
-    for (const name of ["forget-first-key", "mount", "prepare", "verify"])
+    for (const name of ["forget-first-key", "operators", "mount", "prepare", "verify"])
       expect(keyOf(one(resources, `staging-1-${name}`, "Command")), name).toBe(hostKeyOfServer);
     expect(one(resources, "staging-1-prepare", "Command").dependsOn).toContain("staging-1-forget-first-key");
     expect(inventory.nodes["staging-1"]?.hostKeys).toEqual([hostKeyOfServer]);
@@ -287,10 +293,15 @@ describe("a cloud server", () => {
 describe("an adopted box", () => {
   it("is looked at, prepared, verified in this order, and cleaned last of all when it is given back", async () => {
     const { resources } = await runStack("adopted-t4", exampleConfig("adopted-t4"));
-    expect(one(resources, "gpu-1-preflight", "Command").dependsOn).toEqual(["gpu-1-removal"]);
-    expect(one(resources, "gpu-1-prepare", "Command").dependsOn).toEqual(["gpu-1-preflight"]);
+    expect(one(resources, "gpu-1-preflight", "Command").dependsOn).toEqual([]);
+    expect(one(resources, "gpu-1-box", "Command").dependsOn).toEqual(["gpu-1-preflight"]);
+    expect(one(resources, "gpu-1-removal", "Command").dependsOn).toEqual(["gpu-1-box"]);
+    expect(one(resources, "gpu-1-prepare", "Command").dependsOn).toEqual(["gpu-1-preflight", "gpu-1-removal"]);
     expect(one(resources, "gpu-1-verify", "Command").dependsOn).toEqual(["gpu-1-prepare"]);
-    expect(one(resources, "gpu-1-removal", "Command").inputs["stdin"]).toContain("prepare-host.sh --remove");
+    const { stdin: removing } = one(resources, "gpu-1-removal", "Command").inputs;
+    expect(removing).toContain("prepare-host.sh --remove");
+    expect(removing).toContain("\nGPUCTL_OWNER='adopted-t4/gpu-1'\n");
+    expect(one(resources, "gpu-1-prepare", "Command").inputs["stdin"]).toMatch(/host\/owner.*\nadopted-t4\/gpu-1\n/);
   });
 
   it("is prepared again when the script changes, and gets the script unchanged", async () => {
@@ -329,10 +340,10 @@ describe("an adopted box", () => {
     expect(one(resources, "network", "Network").inputs["exposeRoutesToVswitch"]).toBe(true);
     const link = one(resources, "gex-1-vswitch", "Command");
     expect(link.inputs["stdin"]).toContain("mtu 1400 up");
-    expect(link.dependsOn, "nothing is changed before the box was looked at").toEqual(["gex-1-preflight"]);
-    expect(one(resources, "gex-1-prepare", "Command").dependsOn).toEqual(["gex-1-preflight", "gex-1-vswitch"]);
-    expect(one(resources, "gex-1-vswitch-removal", "Command").dependsOn).toEqual(["network-vswitch"]);
-    expect(one(resources, "gex-1-removal", "Command").dependsOn).toEqual(["gex-1-vswitch-removal"]);
+    expect(link.dependsOn, "nothing is changed before the box was looked at").toEqual(["gex-1-preflight", "gex-1-removal"]);
+    expect(one(resources, "gex-1-prepare", "Command").dependsOn).toEqual(["gex-1-preflight", "gex-1-removal", "gex-1-vswitch"]);
+    expect(one(resources, "gex-1-vswitch-removal", "Command").dependsOn).toEqual(["gex-1-box", "network-vswitch"]);
+    expect(one(resources, "gex-1-removal", "Command").dependsOn).toEqual(["gex-1-box", "gex-1-vswitch-removal"]);
     expect(inventory.nodes["gex-1"]?.privateAddress).toBe("10.20.2.10");
     // Each host lets the other in: one of them may be the ingress.
     expect(one(resources, "app-1-prepare", "Command").inputs["stdin"]).toContain(
