@@ -145,5 +145,5 @@ function makeCluster(site: Site, cluster: ClusterConfig, hosts: { name: string; 
   });
   const pool = new GpuNodePool("pool", { cluster, agents, token: k3sToken, kubernetes, kubeconfig }, {});
   const { protect } = site.checked.config;
-  new GpuRuntime("gpu", { id: site.id, cluster, kubernetes, nodes: pool.members, protect }, {});
+  new GpuRuntime("gpu", { id: site.id, cluster, kubernetes, kubeconfig, nodes: pool.members, protect }, {});
 }

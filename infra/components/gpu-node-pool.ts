@@ -7,6 +7,7 @@ import { kubectl, kubectlUnlessGone, type KubectlRequest } from "../lib/kubectl.
 import { remoteProgram, sha256 } from "../lib/remote-program.js";
 import type { ClusterConfig, K3sCluster } from "../lib/stack-schema.js";
 import { remoteScript } from "../scripts.js";
+import { askedOf, kubectlInputs, type Kubeconfig } from "./cluster-kubectl.js";
 import { runOnHost, runWhenDeleted, type Reach } from "./remote-command.js";
 
 /** A prepared host that becomes an agent. */
@@ -22,15 +23,14 @@ export interface GpuNodePoolArgs {
   /** The k3s server's; only for a k3s cluster. */
   token: pulumi.Output<string> | undefined;
   kubernetes: k8s.Provider;
-  /** What `kubectl` is given; without it the file that it would take. */
-  kubeconfig: pulumi.Output<string> | undefined;
+  kubeconfig: Kubeconfig;
 }
 
 /** GPU nodes of a cluster: prepared hosts that join k3s, or nodes that an existing cluster has. */
 export class GpuNodePool extends pulumi.ComponentResource {
   /** Whoever needs the nodes waits for these. */
   readonly members: pulumi.Resource[];
-  private readonly kubeconfig: pulumi.Output<string> | undefined;
+  private readonly kubeconfig: Kubeconfig;
 
   constructor(name: string, args: GpuNodePoolArgs, options: pulumi.ComponentResourceOptions) {
     super("gpuctl:GpuNodePool", name, {}, options);
@@ -49,7 +49,7 @@ export class GpuNodePool extends pulumi.ComponentResource {
     const forget = this.asked(cluster, ["delete", "node", agent.node.name, "--ignore-not-found"]);
     const forgotten = new command.local.Command(
       `${name}-node`,
-      { delete: kubectl(forget), ...this.kubectlInputs() },
+      { delete: kubectl(forget), ...kubectlInputs(this.kubeconfig) },
       { parent: this },
     );
     const left = runWhenDeleted(
@@ -84,20 +84,15 @@ export class GpuNodePool extends pulumi.ComponentResource {
           `nodes "${node}" not found`,
           `taint "${key}:${effect}" not found`,
         ]),
-        ...this.kubectlInputs(),
+        ...kubectlInputs(this.kubeconfig),
       },
       { parent: this, dependsOn: [labels] },
     );
     return [labels, taint];
   }
 
-  private asked({ context }: ClusterConfig, args: readonly string[]): KubectlRequest {
-    return { context, args, ownConfig: this.kubeconfig !== undefined };
-  }
-
-  private kubectlInputs() {
-    const stdin = this.kubeconfig === undefined ? {} : { stdin: pulumi.secret(this.kubeconfig) };
-    return { ...stdin, addPreviousOutputInEnv: false };
+  private asked(cluster: ClusterConfig, args: readonly string[]): KubectlRequest {
+    return askedOf(cluster, this.kubeconfig, args);
   }
 }
 

@@ -1,13 +1,17 @@
+import * as command from "@pulumi/command";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import { devicePlugin, exporter, operator, type Chart } from "../lib/charts.js";
+import { devicePlugin, exporter, missingRuntimeClass, operator, type Chart } from "../lib/charts.js";
+import { kubectlToFind } from "../lib/kubectl.js";
 import { labels, resourceName, type StackId } from "../lib/names.js";
 import type { ClusterConfig } from "../lib/stack-schema.js";
+import { askedOf, kubectlInputs, type Kubeconfig } from "./cluster-kubectl.js";
 
 export interface GpuRuntimeArgs {
   id: StackId;
   cluster: ClusterConfig;
   kubernetes: k8s.Provider;
+  kubeconfig: Kubeconfig;
   /** Nodes that it runs on: they leave after it is gone. */
   nodes: pulumi.Resource[];
   protect: boolean;
@@ -24,7 +28,7 @@ const chartTimeout = 900;
 export class GpuRuntime extends pulumi.ComponentResource {
   constructor(
     name: string,
-    { id, cluster, kubernetes, nodes, protect }: GpuRuntimeArgs,
+    { id, cluster, kubernetes, kubeconfig, nodes, protect }: GpuRuntimeArgs,
     options: pulumi.ComponentResourceOptions,
   ) {
     super("gpuctl:GpuRuntime", name, {}, options);
@@ -44,6 +48,7 @@ export class GpuRuntime extends pulumi.ComponentResource {
       child,
     );
     const classes = this.runtimeClass(name, id, cluster, child);
+    if (classes.length === 0) classes.push(...this.findRuntimeClass(name, cluster, kubeconfig));
     if (runtime.kind !== "none") this.install(name, id, chartsOf(cluster), { ...child, dependsOn: [...nodes, ...classes] });
     this.registerOutputs({ runtimeClass: runtime.runtimeClass });
   }
@@ -56,12 +61,27 @@ export class GpuRuntime extends pulumi.ComponentResource {
     for (const [part, chart] of charts) new k8s.helm.v3.Release(`${name}-${part}`, release(chart, system), options);
   }
 
-  private runtimeClass(name: string, id: StackId, { kind, runtime }: ClusterConfig, child: pulumi.CustomResourceOptions) {
+  private runtimeClass(
+    name: string,
+    id: StackId,
+    { kind, runtime }: ClusterConfig,
+    child: pulumi.CustomResourceOptions,
+  ): pulumi.Resource[] {
     // k3s and the operator bring it themselves, and a second one of the same name is an error.
     const wanted = runtime.createRuntimeClass ?? (kind === "existing" && runtime.kind === "device-plugin");
     if (!wanted) return [];
     const metadata = { name: runtime.runtimeClass, labels: labels(id) };
     return [new k8s.node.v1.RuntimeClass(`${name}-class`, { metadata, handler: "nvidia" }, child)];
+  }
+
+  /** A class that others have to bring; asked for before anything is made, as the charts would only find out after a quarter of an hour. */
+  private findRuntimeClass(name: string, cluster: ClusterConfig, kubeconfig: Kubeconfig): pulumi.Resource[] {
+    const { kind, runtimeClass } = cluster.runtime;
+    if (kind !== "device-plugin") return [];
+    const request = askedOf(cluster, kubeconfig, ["get", "runtimeclass", runtimeClass]);
+    const create = kubectlToFind(request, missingRuntimeClass(runtimeClass));
+    const inputs = { create, triggers: [cluster.context, runtimeClass], ...kubectlInputs(kubeconfig) };
+    return [new command.local.Command(`${name}-class-found`, inputs, { parent: this })];
   }
 }
 

@@ -23,6 +23,10 @@ export const gpuNodeLabels = { "nvidia.com/gpu.present": "true" } as const;
 
 const tolerations = [{ key: gpuTaint.key, operator: "Exists", effect: gpuTaint.effect }];
 
+/** Said where the class of the charts' pods is not in the cluster. */
+export const missingRuntimeClass = (name: string): string =>
+  `there is no RuntimeClass ${name} in this cluster, and pods with a card could not start: gpuctl:cluster.runtime.createRuntimeClass: true makes it`;
+
 /** Device plugin with feature discovery, on hosts that have driver and toolkit. */
 export function devicePlugin({ replicasPerGpu, runtimeClass, devicePluginVersion }: GpuRuntimeConfig): Chart {
   return {

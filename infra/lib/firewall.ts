@@ -44,9 +44,9 @@ export function firewallRules({ operators, app, servicePorts, sshPort }: Firewal
 }
 
 /** A network from which SSH would be open to the internet, unless it is spelled out a second time. */
-export const opensSsh = (network: string, again: string | null): boolean => {
+export const opensSsh = (network: string, again: readonly string[]): boolean => {
   const parsed = parseNetwork(network);
-  return parsed !== null && isOpen(parsed) && network !== again;
+  return parsed !== null && isOpen(parsed) && !again.includes(network);
 };
 
 /** The provider wants networks, also of single addresses. */

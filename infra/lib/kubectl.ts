@@ -25,6 +25,17 @@ export function kubectlUnlessGone(request: KubectlRequest, gone: readonly string
   ].join("\n");
 }
 
+/** Ends with kubectl's own words, and with `words` behind them where a thing is not there; what kubectl prints else is nobody's. */
+export function kubectlToFind(request: KubectlRequest, words: string): string {
+  return [
+    ...preparation(request),
+    `said=$(${asked(request)} 2>&1) && exit 0`,
+    String.raw`printf '%s\n' "$said" >&2`,
+    `case $said in *NotFound*) echo ${shellQuoted(words)} >&2 ;; esac`,
+    "exit 1",
+  ].join("\n");
+}
+
 const asked = ({ context, args }: KubectlRequest): string =>
   ["kubectl", "--context", context, ...args].map(shellQuoted).join(" ");
 

@@ -21,6 +21,7 @@ const standIns: Readonly<Fields> = {
 /** The same for one element of a list: the others keep their places. */
 const elements: Readonly<Fields> = {
   addresses: "192.0.2.1",
+  anywhere: "192.0.2.1",
   app: "192.0.2.1",
   keys: "ssh-ed25519 AAAA",
   agents: "x",

@@ -178,12 +178,14 @@ function accessProblems({ operators, app, nodes }: StackConfig): StackProblem[] 
         ? [problem(`${path}[${index}]`, `${network} is no network (no bit may be set beyond the prefix: 10.0.0.0/8)`)]
         : [],
     );
+  const opening = operators.addresses.filter((network) => opensSsh(network, []));
+  const again = opening.length === 1 ? opening.join() : `[${opening.join(", ")}]`;
   const open = operators.addresses.flatMap((network, index) =>
     opensSsh(network, operators.anywhere)
       ? [
           problem(
             `operators.addresses[${index}]`,
-            `${network} opens SSH to the internet. If you mean it, say it a second time: operators.anywhere: ${network}`,
+            `${network} opens SSH to the internet. If you mean it, say it a second time: operators.anywhere: ${again}`,
           ),
         ]
       : [],

@@ -148,8 +148,12 @@ export const stackSchema = z.strictObject({
       addresses: z.array(cidr).default([]),
       /** Public keys of the people who may log in. */
       keys: z.array(publicKey).default([]),
-      /** A second time, the network that opens SSH to the internet; without it such a network is refused. */
-      anywhere: cidr.nullable().default(null),
+      /** A second time, the networks that open SSH to the internet, one or a list; without it such a network is refused. */
+      anywhere: z
+        .union([cidr, z.array(cidr)])
+        .nullable()
+        .default(null)
+        .transform((said): readonly string[] => (typeof said === "string" ? [said] : (said ?? []))),
     })
     .prefault({}),
   /** Networks of the app, the only ones that reach the services. */

@@ -1,4 +1,6 @@
 /** The example stack `existing-cluster`, and configurations that are refused, under the real engine. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { inventorySchema } from "../../cli/src/domain/inventory.js";
 import { ExampleStack } from "../support/pulumi-engine/example.js";
@@ -13,6 +15,19 @@ describe("a stack in a cluster that somebody has", () => {
     for (const node of nodes) stack.clusters.set(`production kubernetes:core/v1:Node /${node}`, {});
   }, 1_800_000);
   afterAll(() => stack.stop());
+
+  test("a preview of the empty stack shows what would be made, and makes and visits nothing", async () => {
+    const { code, steps, stdout, stderr } = await stack.project.operate("preview");
+    expect(code, stdout + stderr).toBe(0);
+    expect(new Set(steps.map(({ op }) => op))).toEqual(new Set(["create"]));
+    expect(steps.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(["pool-gpu-pool-a1-taint", "gpu-class", "gpu-device-plugin"]),
+    );
+    expect(stack.hosts.visits).toEqual([]);
+    expect(stack.hcloud.requests.filter(({ method }) => method !== "GET")).toEqual([]);
+    expect(stack.done()).toEqual([]);
+    expect(stack.kubectl()).toEqual([]);
+  });
 
   test("up marks the nodes and adds what lets pods ask for cards", async () => {
     await stack.project.must("up");
@@ -40,6 +55,25 @@ describe("a stack in a cluster that somebody has", () => {
   test("a second up changes nothing", async () => {
     await stack.project.must("up", ["--expect-no-changes"]);
     stack.done();
+  });
+
+  test("a RuntimeClass that somebody else should have made is looked for, and its absence said, before anything is taken away", async () => {
+    const kubectl = join(stack.project.folder, "bin/kubectl");
+    const own = readFileSync(kubectl, "utf8");
+    const absent = 'Error from server (NotFound): runtimeclasses.node.k8s.io "nvidia" not found';
+    writeFileSync(
+      kubectl,
+      `#!/bin/sh\n[ "$*" = "--context production get runtimeclass nvidia" ] || exit 0\necho '${absent}' >&2\nexit 1\n`,
+    );
+    await stack.set("cluster.runtime.createRuntimeClass", "false");
+    const { code, stdout, stderr } = await stack.project.operate("up");
+    expect(code).not.toBe(0);
+    expect(stdout + stderr).toContain(absent);
+    expect(stdout + stderr).toContain("there is no RuntimeClass nvidia in this cluster");
+    expect(stack.done()).toEqual([]);
+    writeFileSync(kubectl, own);
+    await stack.must("config", "rm", "--path", "gpuctl:cluster.runtime.createRuntimeClass");
+    await stack.project.must("up", ["--expect-no-changes"]);
   });
 
   test("the GPU Operator in place of the plugin takes its chart away and brings its own", async () => {

@@ -14,6 +14,17 @@ describe("a stack of two agents and what makes their cards usable", () => {
   }, 1_800_000);
   afterAll(() => stack.stop());
 
+  test("a preview of the empty stack shows what would be made, and makes and visits nothing", async () => {
+    const { code, steps, stdout, stderr } = await stack.project.operate("preview");
+    expect(code, stdout + stderr).toBe(0);
+    expect(new Set(steps.map(({ op }) => op))).toEqual(new Set(["create"]));
+    expect(steps.map(({ name }) => name)).toEqual(expect.arrayContaining(["gpu-2-prepare", "pool-gpu-2", "gpu-device-plugin"]));
+    expect(stack.hosts.visits).toEqual([]);
+    expect(stack.hcloud.requests.filter(({ method }) => method !== "GET")).toEqual([]);
+    expect(stack.done()).toEqual([]);
+    expect(stack.kubectl()).toEqual([]);
+  });
+
   test("every host is prepared before it joins, and charts come when all have joined", async () => {
     await stack.project.must("up");
     const visits = [...stack.hosts.visits];
@@ -28,6 +39,8 @@ describe("a stack of two agents and what makes their cards usable", () => {
     const done = stack.done();
     const joined = Math.max(...["pool-gpu-1", "pool-gpu-2"].map((name) => done.indexOf(`create ${name}`)));
     expect(done.indexOf("create gpu-device-plugin")).toBeGreaterThan(joined);
+    // Charts would wait for their pods in vain.
+    expect(stack.kubectl()).toEqual(["--context shop get runtimeclass nvidia"]);
     // A user that is not root asks for it without a password.
     expect(new Set(visits.filter(({ user }) => user === "ubuntu").map(({ command }) => command))).toEqual(
       new Set(["sudo -n bash -s"]),

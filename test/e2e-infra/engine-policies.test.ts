@@ -1,4 +1,6 @@
 /** The policy pack as the real engine runs it: our program passes, and a program that was made bad is stopped before it makes anything. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ExampleStack } from "../support/pulumi-engine/example.js";
 
@@ -22,6 +24,11 @@ describe("the policy pack", () => {
     expect(said).toMatch(/\[mandatory\] +no-open-ssh +\(hcloud:index\/firewall:Firewall: firewall\)/);
     expect(said).toMatch(/\[mandatory\] +protected-data +\(hcloud:index\/volume:Volume: staging-1-models\)/);
     expect(said).toMatch(/\[mandatory\] +protected-data +\(hcloud:index\/primaryIp:PrimaryIp: staging-1-ip\)/);
+    const allowed = join(stack.project.folder, "policies.json");
+    writeFileSync(allowed, JSON.stringify({ "no-open-ssh": { allow: ["0.0.0.0/0"] } }));
+    const other = await stack.project.operate("preview", [...withPolicies, "--policy-pack-config", allowed]);
+    expect(other.stdout + other.stderr).toMatch(/\[mandatory\] +protected-data/);
+    expect(other.stdout + other.stderr).not.toMatch(/\[mandatory\] +no-open-ssh/);
     await stack.set("operators.addresses[0]", "198.51.100.7/32");
     await stack.must("config", "rm", "--path", "gpuctl:operators.anywhere");
     await stack.set("protect", "true");

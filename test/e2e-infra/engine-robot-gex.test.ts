@@ -13,6 +13,16 @@ describe("a stack of a dedicated server and a cloud server", () => {
   }, 1_800_000);
   afterAll(() => stack.stop());
 
+  test("a preview of the empty stack shows what would be made, and makes and visits nothing", async () => {
+    const { code, steps, stdout, stderr } = await stack.project.operate("preview");
+    expect(code, stdout + stderr).toBe(0);
+    expect(new Set(steps.map(({ op }) => op))).toEqual(new Set(["create"]));
+    expect(steps.map(({ name }) => name)).toEqual(expect.arrayContaining(["gex-1-vswitch", "network-vswitch", "app-1"]));
+    expect(stack.hosts.visits).toEqual([]);
+    expect(stack.hcloud.requests.filter(({ method }) => method !== "GET")).toEqual([]);
+    expect(stack.done()).toEqual([]);
+  });
+
   test("up couples the vSwitch before the dedicated server joins it, and prepares both", async () => {
     await stack.project.must("up");
     const done = stack.done();

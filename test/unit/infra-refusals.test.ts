@@ -6,6 +6,9 @@ import type { InfraTools } from "../../cli/src/app/infra-stack.js";
 import { explain } from "../../cli/src/domain/infra/explain.js";
 import { losses } from "../../cli/src/domain/infra/losses.js";
 import type { Change, Diagnostic } from "../../cli/src/domain/infra/preview.js";
+import { missingRuntimeClass } from "../../infra/lib/charts.js";
+import { kubectlToFind } from "../../infra/lib/kubectl.js";
+import { rememberedBox } from "../../infra/lib/one-box.js";
 import { MemoryConfigFiles } from "../fakes/memory-config-files.js";
 
 const doing = {
@@ -16,6 +19,14 @@ const doing = {
   givenBackend: null,
   platform: "linux-amd64",
 };
+
+/** What the provider says of a command that failed: all of it, then what it printed. */
+const ranFor = (command: string, printed: string) => `exit status 1: running "${command}":\n${printed}\n`;
+const lookForClass = kubectlToFind(
+  { context: "shop", args: ["get", "runtimeclass", "nvidia"], ownConfig: false },
+  missingRuntimeClass("nvidia"),
+);
+const rememberBox = rememberedBox("gpu-1", { host: "203.0.113.21", port: 22, hostKey: "ssh-ed25519 BBBB" });
 
 describe("what is no matter of the provider", () => {
   test.each([
@@ -49,6 +60,18 @@ describe("what is no matter of the provider", () => {
       "kubectl is not installed on this machine",
       "https://kubernetes.io/docs/tasks/tools/",
     ],
+    [
+      "command:local:Command",
+      ranFor(lookForClass, `Error from server (NotFound)\n${missingRuntimeClass("nvidia")}`),
+      "there is no RuntimeClass nvidia in the cluster",
+      "createRuntimeClass: true",
+    ],
+    [
+      "command:local:Command",
+      ranFor(rememberBox, "gpu-1 was the box at 203.0.113.20:22, and would become another one: …"),
+      "gpu-1 was the box at 203.0.113.20:22, and would become another one",
+      "give the other box a node of its own",
+    ],
     ["kubernetes:core/v1:Namespace", 'namespaces "gpu" already exists', "gpu is already in the cluster", "pulumi import"],
     [
       "kubernetes:helm.sh/v3:Release",
@@ -68,6 +91,14 @@ describe("what is no matter of the provider", () => {
     expect(found.nextSteps.join("\n")).toContain(step);
     expect(found.nextSteps.join("\n")).not.toContain("HCLOUD_TOKEN");
     expect(found.nextSteps.at(-1)).toBe(doing.again);
+  });
+
+  test("words that only stand in the command are not taken for what it said", () => {
+    for (const command of [lookForClass, rememberBox]) {
+      const message = ranFor(command, "no space left on device");
+      const about = { type: "command:local:Command", name: "gpu-1" };
+      expect(explain([{ about, severity: "error", message }], "", doing).message).toBe("command gpu-1 could not be changed");
+    }
   });
 
   test.each([

@@ -94,6 +94,7 @@ const graphs: Record<ExampleStack, string[]> = {
     "Command gpu-2-prepare",
     "Command gpu-2-removal",
     "Command gpu-2-verify",
+    "Command gpu-class-found",
     "Command pool-gpu-1",
     "Command pool-gpu-1-node",
     "Command pool-gpu-1-removal",
@@ -382,6 +383,22 @@ describe("a cluster", () => {
     expect(plugin.provider).toBe("cluster");
   });
 
+  it("has its cards labelled by feature discovery, and the runtime on marked nodes alone, where its taint does not keep it out", async () => {
+    const config = exampleConfig("k3s-gpu-pool");
+    const cluster = { ...(config["gpuctl:cluster"] as object), runtime: { runtimeClass: "nvidia-ours" } };
+    const { resources } = await runStack("k3s-gpu-pool", { ...config, "gpuctl:cluster": cluster });
+    const [plugin, exporter] = ["gpu-device-plugin", "gpu-exporter"].map(
+      (name) => one(resources, name, "Release").inputs["values"],
+    );
+    const placed = {
+      runtimeClassName: "nvidia-ours",
+      nodeSelector: { "nvidia.com/gpu.present": "true" },
+      tolerations: [{ key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" }],
+    };
+    expect(plugin).toMatchObject({ ...placed, gfd: { enabled: true } });
+    expect(exporter).toMatchObject(placed);
+  });
+
   it("is watched without the fields that a T4 gives to one reader only", async () => {
     const { resources } = await runStack("k3s-gpu-pool", exampleConfig("k3s-gpu-pool"));
     const { customMetrics } = one(resources, "gpu-exporter", "Release").inputs["values"] as { customMetrics: string };
@@ -413,8 +430,11 @@ describe("a cluster", () => {
     async (stack) => {
       const secrets = { "gpuctl:k3sToken": "K10secret", "gpuctl:kubeconfig": "apiVersion: v1" };
       const { resources } = await runStack(stack, exampleConfig(stack), secrets);
-      const asking = resources.filter(({ type, name }) => type === "command:local:Command" && name.startsWith("pool-"));
-      expect(asking).toHaveLength(2);
+      const asking = resources.filter(
+        ({ type, name }) => type === "command:local:Command" && /^pool-|^gpu-class-found$/.test(name),
+      );
+      // Two nodes; and in the cluster that brings its RuntimeClass, that.
+      expect(asking).toHaveLength(stack === "k3s-gpu-pool" ? 3 : 2);
       for (const { inputs, secret } of asking) {
         expect(inputs["stdin"]).toBe("apiVersion: v1");
         expect(secret).toContain("stdin");

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { kubectl, kubectlUnlessGone } from "../../../infra/lib/kubectl.js";
+import { kubectl, kubectlToFind, kubectlUnlessGone } from "../../../infra/lib/kubectl.js";
 
 let folder: string;
 beforeEach(() => {
@@ -53,3 +53,17 @@ test.each([false, true])("what is gone already is no error, everything else is (
     expect(run(command, `echo '${said}' >&2; exit 1`), said).toEqual({ status: 1, stderr: `${said}\n` });
   expect(readdirSync(join(folder, "temporary"))).toEqual([]);
 });
+
+test.each([false, true])(
+  "what has to be there ends in words where it is not, and only there (own kubeconfig: %s)",
+  (ownConfig) => {
+    const command = kubectlToFind({ context: "a b", args: ["get", "runtimeclass", "n"], ownConfig }, "it's missing");
+    expect(run(command, "echo n; exit 0")).toEqual({ status: 0, stderr: "" });
+    expect(read("args")).toBe("--context a b get runtimeclass n\n");
+    const absent = 'Error from server (NotFound): runtimeclasses.node.k8s.io "n" not found';
+    expect(run(command, `echo '${absent}' >&2; exit 1`)).toEqual({ status: 1, stderr: `${absent}\nit's missing\n` });
+    const unreachable = "Unable to connect to the server";
+    expect(run(command, `echo '${unreachable}' >&2; exit 1`)).toEqual({ status: 1, stderr: `${unreachable}\n` });
+    expect(readdirSync(join(folder, "temporary"))).toEqual([]);
+  },
+);

@@ -92,11 +92,16 @@ describe("the configuration of a stack", () => {
   });
 
   it("opens SSH to the internet only when that is said twice", () => {
-    const open = (addresses: string[], anywhere: string | null) =>
+    const open = (addresses: string[], anywhere: string | string[] | null) =>
       problemsOf({ ...raw("adopted-t4"), operators: { ...operators(), addresses, anywhere } });
     expect(messageOf(open(["0.0.0.0/0"], null), "gpuctl:operators.addresses[0]")).toContain("operators.anywhere: 0.0.0.0/0");
     expect(open(["0.0.0.0/0"], "0.0.0.0/0")).toEqual([]);
     expect(open(["::/0"], "0.0.0.0/0")).toHaveLength(1);
+    expect(open(["0.0.0.0/0", "::/0"], ["0.0.0.0/0", "::/0"])).toEqual([]);
+    expect(messageOf(open(["0.0.0.0/0", "::/0"], "::/0"), "gpuctl:operators.addresses[0]")).toContain(
+      "operators.anywhere: [0.0.0.0/0, ::/0]",
+    );
+    expect(messageOf(open(["198.51.100.7/32"], ["all"]), "gpuctl:operators.anywhere")).toContain("expected a network");
     // The internet in two halves is the internet.
     expect(open(["0.0.0.0/1", "128.0.0.0/1"], null)).toHaveLength(2);
   });

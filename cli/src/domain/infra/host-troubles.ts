@@ -40,6 +40,25 @@ const hostTroubles: readonly Rule[] = [
       ]),
   },
   {
+    pattern: /^\s*(\S+) was the box at (\S+), and would become another one/m,
+    words: ([, name = "", address = ""], { stack, again }) =>
+      failed(`${name} was the box at ${address}, and would become another one`, "its address and its host key both differ", [
+        `give the other box a node of its own, with another name, in Pulumi.${stack}.yaml`,
+        `take ${name} out of that file when its box is to be given back`,
+        again,
+      ]),
+  },
+  {
+    pattern: /^\s*there is no RuntimeClass (\S+) in this cluster/m,
+    words: ([, name = ""], { stack, again }) =>
+      failed(`there is no RuntimeClass ${name} in the cluster`, "pods with a card could not start, and nobody would say why", [
+        "kubectl get runtimeclass   # k3s brings one of the name nvidia when its server starts, if it is not too old",
+        `another name there: write it to gpuctl:cluster.runtime.runtimeClass in Pulumi.${stack}.yaml`,
+        `none: gpuctl:cluster.runtime.createRuntimeClass: true in Pulumi.${stack}.yaml has the stack make it`,
+        again,
+      ]),
+  },
+  {
     pattern: /kubectl: (?:command )?not found|"kubectl": executable file not found/,
     words: (_, { again }) =>
       failed("kubectl is not installed on this machine", "the program taints nodes and takes them out of a cluster with it", [
