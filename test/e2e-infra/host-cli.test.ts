@@ -58,7 +58,7 @@ const type = async (command: CommandClass, ...argv: string[]): Promise<RunResult
 interface Document {
   ok: boolean;
   result?: { state?: string; changed?: string[]; restarted?: boolean; findings?: { code: string }[]; nodes?: NodeReport[] };
-  error?: { message: string; because?: string; nextSteps: string[] };
+  error?: { message: string; because?: string; lines?: string[]; nextSteps: string[] };
 }
 
 interface NodeReport {
@@ -158,7 +158,7 @@ test("upgrade is refused while releases serve, and moves the set once that is co
   await box.restartAsAsked("6.8.0-95-generic");
   expect(await upgrading).toMatchObject({
     exitCode: 0,
-    document: { result: { restarted: true, result: { driver: "580.105.08" } } },
+    document: { result: { restarted: true, result: { driver: "580.105.08", toolkit: "1.20.0-1" } } },
   });
 });
 
@@ -179,5 +179,8 @@ test("what fails is said with its step and the end of the log", async () => {
   const { exitCode, document } = await type(HostPrepare, "gpu-1", ...mirrors);
   expect(exitCode).toBe(1);
   expect(document.error).toMatchObject({ message: "gpu-1 is not prepared: docker-repository failed" });
-  expect(JSON.stringify(document.error)).toContain("cannot be fetched");
+  expect(document.error?.because).toContain("cannot be fetched");
+  expect(document.error?.lines).toContainEqual(
+    expect.stringMatching(/^\{.*"step":"docker-repository","event":"end","result":"failed","detail":.*cannot be fetched/),
+  );
 });
