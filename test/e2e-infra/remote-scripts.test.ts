@@ -54,7 +54,7 @@ describe("meeting a new server", () => {
 
 describe("operators of a cloud server", () => {
   const keys = "/root/.ssh/authorized_keys";
-  const [ann, ben, eve] = ["ann", "ben", "eve"].map((name) => publicKey(name));
+  const [first, second, former] = ["first", "second", "former"].map((name) => publicKey(name));
   const letIn = (...operators: string[]) => {
     const connection = "export SSH_CONNECTION='198.51.100.7 51234 10.0.0.2 22'\n";
     return host.run(connection + remoteProgram(remoteScript("operators"), { GPUCTL_OPERATORS: operators.join("\n") }));
@@ -68,36 +68,38 @@ describe("operators of a cloud server", () => {
   };
 
   beforeEach(() => {
-    loggedInWith(ann!.fingerprint);
-    host.run(`mkdir -p /root/.ssh; printf '%s\\n' 'ssh-ed25519 AAAA nobody' '${eve!.line}' '${ann!.line}' >${keys}`);
+    loggedInWith(first!.fingerprint);
+    host.run(`mkdir -p /root/.ssh; printf '%s\\n' 'ssh-ed25519 AAAA nobody' '${former!.line}' '${first!.line}' >${keys}`);
   });
 
   test("are those of the list alone, from the first time on: what came with the creation goes", () => {
-    expect(letIn(ann!.line, ben!.line)).toEqual({ code: 0, stdout: "2 keys\n", stderr: "" });
-    const block = `# gpuctl operators begin\n${ann!.line}\n${ben!.line}\n# gpuctl operators end\n`;
+    expect(letIn(first!.line, second!.line)).toEqual({ code: 0, stdout: "2 keys\n", stderr: "" });
+    const block = `# gpuctl operators begin\n${first!.line}\n${second!.line}\n# gpuctl operators end\n`;
     expect(host.read(keys)).toBe(block);
-    expect(letIn(ann!.line, ben!.line)).toMatchObject({ code: 0, stdout: "unchanged\n" });
-    expect(host.run(`stat -c '%a %U' ${keys}; ls -A /root/.ssh | grep -c authorized_keys`).stdout).toBe("600 root\n1\n");
+    expect(letIn(first!.line, second!.line)).toMatchObject({ code: 0, stdout: "unchanged\n" });
+    expect(host.read(`${keys}.before-gpuctl`)).toBe(`ssh-ed25519 AAAA nobody\n${former!.line}\n${first!.line}\n`);
+    const seen = host.run(`cd /root/.ssh && stat -c '%a %U %n' *`).stdout;
+    expect(seen).toBe("600 root authorized_keys\n600 root authorized_keys.before-gpuctl\n");
   });
 
   test("who leaves the list leaves the server, and a key that somebody put there by hand stays", () => {
-    letIn(ann!.line, ben!.line);
+    letIn(first!.line, second!.line);
     host.run(`echo 'ssh-ed25519 AAAA rescue' >>${keys}`);
-    expect(letIn(ann!.line)).toMatchObject({ code: 0, stdout: "1 keys\n" });
-    const block = `# gpuctl operators begin\n${ann!.line}\n# gpuctl operators end\n`;
+    expect(letIn(first!.line)).toMatchObject({ code: 0, stdout: "1 keys\n" });
+    const block = `# gpuctl operators begin\n${first!.line}\n# gpuctl operators end\n`;
     expect(host.read(keys)).toBe(`ssh-ed25519 AAAA rescue\n${block}`);
   });
 
   test("a list without the key of the very connection is refused, and changes nothing", () => {
     const before = host.read(keys);
-    const { code, stdout, stderr } = letIn(ben!.line);
+    const { code, stdout, stderr } = letIn(second!.line);
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
-    expect(stderr).toContain(`the key that you log in with (${ann!.fingerprint}) is not in operators.keys`);
+    expect(stderr).toContain(`the key that you log in with (${first!.fingerprint}) is not in operators.keys`);
     expect(host.read(keys)).toBe(before);
     expect(host.written().filter((path) => path.startsWith("/root/.ssh/"))).toEqual([keys]);
     // Where nobody wrote down which key it was, the list counts.
     host.standIn("journalctl", "exit 1");
-    expect(letIn(ben!.line).code).toBe(0);
+    expect(letIn(second!.line).code).toBe(0);
   });
 });
 
