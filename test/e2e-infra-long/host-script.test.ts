@@ -1,4 +1,6 @@
 /** The script that prepares hosts: killed after the work of every single step, on every system, and what takes longer than a run of CI may. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { BareHost, values } from "../support/host-bed/bare-host.js";
 import { until } from "../support/until.js";
@@ -118,6 +120,48 @@ test("an upgrade of a driver that no package brought is refused, for a newer ker
   expect(refused.code, refused.stdout).toBe(3);
   expect(box.result()).toMatchObject({ state: "refused", step: "driver-plan" });
   expect(box.result().reason).toMatch(/came from no package/);
+});
+
+test("a driver of somebody that is new enough is kept as it is, with its modules and without a repository of ours", async () => {
+  await box.fresh();
+  const smi = readFileSync(join(import.meta.dirname, "../support/host-bed/contents/nvidia-smi"), "utf8");
+  box.write("usr/local/bin/nvidia-smi", smi);
+  box.write("usr/lib/stand-in/library", "590.44.01\n");
+  box.write("usr/lib/stand-in/modules/6.8.0-90-generic", "590.44.01\n");
+  await box.ssh("chmod 755 /usr/local/bin/nvidia-smi; modprobe nvidia; nvidia-smi -pm 1");
+  const { code, lines, stdout } = await box.prepare();
+  expect(code, stdout).toBe(0);
+  expect(lines.find(({ step, event }) => step === "driver-plan" && event === "end")?.detail).toBe(
+    "driver 590.44.01 is kept as it is",
+  );
+  expect(box.result()).toMatchObject({ state: "prepared", driver: "590.44.01", toolkit: "1.20.0-1" });
+  expect(
+    (await box.ssh("dpkg-query -W -f '${Package}\n' | grep -E 'nvidia-(utils|headless|kernel)|linux-modules-nvidia'")).stdout,
+  ).toBe("");
+  expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
+});
+
+test("a virtual machine's kernel for newer hardware has its modules' meta-package too", async () => {
+  await box.fresh({ system: "ubuntu-22.04", kernel: "6.14.0-37-generic" });
+  await box.host.must(["bash", "-c", "apt-get update -qq; apt-get install -qq linux-image-virtual-hwe-22.04"]);
+  const { code, stdout } = await box.prepare();
+  expect(code, stdout).toBe(0);
+  expect((await box.ssh("apt-mark showhold")).stdout).toContain("linux-modules-nvidia-580-server-open-generic-hwe-22.04\n");
+});
+
+test("--upgrade on Debian builds the newer driver's modules, asks for a restart, and holds the set again", async () => {
+  await box.fresh({ system: "debian-13" });
+  expect((await box.prepare()).code).toBe(0);
+  await box.newerArchive();
+  expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
+  const upgraded = await box.prepare(values({ GPUCTL_REBOOT: "yes" }), ["--upgrade", "-"]);
+  expect(upgraded.code, upgraded.stdout).toBe(4);
+  expect(box.result()).toMatchObject({ state: "rebooting", reason: "driver, modules and kernel were upgraded" });
+  await box.restartAsAsked();
+  await until(() => box.result().state === "prepared", "it is verified", 30_000);
+  expect(box.result()).toMatchObject({ driver: "580.105.08", toolkit: "1.20.0-1" });
+  const held = (await box.ssh("apt-mark showhold")).stdout.split("\n");
+  expect(held).toEqual(expect.arrayContaining(["nvidia-driver-cuda", "nvidia-kernel-open-dkms"]));
 });
 
 test("a repository that is switched off, or named where apt does not look, is none that the host has already", async () => {
