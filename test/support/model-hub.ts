@@ -53,7 +53,7 @@ export class ModelHub {
     this.requests.push({ path, range: headers.range ?? null });
     if (this.token !== null && headers.authorization !== `Bearer ${this.token}`) {
       answer.writeHead(401, { "x-error-code": "RepoNotFound" }).end();
-    } else if (path === `/api/models/${this.id}/revision/${this.commit}`) {
+    } else if ([this.commit, "main"].some((revision) => path === `/api/models/${this.id}/revision/${revision}`)) {
       const siblings = [...this.#files].map(([rfilename, content]) => listing(rfilename, content));
       answer.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ sha: this.commit, siblings }));
     } else {
