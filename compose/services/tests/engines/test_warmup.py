@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.engines import part, row, sums
-from tests.support.supervised import QUICK, Mortal, Site, drive, settled
+from tests.support.supervised import QUICK, Mortal, Site, Work, drive, settled
 
 from gpuctl_serving.embedder.service import create_service
 from gpuctl_serving.engines.held import Part
@@ -194,6 +194,19 @@ def test_what_a_slow_engine_has_no_time_for_at_its_start_it_runs_while_nobody_as
     )
 
 
+def drive_alone(work: Work, seconds: float, kind: type[Warmed] = Warmed) -> None:
+    """With one engine, on the CPU, that takes so long for all of its shapes; a start spends 0.7 s on them."""
+    every = sum(texts * width for texts, width in shapes_of("cpu"))
+    drive(
+        work,
+        primary="cpu",
+        given=warm_part("cpu"),
+        alone=True,
+        make=lambda spec: kind(spec.device, seconds / every),
+        policy=PATIENT_WITH_SHAPES,
+    )
+
+
 def test_warming_up_waits_while_requests_come_and_answers_them_first() -> None:
     async def work(site: Site) -> None:
         engine = last(site, "cpu")
@@ -206,15 +219,7 @@ def test_warming_up_waits_while_requests_come_and_answers_them_first() -> None:
         await until(lambda: not cold(site))
         assert set(engine.batches) >= shapes_of("cpu")
 
-    every = sum(texts * width for texts, width in shapes_of("cpu"))
-    drive(
-        work,
-        primary="cpu",
-        given=warm_part("cpu"),
-        alone=True,
-        make=lambda spec: Warmed(spec.device, 1.5 / every),
-        policy=PATIENT_WITH_SHAPES,
-    )
+    drive_alone(work, 1.5)
 
 
 class TwoLanes(Warmed):
@@ -241,15 +246,7 @@ def test_a_short_text_passes_a_shape_that_is_being_warmed() -> None:
         engine.go.set()
         await until(lambda: not cold(site))
 
-    every = sum(texts * width for texts, width in shapes_of("cpu"))
-    drive(
-        work,
-        primary="cpu",
-        given=warm_part("cpu"),
-        alone=True,
-        make=lambda spec: TwoLanes(spec.device, 1.5 / every),
-        policy=PATIENT_WITH_SHAPES,
-    )
+    drive_alone(work, 1.5, TwoLanes)
 
 
 def test_an_engine_that_requests_wait_for_comes_back_first_and_warms_up_later() -> None:
@@ -266,15 +263,7 @@ def test_an_engine_that_requests_wait_for_comes_back_first_and_warms_up_later() 
         await until(lambda: not cold(site))
         assert set(engine.batches) >= shapes_of("cpu")
 
-    every = sum(texts * width for texts, width in shapes_of("cpu"))
-    drive(
-        work,
-        primary="cpu",
-        given=warm_part("cpu"),
-        alone=True,
-        make=lambda spec: Warmed(spec.device, 0.5 / every),
-        policy=PATIENT_WITH_SHAPES,
-    )
+    drive_alone(work, 0.5)
 
 
 def test_memory_that_runs_out_while_warming_up_makes_batches_smaller_and_is_no_reason_to_fail() -> None:

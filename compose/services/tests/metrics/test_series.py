@@ -184,6 +184,21 @@ def test_the_table_of_this_test_is_that_of_what_is_registered() -> None:
         assert set(families) == set(EXPECTED[service]) | elsewhere
 
 
+CPU = {"device": "cpu"}
+STAGE_SECONDS = [series(f"gpuctl_{stage}_seconds_sum", **CPU) for stage in ("tokenize", "queue", "inference")]
+
+
+def one_batch(rows: int) -> dict[Series, float]:
+    """What one request moves that runs as one batch."""
+    return {
+        **{series(f"gpuctl_{stage}_seconds_count", **CPU): 1 for stage in ("tokenize", "queue", "inference")},
+        series("gpuctl_batch_size_count"): 1,
+        series("gpuctl_batch_size_sum"): rows,
+        series("gpuctl_batch_tokens_count"): 1,
+        series("gpuctl_padding_ratio_count"): 1,
+    }
+
+
 def test_one_batch_of_an_embedder_moves_what_it_should_by_as_much_as_it_should(embedder: Running) -> None:
     embedder.service.load()
     texts = ["one", "two three four", "five"]
@@ -192,18 +207,12 @@ def test_one_batch_of_an_embedder_moves_what_it_should_by_as_much_as_it_should(e
     answer = embedder.public.post("/embed", json={"inputs": texts})
     assert answer.status_code == 200
     moved = difference(before, scraped(embedder))
-    padded, cpu = 3 * max(tokens), {"device": "cpu"}
+    padded = 3 * max(tokens)
     assert_moved(
         moved,
         {
-            series("gpuctl_tokenize_seconds_count", **cpu): 1,
-            series("gpuctl_queue_seconds_count", **cpu): 1,
-            series("gpuctl_inference_seconds_count", **cpu): 1,
-            series("gpuctl_batch_size_count"): 1,
-            series("gpuctl_batch_size_sum"): 3,
-            series("gpuctl_batch_tokens_count"): 1,
+            **one_batch(rows=3),
             series("gpuctl_batch_tokens_sum"): padded,
-            series("gpuctl_padding_ratio_count"): 1,
             series("gpuctl_padding_ratio_sum"): padded / sum(tokens),
             series("gpuctl_computed_tokens_total"): sum(tokens),
             series("gpuctl_cache_misses_total"): 3,
@@ -212,14 +221,14 @@ def test_one_batch_of_an_embedder_moves_what_it_should_by_as_much_as_it_should(e
             series("gpuctl_request_seconds_count", route="/embed"): 1,
         },
         {
-            *(series(f"gpuctl_{stage}_seconds_sum", **cpu) for stage in ("tokenize", "queue", "inference")),
+            *STAGE_SECONDS,
             series("gpuctl_request_seconds_sum", route="/embed"),
             series("gpuctl_cache_bytes"),
         },
     )
     timing = dict(re.findall(r"(\w+);dur=([\d.]+)", answer.headers["server-timing"]))
     for stage in ("tokenize", "inference"):
-        seconds = moved[series(f"gpuctl_{stage}_seconds_sum", **cpu)]
+        seconds = moved[series(f"gpuctl_{stage}_seconds_sum", **CPU)]
         assert seconds * 1000 == pytest.approx(float(timing[stage]), abs=1)
     before = scraped(embedder)
     embedder.public.post("/embed", json={"inputs": [*texts, "word " * 9000]})
@@ -236,24 +245,17 @@ def test_one_batch_of_a_reranker_moves_what_it_should_by_as_much_as_it_should(re
     body = {"query": "q", "texts": ["one", "two"]}
     answer = reranker.public.post("/rerank", json=body, headers={"cache-control": "no-store"})
     tokens, moved = int(answer.headers["x-compute-tokens"]), difference(before, scraped(reranker))
-    cpu = {"device": "cpu"}
     assert_moved(
         moved,
         {
-            series("gpuctl_tokenize_seconds_count", **cpu): 1,
-            series("gpuctl_queue_seconds_count", **cpu): 1,
-            series("gpuctl_inference_seconds_count", **cpu): 1,
-            series("gpuctl_batch_size_count"): 1,
-            series("gpuctl_batch_size_sum"): 2,
-            series("gpuctl_batch_tokens_count"): 1,
-            series("gpuctl_padding_ratio_count"): 1,
+            **one_batch(rows=2),
             series("gpuctl_computed_tokens_total"): tokens,
             series("gpuctl_cache_bypassed_total"): 2,
             series("gpuctl_requests_total", route="/rerank", code="200"): 1,
             series("gpuctl_request_seconds_count", route="/rerank"): 1,
         },
         {
-            *(series(f"gpuctl_{stage}_seconds_sum", **cpu) for stage in ("tokenize", "queue", "inference")),
+            *STAGE_SECONDS,
             series("gpuctl_request_seconds_sum", route="/rerank"),
             series("gpuctl_batch_tokens_sum"),
             series("gpuctl_padding_ratio_sum"),
