@@ -98,16 +98,6 @@ export interface Got {
   missing: readonly (string | number)[];
 }
 
-/** Cached facts; a probe never waits behind a batch. */
-export interface Health {
-  status: "degraded" | "failed" | "healthy" | "loading";
-  device: "cpu" | "cuda" | "mps" | null;
-  model: string | null;
-  service: string;
-  reason: string | null;
-  device_reason: string | null;
-}
-
 /** One result; text, metadata and vector as `include` asks for. */
 export interface Hit {
   id: string | number;
@@ -118,13 +108,27 @@ export interface Hit {
   vectorBase64?: string | null;
 }
 
+/** Of an index: what its GPU's copy does. */
+export interface IndexHealth {
+  status: "degraded" | "failed" | "healthy" | "loading";
+  device: "cpu" | "cuda" | "mps" | null;
+  model: string | null;
+  service: string;
+  reason: string | null;
+  device_reason: string | null;
+  replica: ReplicaFacts | null;
+}
+
 /** What is served, by what. */
 export interface IndexInfo {
   service: string;
   version: string;
   state: string;
+  status: string;
   device: string | null;
   device_reason: string | null;
+  reason: string | null;
+  replica: ReplicaFacts | null;
   engine: string;
   indexType: string;
   metric: string;
@@ -310,6 +314,16 @@ export interface Rename {
 export interface Renamed {
   items: number;
   sequence: number;
+}
+
+/** The GPU's copy of the index. In every state but `searching` the CPU answers. */
+export interface ReplicaFacts {
+  state: "copying" | "failed" | "off" | "searching" | "starting" | "waiting";
+  device: "cuda" | null;
+  since: string;
+  reason: string | null;
+  detail: string | null;
+  retry_in_seconds: number | null;
 }
 
 /** Every dialect at once. Exactly one of `texts` and `documents` is given. */

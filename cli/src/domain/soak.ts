@@ -1,4 +1,4 @@
-import type { Device } from "./names.js";
+import type { Device, ServiceName } from "./names.js";
 import { percentile, sorted } from "./statistics.js";
 
 /** One look at an instance under live traffic. */
@@ -13,6 +13,13 @@ export interface SoakLook {
   /** What was wrong with a probe's answer; null when it was right. */
   wrongAnswer: string | null;
 }
+
+/**
+ * The device that an instance has to go on running on. None for the index: its CPU copy always answers, and a GPU's copy of
+ * it is made once there is enough to copy, goes and comes back.
+ */
+export const heldTo = (service: ServiceName, proof: { device: Device } | null): Device | null =>
+  service === "index" ? null : (proof?.device ?? null);
 
 const largestErrorShare = 0.01;
 /** Below this a single failure would decide. */

@@ -40,6 +40,18 @@ describe("the index in a deploy", () => {
     await expectAtRest(environment);
   });
 
+  test("is kept when a copy on another device begins to answer in the soak, and is still warm while one does", async () => {
+    const environment = await withDocuments();
+    environment.set("index", "FAULT", "leaves-device-when-open");
+    await runDeploy(environment);
+    const first = current(environment)?.services["index"]?.since;
+    environment.code.wheel = "wheel-two";
+    await runDeploy(environment);
+    expect(current(environment)?.services["index"]?.since).not.toBe(first);
+    await runRollback(environment);
+    expectExactlyOneServes(environment);
+  });
+
   test("that holds writes for too long is taken back", async () => {
     const environment = await withDocuments();
     environment.set("index", "SLOW_HAND_OVER", "1");

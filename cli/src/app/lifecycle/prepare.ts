@@ -3,6 +3,7 @@ import { gateResult, type Verdict } from "../../domain/gates.js";
 import { proofLevels, type InstanceId, type ServiceName } from "../../domain/names.js";
 import type { PlannedInstance } from "../../domain/operations.js";
 import type { GateResult, ServiceRelease } from "../../domain/release.js";
+import { heldTo } from "../../domain/soak.js";
 import { ms } from "../../domain/units.js";
 import type { Context, Phase } from "../../ports.js";
 import { ask, checkAnswers, checkOneAnswer, WrongStatus } from "./answers.js";
@@ -183,8 +184,9 @@ async function verifyWarmOn(
     const health = await within(ctx.clock, ms(budgets.ask), `asking ${instance.id}`, () => ctx.driver.health(instance.id));
     if (health.status !== "healthy" && health.status !== "degraded")
       return { passed: false, detail: `the warm instance says ${health.status}` };
-    if (proof !== null && health.device !== proof.device)
-      return { passed: false, detail: `it was proven on ${proof.device} and now runs on ${health.device ?? "no device"}` };
+    const provenOn = heldTo(instance.service, proof);
+    if (provenOn !== null && health.device !== provenOn)
+      return { passed: false, detail: `it was proven on ${provenOn} and now runs on ${health.device ?? "no device"}` };
     const answer = await checkOneAnswer(ctx, instance.id, instance.spec);
     return answer.passed ? { ...answer, detail: `still warm: ${answer.detail}` } : answer;
   };

@@ -1,7 +1,7 @@
 import type { PlannedRelease } from "../../domain/plan.js";
 import type { PlannedInstance } from "../../domain/operations.js";
 import type { ServiceRelease } from "../../domain/release.js";
-import { countRequests, judgeLatency, judgeSoak, type SoakLook } from "../../domain/soak.js";
+import { countRequests, heldTo, judgeLatency, judgeSoak, type SoakLook } from "../../domain/soak.js";
 import { ms, type Milliseconds } from "../../domain/units.js";
 import type { Context, Observation } from "../../ports.js";
 import { checkOneAnswer, WrongStatus } from "./answers.js";
@@ -60,7 +60,10 @@ function watchList(ctx: Context, release: PlannedRelease, findings: Findings): r
     placesOf(ctx, instance.service).map((place) => ({ ...place, ...watchOf(instance, fresh) }));
   const watchOf = (instance: PlannedInstance, fresh: boolean): Omit<Watched, "node" | "ctx"> => ({
     instance,
-    provenOn: (findings.measured[instance.service]?.proof ?? release.services[instance.service]?.proof)?.device ?? null,
+    provenOn: heldTo(
+      instance.service,
+      findings.measured[instance.service]?.proof ?? release.services[instance.service]?.proof ?? null,
+    ),
     first: null,
     fresh,
     blind: 0,

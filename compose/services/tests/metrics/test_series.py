@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpuctl_serving.embedder.service import create_service as create_embedder
+from gpuctl_serving.index.ann.replica.told import Told
 from gpuctl_serving.index.service import IndexService
 from gpuctl_serving.index.service import create_service as create_index
 from gpuctl_serving.reranker.service import create_service as create_reranker
@@ -81,6 +82,9 @@ EXPECTED: dict[str, dict[str, Labels]] = {
         "gpuctl_search_seconds": {"device": ("cpu", "cuda")},
         "gpuctl_search_batch_size": NONE,
         "gpuctl_vector_replica_faults_total": {"reason": REPLICA_FAULTS},
+        "gpuctl_vector_replica_state": {
+            "state": ("off", "starting", "waiting", "copying", "searching", "failed")
+        },
         "gpuctl_vector_items_written_total": {"op": ("added", "updated", "deleted")},
         "gpuctl_vector_promotions_total": {"outcome": ("done", "failed", "abandoned")},
         "gpuctl_vector_log_sync_seconds": NONE,
@@ -299,13 +303,14 @@ def test_one_add_and_one_search_of_an_index_move_what_they_should(index: Running
 class FaultyReplica:
     """In the place of a keeper of a GPU's copy."""
 
-    waiting = None
-
     def __init__(self) -> None:
         self.heard: Callable[[str], None] = lambda _reason: None
 
     def facts(self) -> dict[str, object]:
         return {"lag": 7, "device": "cuda", "namespaces": {"1": {}}, "failure": None}
+
+    def told(self) -> Told:
+        return Told("searching", "cuda").after(None)
 
 
 def test_faults_of_the_gpus_copy_are_counted_by_reason_and_its_lag_is_told(index: Running) -> None:
@@ -327,6 +332,8 @@ def test_faults_of_the_gpus_copy_are_counted_by_reason_and_its_lag_is_told(index
     }
     assert found[series("gpuctl_vector_replica_lag")] == 7
     assert found[series("gpuctl_vector_replica_ready")] == 1
+    assert found[series("gpuctl_vector_replica_state", state="searching")] == 1
+    assert found[series("gpuctl_vector_replica_state", state="off")] == 0
     service.core.replica = None
 
 

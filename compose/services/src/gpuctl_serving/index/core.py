@@ -13,6 +13,7 @@ from gpuctl_serving.engines.threads import thread_count
 from gpuctl_serving.index.ann.promotion import Promoter
 from gpuctl_serving.index.ann.replica import device
 from gpuctl_serving.index.ann.replica.keeper import ReplicaKeeper
+from gpuctl_serving.index.ann.replica.told import Told, off
 from gpuctl_serving.index.durable.log import AppendLog
 from gpuctl_serving.index.durable.opening import Opened, open_follower, open_writer
 from gpuctl_serving.index.durable.rebuild import can_rebuild
@@ -52,6 +53,8 @@ class Core:
     pool: ThreadPoolExecutor
     promoter: Promoter
     replica: ReplicaKeeper | None
+    #: Why there is no GPU's copy, where there is none.
+    no_replica: Told
     place: Place
     found_ids: FoundIds
     #: Snapshots and other long work; none where only the core is wanted.
@@ -79,7 +82,10 @@ class Core:
         worker = Worker(live, lock, traffic_open, open_journal)
         pool = ThreadPoolExecutor(threads, thread_name_prefix="index-reader")
         promoter = Promoter(lambda: live.catalog, settings.policy)
-        replica = _replica(settings, live)
+        lacking = device.available()
+        if settings.require == "cpu":
+            lacking = "GPUCTL_REQUIRE=cpu asks for the CPU"
+        replica = _replica(settings, live, lacking)
         worker.start()
         promoter.start()
         if replica is not None:
@@ -92,7 +98,19 @@ class Core:
             threads=threads,
             recovery=place.report.body(),
         )
-        return cls(settings, live, worker, readers, threads, pool, promoter, replica, place, FoundIds())
+        told = off(settings.device, lacking)
+        return cls(settings, live, worker, readers, threads, pool, promoter, replica, told, place, FoundIds())
+
+    @property
+    def told(self) -> Told:
+        """What the world is told of the GPU's copy."""
+        return self.no_replica if self.replica is None else self.replica.told()
+
+    @property
+    def device(self) -> str:
+        """Which device answers a search of the largest namespace now."""
+        told = self.told
+        return told.device or "cpu" if told.state == "searching" else "cpu"
 
     @property
     def is_writer(self) -> bool:
@@ -178,9 +196,9 @@ def _load(settings: IndexSettings, place: Place, readers: Readers, *, writer: bo
         return load(open_writer(place, damage.detail))
 
 
-def _replica(settings: IndexSettings, live: Live) -> ReplicaKeeper | None:
+def _replica(settings: IndexSettings, live: Live, lacking: str | None) -> ReplicaKeeper | None:
     """The GPU's copy, where there may be a GPU and the settings do not ask for the CPU."""
-    if settings.device not in ("auto", "cuda") or device.available() is not None:
+    if settings.device not in ("auto", "cuda") or lacking is not None:
         return None
     return ReplicaKeeper(lambda: live.catalog, settings.index_dir, settings.replica_policy)
 

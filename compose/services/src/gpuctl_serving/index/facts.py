@@ -11,8 +11,7 @@ from gpuctl_serving.index import engine
 from gpuctl_serving.index.ann.ivf import IvfIndex
 from gpuctl_serving.index.ann.near import Effort
 from gpuctl_serving.index.ann.plan import FLAT
-from gpuctl_serving.index.ann.replica import device
-from gpuctl_serving.index.ann.replica.keeper import ReplicaKeeper
+from gpuctl_serving.index.ann.replica.told import Told
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.durable import scan
@@ -26,22 +25,13 @@ _LOOKS = 3
 WARMUP_SHAPES = ((1, 10), (1, 100), (32, 30), (64, 100))
 
 
-def gpu(wish: str, replica: ReplicaKeeper | None = None) -> dict[str, Any]:
+def gpu(told: Told) -> dict[str, Any]:
     """Whether a GPU searches, and why not."""
-    if replica is not None:
-        said = replica.facts()
-        in_use = bool(said["device"] and said["namespaces"])
-        reason = None if in_use else said["failure"] or replica.waiting
-        return {"inUse": in_use, "reason": reason}
-    if wish in ("cpu", "mps"):
-        reason = (
-            "GPUCTL_DEVICE=cpu asks for the CPU" if wish == "cpu" else "FAISS does not search on Apple GPUs"
-        )
-        return {"inUse": False, "reason": reason}
-    return {"inUse": False, "reason": device.available()}
+    in_use = told.state == "searching"
+    return {"inUse": in_use, "reason": None if in_use else told.detail}
 
 
-def stats(core: Core, on: str) -> dict[str, Any]:
+def stats(core: Core) -> dict[str, Any]:
     """The body of `GET stats`. Blocking."""
     live = core.live
     with core.readers.snapshot() as snapshot:
@@ -53,9 +43,9 @@ def stats(core: Core, on: str) -> dict[str, Any]:
     catalog = live.catalog
     wal = Path(core.settings.index_dir / f"{DATABASE}-wal")
     return {
-        "device": on,
-        "gpu": gpu(core.settings.device, core.replica),
-        "replica": core.replica.facts() if core.replica else None,
+        "device": core.device,
+        "gpu": gpu(core.told),
+        "replica": core.replica.facts() if core.replica else core.told.body(),
         "indexType": index_type(catalog),
         "configuredIndexType": core.settings.index_type,
         "recallTarget": core.settings.index_recall,
@@ -177,21 +167,29 @@ def private_index(core: Core) -> dict[str, Any]:
         }
 
 
-def proof(core: Core, on: str) -> dict[str, Any]:
-    """The body of `POST /private/proof`: a tiny index with a known answer, then the live one."""
+def proof(core: Core) -> dict[str, Any]:
+    """The body of `POST /private/proof`: a tiny index with a known answer, then the live one.
+
+    The device is the one that always answers. A GPU's copy comes and goes, so it is told beside it, and
+    named among the providers when the live vector was found by it.
+    """
     right, score, detail = engine.canary()
+    providers = ["faiss-cpu"]
     for _ in range(_LOOKS if right else 0):
         found = _find_newest(core)
         if found is None:
             break
-        right, score, said = found
-        detail = f"{detail}; {said}"
+        right, score, on = found
+        count = len(core.live.catalog or ())
+        detail = f"{detail}; the newest of {count} vectors finds itself on {on} with {score}"
+        providers = ["faiss-cpu"] if on == "cpu" else ["faiss-cpu", "faiss-gpu"]
         if right:
             break
     return {
-        "device": on,
+        "device": "cpu",
         "level": "self",
-        "providers": ["faiss-cpu"],
+        "providers": providers,
+        "replica": core.told.body(),
         "canary": {"ok": right, "similarity": score, "detail": detail},
     }
 
@@ -206,10 +204,9 @@ def _find_newest(core: Core) -> tuple[bool, float, str] | None:
         return None
     ns, blob = newest
     query = np.frombuffer(blob, dtype="<f4").reshape(1, -1)
-    score = max(
-        (near.score for near in live.catalog.search(ns, query, 1, None, core.threads)[0]), default=0.0
-    )
-    return score > 0.99999, score, f"the newest of {len(live.catalog)} vectors finds itself with {score}"
+    on, rows = live.catalog.search_on(ns, query, 1, None, core.threads)
+    score = max((near.score for near in rows[0]), default=0.0)
+    return score > 0.99999, score, on
 
 
 def warmup(core: Core) -> dict[str, Any]:

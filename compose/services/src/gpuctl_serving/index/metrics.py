@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from prometheus_client import Counter, Gauge, Histogram
 
 from gpuctl_serving.index import facts
-from gpuctl_serving.index.ann.replica.keeper import REASONS
+from gpuctl_serving.index.ann.replica.told import REASONS, STATES
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.kit.metrics import Metrics, seconds_histogram
 
@@ -40,6 +40,14 @@ class IndexMetrics(Metrics):
         )
         for reason in REASONS:
             self.replica_faults.labels(reason)
+        self.replica_state = Gauge(
+            "gpuctl_vector_replica_state",
+            "1 for the state that the GPU's copy is in.",
+            ("state",),
+            registry=self.registry,
+        )
+        for state in STATES:
+            self.replica_state.labels(state)
         self.items_written = Counter(
             "gpuctl_vector_items_written", "Items by what was done to them.", ("op",), registry=self.registry
         )
@@ -61,6 +69,9 @@ class IndexMetrics(Metrics):
             self.promotions.labels(outcome)
         #: What the last canary search said.
         self.canary_right = True
+        self._core: Core | None = None
+        #: The embedding space that was loaded.
+        self._space = "none"
         self.log_sync_seconds = seconds_histogram(
             self.registry, "gpuctl_vector_log_sync_seconds", "Time of forcing the log to disk."
         )
@@ -84,7 +95,8 @@ class IndexMetrics(Metrics):
 
     def watch(self, core: Core) -> None:
         """Reads the live values at every scrape from now on."""
-        live = core.live
+        self._core, live = core, core.live
+        self._space = live.key or "none"
         core.place.heard = self.log_sync_seconds.observe
         if core.replica is not None:
             core.replica.heard = lambda reason: self.replica_faults.labels(reason).inc()
@@ -94,7 +106,7 @@ class IndexMetrics(Metrics):
             "trained": lambda: float(facts.trained(core)),
             "promoting": lambda: float(core.promoter.work is not None),
             "replica_lag": lambda: float(core.replica.facts()["lag"]) if core.replica else 0.0,
-            "replica_ready": lambda: float(facts.gpu(core.settings.device, core.replica)["inUse"]),
+            "replica_ready": lambda: float(core.told.state == "searching"),
             "count": lambda: len(live.catalog) if live.catalog else 0,
             "index_bytes": lambda: live.catalog.bytes if live.catalog else 0,
             "sequence": lambda: live.applied,
@@ -105,3 +117,13 @@ class IndexMetrics(Metrics):
         }
         for name, value in read.items():
             self._gauges[name].set_function(value)
+
+    def render(self) -> bytes:
+        """See Metrics: with the device that searches now."""
+        core = self._core
+        if core is not None:
+            told, on = core.told, core.device
+            for state in STATES:
+                self.replica_state.labels(state).set(state == told.state)
+            self.prove_device(on, "faiss", "float32", self._space, "none")
+        return super().render()

@@ -30,8 +30,8 @@ from gpuctl_serving.kit.errors import ServiceError, past_deadline, unavailable
 class Reading:
     """The handlers of `search`, `items` and `stats`."""
 
-    def __init__(self, core: Core, metrics: IndexMetrics, embedder_keys: Keys, device: str) -> None:
-        self._core, self._metrics, self._keys, self._device = core, metrics, embedder_keys, device
+    def __init__(self, core: Core, metrics: IndexMetrics, embedder_keys: Keys) -> None:
+        self._core, self._metrics, self._keys = core, metrics, embedder_keys
         self._searches = Coalescer(core, metrics.search_batch.observe)
 
     async def search(self, request: Request) -> Response:
@@ -134,7 +134,7 @@ class Reading:
 
     async def stats(self, _: Request) -> Response:
         """`GET stats`."""
-        return json_response(await self._core.read(lambda: facts.stats(self._core, self._device)))
+        return json_response(await self._core.read(lambda: facts.stats(self._core)))
 
     def _document(self, namespace: str, name: str) -> Document | None:
         with self._core.readers.snapshot() as snapshot:

@@ -34,10 +34,10 @@ Method = Callable[[Request], Awaitable[Response]]
 class _Parts:
     """The handlers, made once the core is loaded."""
 
-    def __init__(self, core: Core, metrics: IndexMetrics, embedder_keys: Keys, device: str) -> None:
+    def __init__(self, core: Core, metrics: IndexMetrics, embedder_keys: Keys) -> None:
         self.core = core
         self.writing = Writing(core, metrics, embedder_keys)
-        self.reading = Reading(core, metrics, embedder_keys, device)
+        self.reading = Reading(core, metrics, embedder_keys)
         self.private = PrivateIndex(core)
         assert core.maintenance is not None  # noqa: S101  made by `load_parts`
         self.upkeep = MaintenanceRoutes(core, core.maintenance)
@@ -100,8 +100,13 @@ class IndexService(ServiceBase):
 
     @property
     def device(self) -> str | None:
-        """FAISS searches on the CPU here; proven by the canary at load."""
-        return "cpu" if self._parts else None
+        """The CPU, proven by the canary at load; the GPU's while its copy searches."""
+        return self._parts.core.device if self._parts else None
+
+    @property
+    def device_reason(self) -> str | None:
+        """See ServiceBase."""
+        return self._parts.core.told.reason if self._parts else None
 
     @property
     def model(self) -> str | None:
@@ -110,23 +115,25 @@ class IndexService(ServiceBase):
 
     @property
     def degraded(self) -> str | None:
-        """A wish for a GPU that is not met."""
+        """What keeps a GPU from searching that should; not that there is too little to copy."""
+        told = self._parts.core.told if self._parts else None
+        if told is None or told.reason is None:
+            return None
         wish = self.settings.device
-        if self._parts and wish in ("cuda", "mps"):
-            said = facts.gpu(wish, self._parts.core.replica)
-            return None if said["inUse"] else f"GPUCTL_DEVICE={wish}, but {said['reason']}"
-        return None
+        return f"GPUCTL_DEVICE={wish}, but {told.detail}" if wish != "auto" else told.detail
 
-    def _gpu_reason(self) -> str | None:
-        parts = self._parts
-        reason: str | None = facts.gpu(self.settings.device, parts.core.replica if parts else None)["reason"]
-        return reason
+    def health(self) -> dict[str, Any]:
+        """See ServiceBase."""
+        return {**super().health(), "replica": self._replica()}
+
+    def _replica(self) -> dict[str, Any] | None:
+        return self._parts.core.told.body() if self._parts else None
 
     def load_parts(self) -> None:
         """Opens the database and makes the copy in memory; proves the engine with the canary."""
         check(self._index)
         core = Core.open(self._index, self._holder(), lambda: self.instance.traffic == "open")
-        proven = facts.proof(core, "cpu")["canary"]
+        proven = facts.proof(core)["canary"]
         if not proven["ok"]:
             core.promoter.stop()
             if core.replica is not None:
@@ -136,8 +143,7 @@ class IndexService(ServiceBase):
         core.maintenance = Maintenance(core)
         core.maintenance.start()
         self.metrics.watch(core)
-        self.metrics.prove_device("cpu", "faiss", "float32", core.live.key or "none", "none")
-        self._parts = _Parts(core, self.metrics, self._embedder_keys(), "cpu")
+        self._parts = _Parts(core, self.metrics, self._embedder_keys())
 
     def _holder(self) -> Holder:
         settings = self.settings
@@ -162,8 +168,11 @@ class IndexService(ServiceBase):
             "service": self.name,
             "version": gpuctl_serving.__version__,
             "state": self.state,
+            "status": self.status,
             "device": self.device,
-            "device_reason": self.degraded or self._gpu_reason(),
+            "device_reason": self.device_reason,
+            "reason": self.health()["reason"],
+            "replica": self._replica(),
             "engine": "faiss",
             "indexType": facts.index_type(live.catalog if live else None),
             "metric": "cosine",
@@ -183,7 +192,7 @@ class IndexService(ServiceBase):
     async def proof(self) -> dict[str, Any]:
         """See ServiceBase."""
         core = self.core
-        proven = await core.read(lambda: facts.proof(core, "cpu"))
+        proven = await core.read(lambda: facts.proof(core))
         self.metrics.canary_right = bool(proven["canary"]["ok"])
         return proven
 

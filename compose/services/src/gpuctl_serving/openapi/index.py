@@ -1,6 +1,6 @@
 """The index's routes."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -109,14 +109,38 @@ class Jobs(msgspec.Struct):
     jobs: list[JobFacts]
 
 
+class ReplicaFacts(msgspec.Struct):
+    """The GPU's copy of the index. In every state but `searching` the CPU answers."""
+
+    state: Literal["off", "starting", "waiting", "copying", "searching", "failed"]
+    #: The device that its process has open.
+    device: Literal["cuda"] | None
+    #: When it came to be so.
+    since: str
+    #: One word, while something is wrong.
+    reason: str | None
+    #: Why it does not search.
+    detail: str | None
+    retry_in_seconds: float | None
+
+
+class IndexHealth(Health):
+    """Of an index: what its GPU's copy does."""
+
+    replica: ReplicaFacts | None
+
+
 class IndexInfo(msgspec.Struct):
     """What is served, by what."""
 
     service: str
     version: str
     state: str
+    status: str
     device: str | None
     device_reason: str | None
+    reason: str | None
+    replica: ReplicaFacts | None
     engine: str
     indexType: str
     metric: str
@@ -136,7 +160,7 @@ _LONG_WORK = {
 }
 
 OPERATIONS = [
-    *probes(Health),
+    *probes(IndexHealth),
     Operation("GET", "/info", "What is served, by what.", None, IndexInfo, (401,)),
     Operation(
         "POST",

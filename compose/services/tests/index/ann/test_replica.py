@@ -1,17 +1,13 @@
 """The GPU's copy, with a CPU's clone in its place: the same answers, whatever changes or breaks meanwhile."""
 
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
@@ -24,22 +20,13 @@ from gpuctl_serving.index.ann.replica.policy import ReplicaPolicy
 from gpuctl_serving.index.ann.training import build
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.vectors import Vectors
+from tests.index.ann.served import served
 from tests.index.ann.support import DictTruth, clustered, unhurried
 from tests.index.durable.test_full_disks import files_end_at
-from tests.index.instances import ROOT, public_socket, wait_until
+from tests.index.instances import wait_until
 from tests.index.support import BASE, in_base64
 
 D = 16
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package whose GPU is a CPU."""
-    root: Path = tmp_path_factory.mktemp("package")
-    shutil.copytree(ROOT / "src/gpuctl_serving", root / "gpuctl_serving")
-    stub = Path(__file__).parent / "device_stub.py"
-    shutil.copy(stub, root / "gpuctl_serving/index/ann/replica/device.py")
-    return root
 
 
 class Rig:
@@ -221,32 +208,12 @@ def test_nothing_ends_the_thread_that_keeps_the_copy(flat: Rig, monkeypatch: pyt
 
 
 def test_a_service_says_which_device_answered_and_survives_its_death(package: Path, tmp_path: Path) -> None:
-    with public_socket() as free:
-        port = free.getsockname()[1]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GPUCTL_")}
-    env |= {
-        "PYTHONPATH": str(package),
-        "GPUCTL_INDEX_DIR": str(tmp_path / "index"),
-        "GPUCTL_PORT": str(port),
-        "GPUCTL_INDEX_REPLICA_FROM": "100",
-        "GPUCTL_DEVICE": "cuda",
-    }
-    log = (tmp_path / "service.log").open("wb")
-    child = subprocess.Popen([sys.executable, "-m", "gpuctl_serving.index"], env=env, stdout=log, stderr=log)
-    http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
+    with served(package, tmp_path) as http:
 
-    def stats() -> dict[str, Any]:
-        body: dict[str, Any] = http.get(f"{BASE}/stats").json()
-        return body
+        def stats() -> dict[str, Any]:
+            body: dict[str, Any] = http.get(f"{BASE}/stats").json()
+            return body
 
-    def answers() -> bool:
-        try:
-            return http.get("/health/live").status_code == 200 and "device" in stats()
-        except (httpx.TransportError, ValueError):
-            return False
-
-    try:
-        wait_until(answers, "the service answers")
         rows = clustered(500, D)
         items = [{"id": at, "vectorBase64": in_base64(row)} for at, row in enumerate(rows)]
         assert http.post(f"{BASE}/add", json={"items": items}).status_code == 200
@@ -262,7 +229,3 @@ def test_a_service_says_which_device_answered_and_survives_its_death(package: Pa
             answer = http.post(f"{BASE}/search", json=body)
             assert answer.status_code == 200 and answer.json()["results"] == [[{"id": 3, "score": 1.0}]]
         wait_until(lambda: stats()["gpu"]["inUse"] and stats()["replica"]["pid"] != pid, "the next copy")
-    finally:
-        child.kill()
-        child.wait()
-        log.close()

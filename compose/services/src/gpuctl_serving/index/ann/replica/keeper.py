@@ -14,21 +14,13 @@ from gpuctl_serving.index.ann.replica.delta import Delta
 from gpuctl_serving.index.ann.replica.link import ReplicaFailed, ReplicaLink
 from gpuctl_serving.index.ann.replica.policy import ReplicaPolicy
 from gpuctl_serving.index.ann.replica.records import Drop, Load
+from gpuctl_serving.index.ann.replica.told import Reason, Told
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.vectors import Vectors
 from gpuctl_serving.kit.logs import Log
 
 log = Log(__name__)
 
-REASONS = (
-    "out-of-memory",
-    "device-error",
-    "replica-died",
-    "replica-hung",
-    "no-clone",
-    "load-failure",
-    "copy-failure",
-)
 _LOOK = 0.2
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
 #: After a copy that could not be written or cloned, the next one of that namespace.
@@ -53,9 +45,11 @@ class ReplicaKeeper(threading.Thread):
         self._again, self._pause = 0.0, _FIRST_PAUSE
         #: Namespace -> when its copy is tried again.
         self._refused: dict[int, float] = {}
-        self._cloning = False
+        self._cloning = self._making = False
         self.clones = 0
         self.failure: str | None = None
+        self._reason: Reason | None = None
+        self._told = Told("starting").after(None)
         #: Told why the CPU had to answer instead.
         self.heard: Callable[[str], None] = lambda reason: None
 
@@ -77,10 +71,11 @@ class ReplicaKeeper(threading.Thread):
         while not self._stop_asked.wait(patience):
             try:
                 self.look()
+                self.told()
                 patience = _LOOK
             except Exception as failure:
                 # Whatever it was, the CPU answers; without this thread no GPU ever would again.
-                self._failed(str(failure) or type(failure).__name__)
+                self._failed("device-error", str(failure) or type(failure).__name__)
                 patience = self._pause
         self._forget_link()
 
@@ -96,13 +91,38 @@ class ReplicaKeeper(threading.Thread):
         link = self._link
         return link.device if link is not None else ""
 
-    @property
-    def waiting(self) -> str:
-        """What is missing for the GPU to search, when nothing failed."""
-        if not self.device:
-            return "the GPU's process is starting"
+    def told(self) -> Told:
+        """What the world is told now; cheap, for any thread."""
+        self._told = told = self._seen().after(self._told)
+        return told
+
+    def _seen(self) -> Told:
+        link = self._link
+        ended = link.ended if link is not None else None
+        if ended is not None:
+            # Its keeper has not looked yet.
+            return Told("failed", None, ended.reason, str(ended))
+        if link is None and self.failure is not None:
+            return Told("failed", None, self._reason, self.failure, self._again)
+        if link is None and self._catalog() is None:
+            return Told("waiting", None, None, "the index is empty")
+        device = link.device if link is not None else ""
+        if not device:
+            return Told("starting", None, self._reason, self.failure or "the GPU's process is starting")
+        if self._searching():
+            return Told("searching", device)
+        if self._making:
+            return Told("copying", device, self._reason, self.failure or "the GPU's copy is being made")
+        now = time.monotonic()
+        if again := [at for at in (self._again, *self._refused.copy().values()) if at > now]:
+            return Told("failed", device, self._reason, self.failure, min(again))
         few = f"no namespace has {self.policy.smallest} vectors (GPUCTL_INDEX_REPLICA_FROM)"
-        return f"{few}, or it is being copied"
+        return Told("waiting", device, None, few)
+
+    def _searching(self) -> bool:
+        catalog = self._catalog()
+        deltas = [catalog.delta(ns) for ns in catalog.namespaces] if catalog is not None else []
+        return not self._cloning and any(delta is not None and delta.active for delta in deltas)
 
     def look(self) -> None:
         """One look at the process and at every namespace."""
@@ -141,9 +161,10 @@ class ReplicaKeeper(threading.Thread):
         """Whether there is a process with its device open; starts one when it is time to."""
         link = self._link
         if link is not None and link.ended is None:
+            link.check()
             return bool(link.device)
-        if link is not None:
-            self._failed(str(link.ended))
+        if link is not None and link.ended is not None:
+            self._failed(link.ended.reason, str(link.ended))
             self._forget_link()
         if time.monotonic() >= self._again:
             self._link = self._start_link(self.policy.temp_mib)
@@ -161,6 +182,13 @@ class ReplicaKeeper(threading.Thread):
         return delta.changes > 0 and time.monotonic() - delta.made >= self.policy.seconds
 
     def _clone(self, catalog: Catalog, ns: int) -> None:
+        self._making = True
+        try:
+            self._clone_now(catalog, ns)
+        finally:
+            self._making = False
+
+    def _clone_now(self, catalog: Catalog, ns: int) -> None:
         began = time.monotonic()
         try:
             with copy_file(self._directory) as file:
@@ -176,7 +204,7 @@ class ReplicaKeeper(threading.Thread):
             return
         delta.active = True
         self.clones += 1
-        self._pause, self.failure = _FIRST_PAUSE, None
+        self._pause, self.failure, self._reason = _FIRST_PAUSE, None, None
         self._refused.pop(ns, None)
         log.info(
             "replica-cloned",
@@ -206,14 +234,15 @@ class ReplicaKeeper(threading.Thread):
                 self.heard(failure.reason)
             return False
 
-    def _refuse(self, ns: int, reason: str, detail: str) -> None:
+    def _refuse(self, ns: int, reason: Reason, detail: str) -> None:
         self.heard(reason)
+        self._reason = reason
         self._refused[ns] = time.monotonic() + _REFUSED_PAUSE
         self.failure = f"the clone failed ({reason}): {detail}; next try in {_REFUSED_PAUSE:.0f} s"
         log.warning("clone-failed", namespace=ns, reason=reason, detail=detail)
 
-    def _failed(self, message: str) -> None:
-        self.failure = message
+    def _failed(self, reason: Reason, message: str) -> None:
+        self._reason, self.failure = reason, message
         self._again = time.monotonic() + self._pause
         log.warning("replica-ended", reason=message, again_in=self._pause)
         self._pause = min(_LONGEST_PAUSE, self._pause * 2)
@@ -233,6 +262,7 @@ class ReplicaKeeper(threading.Thread):
         deltas = {ns: catalog.delta(ns) for ns in catalog.indexes} if catalog else {}
         now = time.monotonic()
         return {
+            **self.told().body(),
             "device": self.device or None,
             "pid": self.pid,
             "clones": self.clones,

@@ -18,6 +18,7 @@ from gpuctl_serving.index.ann.near import Items
 from gpuctl_serving.index.ann.replica.records import (
     Closed,
     Done,
+    Drop,
     Failed,
     Found,
     Ready,
@@ -27,6 +28,7 @@ from gpuctl_serving.index.ann.replica.records import (
     Wire,
 )
 from gpuctl_serving.index.ann.replica.records import Request as Record
+from gpuctl_serving.index.ann.replica.told import Reason
 from gpuctl_serving.index.vectors import Vectors
 from gpuctl_serving.kit.logs import configured
 
@@ -46,9 +48,9 @@ _parent = ThreadPoolExecutor(1, thread_name_prefix="replica-parent")
 class ReplicaFailed(Exception):
     """The replica did not answer this; the CPU does. `reason` is a label of the metrics."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason: Reason = reason
 
 
 @dataclass
@@ -106,6 +108,11 @@ class ReplicaLink(threading.Thread):
     def kill(self) -> None:
         """Ends the process, from any thread; whoever waits for it gets ReplicaFailed."""
         self._process.kill()
+
+    def check(self) -> None:
+        """Has the thread notice a process that ended while nobody asked it anything."""
+        if self.ended is None and self._process.poll() is not None:
+            self._asked.put(_Asked(Drop(0), _START_SECONDS))
 
     def load(self, record: Record) -> None:
         """Has it clone or drop an index. Raises ReplicaFailed."""

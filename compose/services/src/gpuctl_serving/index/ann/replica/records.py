@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from gpuctl_serving.index.ann.replica.told import Reason
+
 _HEADER = struct.Struct("!I")
 #: The largest frame: 2048 queries of 16,384 dimensions.
 _MOST_BYTES = 160 * 1024 * 1024
@@ -67,7 +69,7 @@ class Found(msgspec.Struct, frozen=True, tag=True):
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """It could not be done; the process can still be asked other things."""
 
-    reason: str
+    reason: Reason
     message: str
 
 
