@@ -1,3 +1,4 @@
+import type { Drained } from "../../cli/src/domain/drained.js";
 import { Failed, PreflightRefused, TargetUnreachable } from "../../cli/src/domain/errors.js";
 import type { InstanceId } from "../../cli/src/domain/names.js";
 import type { ModelRef, ServiceSpec } from "../../cli/src/domain/release.js";
@@ -28,6 +29,8 @@ export class InMemoryDriver implements TargetDriver {
   readonly machine: Machine;
   readonly #clock: Clock;
   readonly findings: Finding[] = [];
+  /** How every wait for last requests ends. */
+  drained: Drained["drained"] = true;
 
   constructor(machine: Machine, clock: Clock) {
     this.machine = machine;
@@ -159,11 +162,11 @@ export class InMemoryDriver implements TargetDriver {
     return Promise.resolve();
   }
 
-  close(id: InstanceId, _drain: Milliseconds, lease: Lease): Promise<{ drained: boolean; waitedMs: number }> {
+  close(id: InstanceId, _drain: Milliseconds, lease: Lease): Promise<Drained> {
     this.#accept(lease);
     const instance = this.#known(id);
     if (instance.traffic === "open") instance.traffic = "paused";
-    return Promise.resolve({ drained: true, waitedMs: 2 });
+    return Promise.resolve({ drained: this.drained, waitedMs: 2 });
   }
 
   stop(id: InstanceId, after: Milliseconds | null, lease: Lease): Promise<void> {

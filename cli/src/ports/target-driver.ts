@@ -1,5 +1,6 @@
 /** What runs instances: the driver of a target, and what it says of them. */
 import type { DeviceSight } from "../domain/compose/device-evidence.js";
+import type { Drained } from "../domain/drained.js";
 import type { Device, InstanceId, ReleaseId, ServiceName, Slot, TargetKind } from "../domain/names.js";
 import type { RehearsedStep } from "../domain/rehearsal.js";
 import type { ModelRef, ServiceSpec } from "../domain/release.js";
@@ -185,7 +186,7 @@ export interface TargetDriver {
   /** Lets an instance answer public traffic, and restarts it from then on when it dies. Once the signal is aborted it does nothing more. */
   open(id: InstanceId, lease: Lease, signal?: AbortSignal): Promise<void>;
   /** Stops new public traffic and waits for requests to end. Reversible by `open`. */
-  close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<{ drained: boolean; waitedMs: number }>;
+  close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<Drained>;
   /** Ends an instance now, or after a delay that outlives this process. */
   stop(id: InstanceId, after: Milliseconds | null, lease: Lease): Promise<void>;
   /**

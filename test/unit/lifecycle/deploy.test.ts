@@ -126,6 +126,24 @@ describe("a deploy", () => {
     await expectAtRest(environment);
   });
 
+  test.each([
+    [true, []],
+    [false, [/^embedder-\S+ still had requests after \d+ m?s of draining$/]],
+    [
+      null,
+      [/^it is not known whether embedder-\S+ still had requests after \d+ m?s of draining: the proxy, .* could not be asked$/],
+    ],
+  ])("says how the wait for the predecessor's last requests ended: none left %s", async (drained, said) => {
+    const environment = new Environment(["embedder"]);
+    await runDeploy(environment);
+    environment.set("embedder", "GPUCTL_THREADS", "2");
+    environment.driver.drained = drained;
+    const cli = environment.cli();
+    await deploy(cli.ctx, { service: undefined, lockWait: noWait });
+    const warnings = cli.events.flatMap((event) => (event.kind === "warning" ? [event.text] : []));
+    expect(warnings).toEqual(said.map((text) => expect.stringMatching(text) as string));
+  });
+
   test("refuses a candidate that fits neither beside nor instead of what runs, before anything is stopped", async () => {
     const environment = new Environment(["embedder"]);
     await runDeploy(environment);

@@ -1,3 +1,4 @@
+import type { Drained } from "../../domain/drained.js";
 import { managerName, type InstanceId } from "../../domain/names.js";
 import type { ModelRef, ServiceSpec } from "../../domain/release.js";
 import type { StandByOperation } from "../../domain/standby.js";
@@ -45,7 +46,7 @@ export class LeasedTarget {
   }
 
   /** Stops new public traffic and waits for requests to end. */
-  close(id: InstanceId, drain: Milliseconds): Promise<{ drained: boolean; waitedMs: number }> {
+  close(id: InstanceId, drain: Milliseconds): Promise<Drained> {
     return this.#mutate(`closing ${id}`, drain + budgets.traffic, () => this.#ctx.driver.close(id, drain, this.#lease));
   }
 

@@ -1,3 +1,4 @@
+import { undrained } from "../../domain/drained.js";
 import { Failed } from "../../domain/errors.js";
 import type { PlannedRelease } from "../../domain/plan.js";
 import type { ServiceName } from "../../domain/names.js";
@@ -88,10 +89,10 @@ export async function drain(session: Session, release: PlannedRelease): Promise<
   for (const { service, id } of operationsOf(release, "close")) {
     const successor = operationsOf(release, "open").find((operation) => operation.service === service)?.id ?? null;
     await inTurns(session, service, successor, async ({ target, node }) => {
-      const { drained, waitedMs } = await target.close(id, ctx.config.timings.drain);
-      longest = Math.max(longest, waitedMs);
-      const text = onNode(node, `${id} still had requests after ${seconds(ctx.config.timings.drain)} of draining`);
-      if (!drained) ctx.progress.emit({ kind: "warning", text });
+      const closed = await target.close(id, ctx.config.timings.drain);
+      longest = Math.max(longest, closed.waitedMs);
+      const warning = undrained(id, closed, ctx.config.timings.drain);
+      if (warning !== null) ctx.progress.emit({ kind: "warning", text: onNode(node, warning) });
     });
   }
   for (const { id } of operationsOf(release, "stop-dead")) await session.target.stop(id, null);

@@ -111,7 +111,7 @@ export class ComposeDriver implements TargetDriver {
     this.#witness = new DeviceWitness(commands);
     this.#probes = new ModelProbes(commands);
     this.#orders = instanceOrders(commands, filters);
-    this.#mover = new TrafficMover({ ...parts, runs: (id) => reader.runs(id) });
+    this.#mover = new TrafficMover({ ...parts, reader });
     this.#front = new Front({ ...parts, companions: options.companions, certificate: options.certificate });
     const logTail = (id: InstanceId, lines: number): Promise<readonly string[]> => this.logTail(id, lines);
     const seen = { view: () => reader.view(), kept: () => reader.kept() };
@@ -208,7 +208,7 @@ export class ComposeDriver implements TargetDriver {
     if (placeOf(id).slot !== "cpu") await this.#standbys.follow(id, service, lease);
   }
 
-  async close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<{ drained: boolean; waitedMs: number }> {
+  async close(id: InstanceId, drain: Milliseconds, lease: Lease): ReturnType<TargetDriver["close"]> {
     const { service, slot } = placeOf(id);
     const steps = closeSteps({ id, upstream: upstreamOf(service, slot) }, this.#checkers(service));
     return this.#mover.carryOut(steps, drain, lease);
@@ -224,7 +224,7 @@ export class ComposeDriver implements TargetDriver {
     const draining = drainSteps({ id, upstream: upstreamOf(service, slot) }, this.#checkers(service));
     // The host promises to bring it back before anything is taken from it: whoever asks for this may be lost while it drains.
     await this.#orders.suspend(id, service, ms(checkedWithin + times.drain + times.restoreAfter), lease);
-    await this.#mover.carryOut(draining, times.drain, lease);
+    await this.#mover.drain(id, draining, times.drain, lease);
     await this.#orders.makeRoom(id, lease);
   }
 

@@ -7,7 +7,7 @@ import type { HostCommands } from "./host-commands.js";
 import { memoryOf } from "./host-memory.js";
 import { keptFileOf } from "./host-place.js";
 import { readKept, type KeptNode } from "./node-plan.js";
-import { observedInstances, observing, readHostView, type HostView } from "./observation.js";
+import { companionOf, observedInstances, observing, readHostView, type HostView } from "./observation.js";
 
 /** What a host that nothing was deployed to has kept. */
 export const nothingKept: KeptNode = { hostMemory: mib(0), services: [], images: [] };
@@ -46,6 +46,12 @@ export class HostReader {
   async runs(id: InstanceId): Promise<boolean> {
     const { containers } = await this.view();
     return containers.some(({ labels, state }) => labels["dev.gpuctl.instance"] === id && state === "running");
+  }
+
+  /** Whether the proxy surely does not run: by Docker, which answers. */
+  async proxyIsDown(): Promise<boolean> {
+    const view = await this.view();
+    return view.silent === null && companionOf(view, "proxy")?.state !== "running";
   }
 
   /** What shall run there. */

@@ -1,3 +1,4 @@
+import { drainedTogether, type Drained } from "../../../domain/drained.js";
 import { Failed, TargetUnreachable } from "../../../domain/errors.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
 import type { RehearsedStep } from "../../../domain/rehearsal.js";
@@ -182,12 +183,8 @@ export class HostsDriver implements TargetDriver {
     await this.#all(this.#hostsOf(id), ({ driver }) => driver.open(id, lease, signal));
   }
 
-  async close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<{ drained: boolean; waitedMs: number }> {
-    const closed = await this.#all(this.#hostsWith(id), ({ driver }) => driver.close(id, drain, lease));
-    return {
-      drained: closed.every(({ drained }) => drained),
-      waitedMs: Math.max(0, ...closed.map(({ waitedMs }) => waitedMs)),
-    };
+  async close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<Drained> {
+    return drainedTogether(await this.#all(this.#hostsWith(id), ({ driver }) => driver.close(id, drain, lease)));
   }
 
   async stop(id: InstanceId, after: Milliseconds | null, lease: Lease): Promise<void> {

@@ -3,9 +3,12 @@ import { requestsInFlight } from "../../../domain/compose/caddy-output.js";
 import type { HostLayout } from "../../../domain/compose/layout.js";
 import { describeStep, isChecked, surelyCheckedMs, type SwitchStep } from "../../../domain/compose/traffic.js";
 import { ms, type Milliseconds } from "../../../domain/units.js";
-import type { Clock, Lease } from "../../../ports.js";
+import { undrained, type Drained } from "../../../domain/drained.js";
+import type { InstanceId } from "../../../domain/names.js";
+import type { Clock, Lease, Progress } from "../../../ports.js";
 import type { HostCommands } from "./host-commands.js";
 import type { HostHttp } from "./host-http.js";
+import type { HostReader } from "./host-reader.js";
 import { gateScript, orderArguments, restartScript } from "./orders.js";
 
 const pollMs = ms(100);
@@ -19,8 +22,9 @@ export interface Movers {
   clock: Clock;
   /** What finds the environment's containers. */
   filters: readonly string[];
-  /** Whether the container of an instance runs, by Docker. */
-  runs(id: string): Promise<boolean>;
+  progress: Progress;
+  /** Who sees which containers run. */
+  reader: Pick<HostReader, "runs" | "proxyIsDown">;
 }
 
 /** Carries out steps of a switch, each of which waits for what it needs. */
@@ -35,15 +39,10 @@ export class TrafficMover {
    * @param drain   how long requests may take to end; what is still running then is left alone and said
    * @param signal  once it is aborted no further step is taken
    */
-  async carryOut(
-    steps: readonly SwitchStep[],
-    drain: Milliseconds,
-    lease: Lease,
-    signal?: AbortSignal,
-  ): Promise<{ drained: boolean; waitedMs: number }> {
+  async carryOut(steps: readonly SwitchStep[], drain: Milliseconds, lease: Lease, signal?: AbortSignal): Promise<Drained> {
     const { clock, commands } = this.#parts;
     const began = clock.monotonic();
-    let drained = true;
+    let drained: boolean | null = true;
     for (const step of steps) {
       await lease.check();
       signal?.throwIfAborted();
@@ -55,6 +54,13 @@ export class TrafficMover {
       else await this.#carryOut(step, lease);
     }
     return { drained, waitedMs: Math.round(clock.monotonic() - began) };
+  }
+
+  /** Steps that wait for what an instance still answers before it is ended. What is left of it then is cut off, and said. */
+  async drain(id: InstanceId, steps: readonly SwitchStep[], limit: Milliseconds, lease: Lease): Promise<void> {
+    const { commands, progress } = this.#parts;
+    const warning = undrained(id, await this.carryOut(steps, limit, lease), limit);
+    if (warning !== null) progress.emit({ kind: "warning", text: `${commands.node}: ${warning}` });
   }
 
   async #carryOut(step: Exclude<SwitchStep, { kind: "await-idle" }>, lease: Lease): Promise<void> {
@@ -87,7 +93,7 @@ export class TrafficMover {
       const view = await http.traffic(layout.private(step.id));
       const elapsed = clock.monotonic() - began;
       // What does not run gets no requests; what does not run cannot be opened.
-      if (view === null && !(await this.#parts.runs(step.id))) {
+      if (view === null && !(await this.#parts.reader.runs(step.id))) {
         if (!step.open) return;
         throw new Failed(`${step.id} cannot be opened`, {
           because: `its container does not run on ${commands.node}`,
@@ -114,14 +120,17 @@ export class TrafficMover {
     });
   }
 
-  /** Until the proxy counts no request to a place. A proxy that does not answer sends none. */
-  async #awaitIdle(upstream: string, drain: Milliseconds): Promise<boolean> {
-    const { clock, http, layout } = this.#parts;
+  /**
+   * Until the proxy counts no request to a place, or for so long; null when it could not be asked then. One that does not answer may
+   * have requests all the same. Only one whose container does not run has none.
+   */
+  async #awaitIdle(upstream: string, drain: Milliseconds): Promise<boolean | null> {
+    const { clock, http, layout, reader } = this.#parts;
     const began = clock.monotonic();
     for (;;) {
       const upstreams = await http.upstreams(layout.proxyAdmin);
-      if (upstreams === null || (requestsInFlight(upstreams, upstream) ?? 0) === 0) return true;
-      if (clock.monotonic() - began >= drain) return false;
+      if (upstreams === null ? await reader.proxyIsDown() : (requestsInFlight(upstreams, upstream) ?? 0) === 0) return true;
+      if (clock.monotonic() - began >= drain) return upstreams === null ? null : false;
       await clock.sleep(pollMs);
     }
   }

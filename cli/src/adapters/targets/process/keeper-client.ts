@@ -1,3 +1,4 @@
+import type { Drained } from "../../../domain/drained.js";
 import { Failed, TargetUnreachable } from "../../../domain/errors.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
 import { type Milliseconds, ms } from "../../../domain/units.js";
@@ -83,7 +84,7 @@ export class KeeperClient {
     await this.#ask("open", { token, id }, ms(15_000));
   }
 
-  async close(token: number, id: InstanceId, drain: Milliseconds): Promise<{ drained: boolean; waitedMs: number }> {
+  async close(token: number, id: InstanceId, drain: Milliseconds): Promise<Drained> {
     const answer = await this.#ask("close", { token, id, drainMs: drain }, ms(drain + 15_000));
     return { drained: answer["drained"] !== false, waitedMs: Number(answer["waitedMs"] ?? 0) };
   }

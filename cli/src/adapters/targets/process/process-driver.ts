@@ -1,3 +1,4 @@
+import type { Drained } from "../../../domain/drained.js";
 import { TargetUnreachable } from "../../../domain/errors.js";
 import type { InstanceId, ServiceName } from "../../../domain/names.js";
 import type { ModelRef, ServiceSpec } from "../../../domain/release.js";
@@ -164,7 +165,7 @@ export class ProcessDriver implements TargetDriver {
     await this.#mutate(lease, () => this.#keeper.open(lease.token, id));
   }
 
-  close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<{ drained: boolean; waitedMs: number }> {
+  close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<Drained> {
     return this.#mutate(lease, () => this.#keeper.close(lease.token, id, drain));
   }
 

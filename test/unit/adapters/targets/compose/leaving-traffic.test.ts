@@ -11,7 +11,7 @@ import { HostLayout } from "../../../../../cli/src/domain/compose/layout.js";
 import { ms } from "../../../../../cli/src/domain/units.js";
 import type { Lease } from "../../../../../cli/src/ports.js";
 import { until } from "../../../../support/until.js";
-import { ScriptedHost } from "./scripted-host.js";
+import { ScriptedHost, type Reply } from "./scripted-host.js";
 
 const id = "index-r1-00000001-a";
 const never = (): never => {
@@ -34,18 +34,21 @@ describe("an instance that leaves traffic", () => {
   let driver: ComposeDriver;
   let lease: Lease;
   let servers: readonly Server[];
-  /** Requests that the proxy counts. */
-  let inFlight: number;
+  /** Requests that the proxy counts; null for a proxy that does not say. */
+  let inFlight: number | null;
+  let said: string[];
   let asked: number;
+  let ofInstance: readonly Reply[];
 
   beforeEach(async () => {
     host = new ScriptedHost();
     lease = host.takeLease();
-    [inFlight, asked] = [1, 0];
-    host.replies([
+    [inFlight, asked, said] = [1, 0, []];
+    ofInstance = [
       { to: `ps*dev.gpuctl.instance=${id}`, stdout: "c-old\n" },
       { to: "*State.Running*", stdout: "true\n" },
-    ]);
+    ];
+    host.replies([...ofInstance, ...proxyIs("running")]);
     mkdirSync(join(host.root, "leases"));
     writeFileSync(join(host.root, "leases/00000002.lease"), "owner\n");
     writeFileSync(join(host.root, `gates/${id}`), "open\n");
@@ -55,10 +58,10 @@ describe("an instance that leaves traffic", () => {
       await answering(layout.private(id), () => ({ gate: gate(), checks: { "index-public": gate() } })),
       await answering(layout.proxyAdmin, () => {
         asked += 1;
-        return [{ address: "index-a:8003", num_requests: inFlight, fails: 0 }];
+        return inFlight === null ? "an error" : [{ address: "index-a:8003", num_requests: inFlight, fails: 0 }];
       }),
     ];
-    driver = driverOn(host);
+    driver = driverOn(host, (text) => said.push(text));
   });
   afterEach(async () => {
     for (const server of servers) server.close();
@@ -78,6 +81,48 @@ describe("an instance that leaves traffic", () => {
 
   it("is left alone with what it has not answered in time, and that is said", async () => {
     expect(await driver.close(id, ms(300), lease)).toMatchObject({ drained: false });
+  });
+
+  it("is waited for to the end of its time while the proxy cannot be asked; then nobody knows, and that is what is said", async () => {
+    inFlight = null;
+    const { drained, waitedMs } = await driver.close(id, ms(1500), lease);
+    expect(drained).toBeNull();
+    expect(waitedMs).toBeGreaterThanOrEqual(1500);
+    expect(asked).toBeGreaterThan(2);
+    await driver.suspend(id, { drain: ms(300), restoreAfter: ms(600_000) }, lease);
+    expect(said).toEqual([
+      `gpu-1: it is not known whether ${id} still had requests after 300 ms of draining: the proxy, which counts them, could not be asked`,
+    ]);
+    await driver.stop(id, null, lease);
+  });
+
+  it("is asked for again when the proxy answers after all", async () => {
+    inFlight = null;
+    const closing = driver.close(id, ms(60_000), lease);
+    await until(() => asked > 2, "the proxy is asked again and again");
+    inFlight = 0;
+    expect(await closing).toMatchObject({ drained: true });
+  });
+
+  it("is not waited for when the proxy surely does not run; a Docker that does not answer says nothing of that", async () => {
+    inFlight = null;
+    host.replies([...ofInstance, ...proxyIs("exited")]);
+    expect(await driver.close(id, ms(60_000), lease)).toMatchObject({ drained: true });
+    writeFileSync(join(host.root, `gates/${id}`), "open\n");
+    host.replies([
+      {
+        to: "ps*dev.gpuctl.environment=prod",
+        code: 1,
+      },
+      ...ofInstance,
+    ]);
+    expect(await driver.close(id, ms(300), lease)).toMatchObject({ drained: null });
+  });
+
+  it("that had requests when its time was over is said before it is ended", async () => {
+    await driver.suspend(id, { drain: ms(300), restoreAfter: ms(600_000) }, lease);
+    expect(said).toEqual([`gpu-1: ${id} still had requests after 300 ms of draining`]);
+    await driver.stop(id, null, lease);
   });
 
   it("makes room only after it was drained, and the host has promised to bring it back before it lost a request", async () => {
@@ -107,7 +152,16 @@ describe("an instance that leaves traffic", () => {
   });
 });
 
-function driverOn(host: ScriptedHost): ComposeDriver {
+/** What `docker inspect` shows of the environment's proxy. */
+const proxyIs = (state: "running" | "exited"): readonly Reply[] => [
+  { to: "ps*dev.gpuctl.environment=prod", stdout: "c-proxy\n" },
+  {
+    to: "inspect*c-proxy",
+    stdout: JSON.stringify([{ Id: "c-proxy", State: { Status: state }, Config: { Labels: { "dev.gpuctl.role": "proxy" } } }]),
+  },
+];
+
+function driverOn(host: ScriptedHost, warned: (text: string) => void): ComposeDriver {
   const options = {
     connect: (signal) => host.connect(signal),
     guard: () => ":",
@@ -130,7 +184,7 @@ function driverOn(host: ScriptedHost): ComposeDriver {
     },
     clock: new SystemClock(),
     http: new NodeHttpClient(),
-    progress: { emit: () => undefined },
+    progress: { emit: (event) => event.kind === "warning" && warned(event.text) },
     models: { find: never },
     fetching: null,
     imageOf: never,
