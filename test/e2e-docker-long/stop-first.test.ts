@@ -101,24 +101,29 @@ test(
   minutes(12),
 );
 
+/** What drains or ends, as the host has it. */
+async function draining(): Promise<{ id: string; gate: () => Promise<string>; container: string }> {
+  const id = await serving();
+  if (id === undefined) throw new Error("nothing serves");
+  const gate = async (): Promise<string> => (await host.must(["cat", `/var/lib/gpuctl/shop/prod/gates/${id}`])).trim();
+  return { id, gate, container: `label=dev.gpuctl.instance=${id}` };
+}
+
+const proxy = ["curl", "-s", "--unix-socket", "/var/lib/gpuctl/shop/prod/run/proxy/admin.sock"];
+const counted = async (): Promise<boolean> =>
+  /"num_requests":[1-9]/.test(await host.must([...proxy, "http://localhost/reverse_proxy/upstreams"]));
+
 test(
   "an operator who is gone while the old instance drains leaves nothing dark either: it answers again, and was never ended",
   async () => {
-    const before = await serving();
-    if (before === undefined) throw new Error("nothing serves");
-    const gates = "/var/lib/gpuctl/shop/prod/gates";
-    const gate = async (): Promise<string> => (await host.must(["cat", `${gates}/${before}`])).trim();
-    const container = `label=dev.gpuctl.instance=${before}`;
+    const { id: before, gate, container } = await draining();
     const running = (): Promise<string> => host.must(["docker", "ps", "--quiet", "--no-trunc", "--filter", container]);
-    const proxy = ["curl", "-s", "--unix-socket", "/var/lib/gpuctl/shop/prod/run/proxy/admin.sock"];
-    const counted = async (): Promise<boolean> =>
-      /"num_requests":[1-9]/.test(await host.must([...proxy, "http://localhost/reverse_proxy/upstreams"]));
     const ranBefore = await running();
     wish({ NOTE: "fifth" });
     const request = slowRequest(`http://${host.address}:${port}/embed`, { inputs: "a text that comes slowly" });
     await until(counted, "the proxy counts the request", 30_000);
     const deploy = stack.start(["deploy", "-e", "prod"]);
-    await until(async () => (await gate()) === "paused", "it drains", 120_000);
+    await until(async () => (await gate()).startsWith("paused until "), "it drains", 120_000);
     deploy.child.kill("SIGKILL");
     await deploy.ended;
     await until(async () => !(await answers()), "nobody else is let in", 20_000);
@@ -127,6 +132,30 @@ test(
     expect(await request.finish()).toBe(200);
     expect(await running()).toBe(ranBefore);
     expect(await serving()).toBe(before);
+    const again = await stack.run(["deploy", "-e", "prod", "--lock-wait", "2m"]);
+    expect(again.code, again.stderr).toBe(0);
+    expect(await serving()).not.toBe(before);
+  },
+  minutes(12),
+);
+
+test(
+  "a host that is rebooted while the old instance drains, with nobody left, has it back without anybody's help",
+  async () => {
+    const { id: before, gate } = await draining();
+    wish({ NOTE: "sixth" });
+    const request = slowRequest(`http://${host.address}:${port}/embed`, { inputs: "a text that is never read" });
+    await until(counted, "the proxy counts the request", 30_000);
+    const deploy = stack.start(["deploy", "-e", "prod"]);
+    await until(async () => (await gate()).startsWith("paused until "), "it drains", 120_000);
+    deploy.child.kill("SIGKILL");
+    await deploy.ended;
+    // The timer that would bring it back ends with the host.
+    await host.reboot();
+    expect(await gate()).toMatch(/^paused until /);
+    await until(answers, "it answers again", minutes(2));
+    expect(await serving()).toBe(before);
+    expect(await request.finish()).not.toBe(200);
     const again = await stack.run(["deploy", "-e", "prod", "--lock-wait", "2m"]);
     expect(again.code, again.stderr).toBe(0);
     expect(await serving()).not.toBe(before);

@@ -87,12 +87,24 @@ test("only what serves comes back by itself", () => {
 });
 
 test("a gate file is read as it was written; anything else is closed", () => {
-  expect(gates.map((said) => readGate(gateText(said)))).toEqual([...gates]);
+  const now = { uptime: 100, sameBoot: true };
+  expect(gates.map((said) => readGate(gateText(said), now))).toEqual([...gates]);
   fc.assert(
     fc.property(fc.option(fc.string()), (text) => {
-      if (!gates.includes(text?.trim() as Gate)) expect(readGate(text)).toBe("closed");
+      if (!gates.includes(text?.trim() as Gate)) expect(readGate(text, { uptime: 100, sameBoot: false })).toBe("closed");
     }),
   );
+});
+
+test("a gate that is shut until an uptime is open from then on, and after a reboot, whatever that one's uptime is", () => {
+  for (const word of ["paused", "closed"] as const) {
+    const text = `${word} until 4711\n`;
+    expect(readGate(text, { uptime: 4710, sameBoot: true })).toBe(word);
+    expect(readGate(text, { uptime: 4711, sameBoot: true })).toBe("open");
+    expect(readGate(text, { uptime: 3, sameBoot: false })).toBe("open");
+  }
+  for (const text of ["paused until", "paused until soon", "until 5", "opne until 5", "paused until 5 "])
+    expect(readGate(`${text}x`, { uptime: 100, sameBoot: false })).toBe("closed");
 });
 
 test("a gate counts as seen when every listener was told, or after a time when nobody can say", () => {

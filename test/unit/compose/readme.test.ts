@@ -24,7 +24,9 @@ test("README.txt starts again what serves and nothing else, by the gates of that
     gate(cpu.id, "open");
     gate(reranker.id, "open");
     expect(said()).toBe("compose up --detach --no-deps proxy redis embedder-a embedder-cpu reranker-b\n");
+    gate(b.id, "paused until 4711");
     gate(a.id, "closed");
+    expect(said()).toBe("compose up --detach --no-deps proxy redis embedder-b embedder-cpu reranker-b\n");
     gate(b.id, "open");
     expect(said()).toBe("compose up --detach --no-deps proxy redis embedder-b embedder-cpu reranker-b\n");
   } finally {

@@ -50,6 +50,8 @@ the old one stays warm for a while. Requests come in through a proxy (Caddy), wh
 wants any. The answer is in one file for each instance:
 
     gates/<instance>     open: gets requests. paused: warm, gets none. closed: not yet.
+                         until SECONDS behind it: that makes room for its successor, and is open again
+                         once the host is up so long (cat /proc/uptime), or was rebooted.
 
 The proxy takes the first open place in the order a, b, cpu. Project in Docker: ${composeProject(node.project, node.environment)}
 Sockets of the instances and of the proxy: ${layout.run}`;
@@ -92,7 +94,7 @@ function startAgain(node: ComposeNode): string {
   const beside = companions(node).map(({ role }) => role);
   const start = `docker compose up --detach --no-deps ${beside.join(" ")}`;
   if (node.services.length === 0) return start;
-  return `${start} $(grep -lx open gates/* | sed -E 's|^gates/||; s/-r[0-9]+-[0-9a-f]+-/-/')
+  return `${start} $(grep -lxE 'open|.* until .*' gates/* | sed -E 's|^gates/||; s/-r[0-9]+-[0-9a-f]+-/-/')
                                    brings back what served and what stands before it. Without these names the other
                                    place starts as well, and may take the GPU's memory from the one that serves`;
 }

@@ -17,8 +17,23 @@ export const lingerMs = 5000;
 /** What the gate's file says. */
 export const gateText = (gate: Gate): string => `${gate}\n`;
 
-/** A gate that is missing, empty or half written is closed: nothing unproven gets traffic by accident. */
-export const readGate = (text: string | null): Gate => gates.find((gate) => gate === text?.trim()) ?? "closed";
+/** How long a host is up, whole seconds, and whether that is still the boot in which a gate was set. */
+export interface HostTime {
+  uptime: number;
+  sameBoot: boolean;
+}
+
+/**
+ * A gate that is missing, empty or half written is closed: nothing unproven gets traffic by accident. One of an instance that makes
+ * room is shut `until` an uptime of its host (`paused until 4711`): from then on, and after a reboot, it means open, so that
+ * nobody needs to be there to open it. An instance reads it alike, and takes its own start for a reboot.
+ */
+export function readGate(text: string | null, now: HostTime): Gate {
+  const [, word, until] = /^([a-z]+)(?: until (\d{1,12}))?$/.exec(text?.trim() ?? "") ?? [];
+  const gate = gates.find((known) => known === word) ?? "closed";
+  if (gate === "closed" && word !== "closed") return gate;
+  return until !== undefined && (!now.sameBoot || now.uptime >= Number(until)) ? "open" : gate;
+}
 
 /** One instance in a slot, as far as moving traffic cares. The CPU instance has no part in it: it stands open behind both slots. */
 export interface GateState {

@@ -17,6 +17,7 @@ import pytest
 
 from gpuctl_serving.container.behind_proxy import service_environment
 from gpuctl_serving.container.place import Place
+from gpuctl_serving.container.traffic_gate import uptime
 from tests.keeper.world import SERVICES, eventually, free_port
 
 
@@ -132,6 +133,48 @@ def test_a_paused_gate_stays_paused_over_a_kill_and_a_restart(directory: Path) -
     with Contained(directory) as second:
         second.becomes("paused")
         assert second.get("/items/0") == (200, {"heard": ["paused"]})
+
+
+def _deployed(directory: Path, gate: Path) -> Contained:
+    document = {"id": "echo-r7-b", "service": "echo", "release": "r7", "slot": "b", "gate": str(gate)}
+    document["private"] = str(directory / "p.sock")
+    (directory / "instance.json").write_text(json.dumps(document))
+    return Contained(directory, GPUCTL_INSTANCE_FILE=str(directory / "instance.json"))
+
+
+@pytest.mark.parametrize("word", ["paused", "closed"])
+def test_what_makes_room_is_back_when_its_host_was_started_anew_in_the_middle_of_that(
+    directory: Path, word: str
+) -> None:
+    gate = directory / "gate"
+    gate.write_text("open\n")
+    far = int(uptime()) + 3600
+    with _deployed(directory, gate) as first:
+        first.becomes("open")
+        say(gate, f"paused until {far}\n")
+        first.becomes("paused")
+        say(gate, f"{word} until {far}\n")
+        time.sleep(0.5)  # several looks at the gate: that nothing happens has no event to wait for
+        assert first.told() == "paused"
+        first.process.kill()
+        first.process.wait(10)
+    with _deployed(directory, gate) as second:
+        second.becomes("open")
+        # The same promise was kept once; the next one counts again.
+        say(gate, f"paused until {far + 1}\n")
+        second.becomes("paused")
+
+
+def test_what_makes_room_is_back_when_its_time_is_over_whoever_is_left(directory: Path) -> None:
+    gate = directory / "gate"
+    gate.write_text("open\n")
+    with _deployed(directory, gate) as contained:
+        contained.becomes("open")
+        until = int(uptime()) + 3
+        say(gate, f"paused until {until}\n")
+        contained.becomes("paused")
+        contained.becomes("open")
+        assert uptime() >= until
 
 
 def say(gate: Path, word: str) -> None:

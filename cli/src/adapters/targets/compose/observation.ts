@@ -57,13 +57,19 @@ export function readHostView(text: string): HostView {
     const order = readOrder(line);
     return order === null ? [] : [[id, order] as const];
   });
+  const orderOf = new Map(orders);
+  const gateOf = (id: string, line: string): Gate => {
+    const order = orderOf.get(id);
+    const sameBoot = order?.kind !== "suspended" || order.bootId === bootId;
+    return readGate(line, { uptime: Number(uptime), sameBoot });
+  };
   const [status = "docker 1 it gave no answer", ...json] = at === -1 ? [] : text.slice(at).split("\n");
   return {
     bootedAt: btime > 0 ? btime * 1000 : null,
     uptime: Number(uptime),
     bootId,
-    gates: new Map(of("gates").map(([id, word]) => [id, readGate(word)])),
-    orders: new Map(orders),
+    gates: new Map(of("gates").map(([id, line]) => [id, gateOf(id, line)])),
+    orders: orderOf,
     files: new Map(of("file").map(([hash, path]) => [path, hash])),
     silent: status.startsWith("docker 0 ") ? null : status.replace(/^docker \d+ /, "").trim(),
     containers: readInspect(json.join("\n")) ?? [],

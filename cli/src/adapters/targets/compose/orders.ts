@@ -89,7 +89,8 @@ until due || alone; do mine || exit 0; sleep 1; done
 c=$(container "$id")
 # To start what is still ending would change nothing; what nobody ends is not waited for.
 ending() {
-  [ "$(cat "$root/gates/$id")" = closed ] && [ "$(docker inspect --format '{{.State.Running}}' "$c")" = true ]
+  case $(cat "$root/gates/$id") in closed*) ;; *) return 1 ;; esac
+  [ "$(docker inspect --format '{{.State.Running}}' "$c")" = true ]
 }
 n=0
 until_ended() { while [ $n -lt 150 ] && ending; do "$@" || exit 0; sleep 1; n=$((n + 1)); done; }
@@ -119,15 +120,21 @@ export const stopLaterScript = `${orderParts}
 ${ordering("stop")}
 ${detach(stopWhenDue)}`;
 
-/** Ends a script that took traffic from an instance which the timer has brought back since: that has taken the order away first. */
-const promised = `promised() {
-  case $(cat "$order" 2>/dev/null) in suspended*) return 0 ;; esac
+/**
+ * Ends a script that took traffic from an instance which is back: the timer has taken its order away first, and without a timer its
+ * time is over. `lend WORD` shuts a gate for only so long as was promised, also where no timer is left.
+ */
+const promised = `until_due() { set -- $(cat "$order" 2>/dev/null) -; [ "$1" = suspended ] && [ "$(now)" -lt "$2" ] && echo "$2"; }
+promised() {
+  if until_due >/dev/null; then return 0; fi
   gate "$id" open; echo "it was brought back: whoever asks for this was silent for too long, or its time was over" >&2; exit 1
-}`;
+}
+lend() { promised; gate "$id" "$1 until $(until_due)" && promised; }`;
 
 /**
  * Arguments: SECONDS SERVICE. Takes an instance that comes back out of traffic. The timer runs before that, and a container that
- * is stopped under the policy `always` also comes back when Docker or the host is started anew. The lease is the newest one here:
+ * is stopped under the policy `always` also comes back when Docker or the host is started anew, and its gate opens then by itself
+ * (`readGate`), because the timer ended with the host. The lease is the newest one here:
  * hosts count their own, and the guard of a change has just seen that it is the one who orders this. Without leases only the time counts.
  */
 export const suspendScript = `${orderParts}
@@ -140,7 +147,7 @@ lease=''
 for f in "$root/leases"/[0-9]*.lease; do if [ -f "$f" ]; then lease=\${f%.lease}; fi; done
 set -- "$1" "$lease"
 ${detach(restoreWhenDue)}
-gate "$id" paused && promised`;
+lend paused`;
 
 /**
  * Ends an instance that was suspended and has answered what it had. Its gate is closed only meanwhile: by that the timer knows that
@@ -148,7 +155,7 @@ gate "$id" paused && promised`;
  */
 export const makeRoomScript = `${orderParts}
 ${promised}
-gate "$id" closed && promised || exit 1
+lend closed || exit 1
 c=$(container "$id") || exit
 docker stop "$c" >/dev/null && gate "$id" open`;
 

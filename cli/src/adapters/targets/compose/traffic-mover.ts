@@ -59,7 +59,13 @@ export class TrafficMover {
   /** Steps that wait for what an instance still answers before it is ended. What is left of it then is cut off, and said. */
   async drain(id: InstanceId, steps: readonly SwitchStep[], limit: Milliseconds, lease: Lease): Promise<void> {
     const { commands, progress } = this.#parts;
-    const warning = undrained(id, await this.carryOut(steps, limit, lease), limit);
+    const drained = await this.carryOut(steps, limit, lease).catch(async (thrown: unknown) => {
+      if (!(thrown instanceof Failed)) throw thrown;
+      // An instance that an older gpuctl deployed understands single words only, and stays open for others.
+      await this.#carryOut({ kind: "set-gate", id, gate: "paused" }, lease);
+      return this.carryOut(steps, limit, lease);
+    });
+    const warning = undrained(id, drained, limit);
     if (warning !== null) progress.emit({ kind: "warning", text: `${commands.node}: ${warning}` });
   }
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gpuctl_serving.container.place import VARIABLES, Place, PlaceError, Traffic
-from gpuctl_serving.container.traffic_gate import read_gate, write_gate
+from gpuctl_serving.container.traffic_gate import Gate, read_gate, uptime, write_gate
 from gpuctl_serving.kit.control import bind_unix
 from gpuctl_serving.kit.errors import LoadFailed
 from gpuctl_serving.kit.instance import DRAIN_SECONDS, FollowsTraffic, load_or_end
@@ -61,6 +61,10 @@ class BehindProxy:
     A proxy that was just started takes every place for usable until it has asked, and sends requests to those
     it can connect to. So whoever deploys may have the port closed while the gate is (`lingerMs`): at once for
     what was never open, and after a pause once the proxy had the time to hear of it.
+
+    A gate that is shut until a time is a loan to a successor. The place is back at that time, and also when
+    the process is started anew, because then the host, or Docker, was started anew in the middle of it, and
+    nobody may be left who would bring it back.
     """
 
     def __init__(self, service: HostedService, place: Place) -> None:
@@ -70,6 +74,8 @@ class BehindProxy:
         self._asked_at = float("-inf")
         #: Since when the gate is not open.
         self._shut_at = float("-inf")
+        #: What the gate said when this process started.
+        self._found = self._look()
         service.instance = InstanceFacts(place.instance, place.release, place.slot, "closed")
 
     async def run(self) -> int:
@@ -147,22 +153,31 @@ class BehindProxy:
         """What the gate says; None when nothing can be learnt from it now, and all stays as it is."""
         now = self._service.instance.traffic
         try:
-            said = read_gate(self._place.gate)
+            gate = read_gate(self._place.gate)
         except (OSError, ValueError) as wrong:
             self._complain(str(wrong))
             return None
-        if said is not None:
+        if gate is not None:
             self._complain("")
-            return said
+            return "open" if self._is_lent_no_more(gate) else gate.traffic
         if self._place.deployed:
             return self._place.initial
         # Nobody has set it, or it is gone: from here on the file decides, whatever a later container is told.
-        said = self._place.initial if now == "closed" else now
+        said: Traffic = self._place.initial if now == "closed" else now
         try:
             write_gate(self._place.gate, said)
         except OSError as failure:
             self._complain(f"{self._place.gate} cannot be written: {failure.strerror}")
         return said
+
+    def _look(self) -> Gate | None:
+        try:
+            return read_gate(self._place.gate)
+        except (OSError, ValueError):
+            return None
+
+    def _is_lent_no_more(self, gate: Gate) -> bool:
+        return gate.until is not None and (gate == self._found or uptime() >= gate.until)
 
     def _complain(self, complaint: str) -> None:
         if complaint and complaint != self._complaint:

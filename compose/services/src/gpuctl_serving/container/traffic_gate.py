@@ -1,26 +1,45 @@
 """The traffic gate of an instance: one word in a mounted file, so that it survives every restart."""
 
 import os
+import re
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from gpuctl_serving.container.place import WORDS, Traffic
 
 _MOST_BYTES = 64
+_SAID = re.compile(r"([a-z]+)(?: until ([0-9]{1,12}))?")
 
 
-def read_gate(file: Path) -> Traffic | None:
-    """What the file says; None when there is no file.
+@dataclass(frozen=True)
+class Gate:
+    """What a gate says."""
+
+    traffic: Traffic
+    #: The host's uptime, in seconds, from which on it means open; None while it stands there.
+    until: int | None = None
+
+
+def read_gate(file: Path) -> Gate | None:
+    """What the file says, such as `open` or `paused until 4711`; None when there is no file.
 
     Raises OSError when it cannot be read, ValueError when it says anything else.
     """
     try:
         with file.open("rb") as opened:
-            word = opened.read(_MOST_BYTES).decode("utf-8", "replace").strip()
+            said = opened.read(_MOST_BYTES).decode("utf-8", "replace").strip()
     except FileNotFoundError:
         return None
-    if word not in WORDS:
-        raise ValueError(f"{file} says {word!r}: it must say open or paused")
-    return WORDS[word]
+    match = _SAID.fullmatch(said)
+    if match is None or match[1] not in WORDS:
+        raise ValueError(f"{file} says {said!r}: it must say open or paused")
+    return Gate(WORDS[match[1]], None if match[2] is None else int(match[2]))
+
+
+def uptime() -> float:
+    """Seconds since the host was booted; a container has no uptime of its own."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def write_gate(file: Path, traffic: Traffic) -> None:

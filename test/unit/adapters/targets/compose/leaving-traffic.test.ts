@@ -37,6 +37,9 @@ describe("an instance that leaves traffic", () => {
   /** Requests that the proxy counts; null for a proxy that does not say. */
   let inFlight: number | null;
   let said: string[];
+  /** Whether the instance understands single words only, and what its gate has said. */
+  let old: boolean;
+  let shut: string[];
   let asked: number;
   let ofInstance: readonly Reply[];
 
@@ -53,7 +56,12 @@ describe("an instance that leaves traffic", () => {
     writeFileSync(join(host.root, "leases/00000002.lease"), "owner\n");
     writeFileSync(join(host.root, `gates/${id}`), "open\n");
     const layout = new HostLayout(join(host.directory, "data"), "shop", "prod");
-    const gate = (): string => (host.text(`gates/${id}`) === "open\n" ? "open" : "paused");
+    [old, shut] = [false, []];
+    const gate = (): string => {
+      const said = host.text(`gates/${id}`)?.trim() ?? "";
+      if (shut.at(-1) !== said) shut.push(said);
+      return said === "open" || (old && said !== "paused") ? "open" : "paused";
+    };
     servers = [
       await answering(layout.private(id), () => ({ gate: gate(), checks: { "index-public": gate() } })),
       await answering(layout.proxyAdmin, () => {
@@ -119,6 +127,14 @@ describe("an instance that leaves traffic", () => {
     expect(await driver.close(id, ms(300), lease)).toMatchObject({ drained: null });
   });
 
+  it("makes room also when it is too old to know a gate with an end", async () => {
+    [old, inFlight] = [true, 0];
+    await driver.suspend(id, { drain: ms(60_000), restoreAfter: ms(600_000) }, lease);
+    expect(shut).toEqual([expect.stringMatching(/^paused until \d+$/), "paused"]);
+    expect(host.changes().at(-1)).toBe("docker stop c-old");
+    await driver.stop(id, null, lease);
+  }, 60_000);
+
   it("that had requests when its time was over is said before it is ended", async () => {
     await driver.suspend(id, { drain: ms(300), restoreAfter: ms(600_000) }, lease);
     expect(said).toEqual([`gpu-1: ${id} still had requests after 300 ms of draining`]);
@@ -129,7 +145,7 @@ describe("an instance that leaves traffic", () => {
     const times = { drain: ms(60_000), restoreAfter: ms(600_000) };
     const suspending = driver.suspend(id, times, lease);
     await until(() => asked > 2, "the proxy is asked again and again");
-    expect(host.text(`gates/${id}`)).toBe("paused\n");
+    expect(host.text(`gates/${id}`)).toMatch(/^paused until \d+\n$/);
     expect(readOrder(host.text(`orders/${id}`) ?? "")).toMatchObject({ kind: "suspended" });
     expect(host.changes()).toEqual(["docker update --restart always c-old"]);
     inFlight = 0;

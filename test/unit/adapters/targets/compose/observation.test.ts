@@ -67,6 +67,17 @@ describe("one look at a host", () => {
     expect(back).toMatchObject({ process: { state: "running" }, traffic: "open" });
   });
 
+  it("takes one that made room for open again after its time, and after a reboot, because so does the instance", () => {
+    const traffic = (line: string, order: string): unknown =>
+      seen(look([of(a)], [`gates ${a.id} ${line}`, `orders ${a.id} ${order}`])).instances[0]?.traffic;
+    expect(traffic("paused until 9000", "suspended 9000 boot-1 7-1")).toBe("paused");
+    expect(traffic("closed until 9000", "suspended 9000 boot-1 7-1")).toBe("closed");
+    expect(traffic("paused until 5000", "suspended 5000 boot-1 7-1")).toBe("open");
+    expect(traffic("paused until 9000", "suspended 9000 boot-0 7-1")).toBe("open");
+    expect(traffic("closed until 9000", "suspended 9000 boot-0 7-1")).toBe("open");
+    expect(traffic("paused", "stopped")).toBe("paused");
+  });
+
   it("does not believe the time of an order from before a reboot", () => {
     const [only] = seen(look([of(b)], [`gates ${b.id} paused`, `orders ${b.id} stop 5060 boot-0 7-1`])).instances;
     expect(only?.stopsInMs).toBeNull();

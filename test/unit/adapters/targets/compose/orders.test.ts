@@ -80,8 +80,10 @@ describe("orders on a host", () => {
   it("make room: the container may come back by itself, its gate waits open", async () => {
     await orders.suspend(old, "embedder", ms(600_000), lease);
     expect(host.changes()).toEqual(["docker update --restart always c-old"]);
-    expect(host.text(`gates/${old}`)).toBe("paused\n");
-    expect(readOrder(host.text(`orders/${old}`) ?? "")).toMatchObject({ kind: "suspended" });
+    const order = readOrder(host.text(`orders/${old}`) ?? "");
+    expect(order).toMatchObject({ kind: "suspended" });
+    // The order and the gate end together: without the timer, too, it is back by then.
+    expect(host.text(`gates/${old}`)).toBe(`paused until ${order?.kind === "suspended" ? order.at : "?"}\n`);
     await orders.makeRoom(old, lease);
     expect(host.changes().slice(1)).toEqual(["docker stop c-old"]);
     expect(host.text(`gates/${old}`)).toBe("open\n");
@@ -140,7 +142,7 @@ describe("orders on a host", () => {
   it("wait for one that is ending before they bring it back", async () => {
     host.replies(looked(true));
     await orders.suspend(old, "embedder", ms(600_000), lease);
-    writeFileSync(join(host.root, `gates/${old}`), "closed\n");
+    writeFileSync(join(host.root, `gates/${old}`), "closed until 99999999\n");
     ofLease("released", "");
     const looks = (): number => host.asked().filter((line) => line.includes("State.Running")).length;
     await until(() => looks() > 1, "it is looked at again");
@@ -151,9 +153,30 @@ describe("orders on a host", () => {
     expect(host.text(`gates/${old}`)).toBe("open\n");
   });
 
+  it("shut its gate for no longer than promised while it ends, as a host may go down in the middle of that", async () => {
+    const gate = join(host.root, `gates/${old}`);
+    host.replies(looked(true));
+    await orders.suspend(old, "embedder", ms(600_000), lease);
+    const until = host.text(`gates/${old}`)?.replace("paused", "closed");
+    host.program("docker", `case "$*" in stop*) cat '${gate}' >'${gate}.seen' ;; ps*) echo c-old ;; esac`);
+    await orders.makeRoom(old, lease);
+    expect(host.text(`gates/${old}.seen`)).toBe(until);
+    expect(until).toMatch(/^closed until \d+\n$/);
+  });
+
+  it("do not end one whose time is over, also when no timer has brought it back", async () => {
+    await orders.suspend(old, "embedder", ms(600_000), lease);
+    const order = join(host.root, `orders/${old}`);
+    // The timer ends when it finds another order than its own.
+    writeFileSync(order, "suspended 1 another-boot 1-1\n");
+    await expect(orders.makeRoom(old, lease)).rejects.toThrow(`${old} could not make room`);
+    expect(host.text(`gates/${old}`)).toBe("open\n");
+    expect(host.changes()).not.toContain("docker stop c-old");
+  });
+
   it("bring it back when its time is over", async () => {
     await orders.suspend(old, "embedder", ms(3000), lease);
-    expect(host.text(`gates/${old}`)).toBe("paused\n");
+    expect(host.text(`gates/${old}`)).toMatch(/^paused until \d+\n$/);
     await isBack();
     expect(host.text(`gates/${old}`)).toBe("open\n");
   });
