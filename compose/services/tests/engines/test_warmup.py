@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.engines import part, row, sums
 from tests.support.supervised import QUICK, Mortal, Site, Work, drive, settled
 
 from gpuctl_serving.embedder.service import create_service
+from gpuctl_serving.engines import supervisor
 from gpuctl_serving.engines.held import Part
 from gpuctl_serving.engines.protocol import Device, Engine, EngineSpec, OutOfMemory, Rows, TokenBatch
 from gpuctl_serving.engines.warmup import Shape, WarmUp, bucket, ladder, widths
@@ -299,6 +302,51 @@ def test_an_engine_that_dies_of_a_shape_is_made_again_and_serves_without_it() ->
 
     site = drive(work, primary="cpu", given=warm_part("cpu"), alone=True, make=make)
     assert site.phases == ["ready", "recovering", "ready"]
+
+
+class DiesUnderEyes(Warmed):
+    """Dead of a wide text for a while before whoever ran it hears so: the supervisor looks meanwhile."""
+
+    looked: ClassVar[list[float]] = []
+
+    def answer(self, batch: TokenBatch) -> Rows:
+        if 33 in batch.flat:
+            self.dead.set()
+            before, end = len(self.looked), time.monotonic() + 20
+            # The second look after it died began when the first was over.
+            while len(self.looked) < before + 2:
+                assert time.monotonic() < end
+                time.sleep(0.001)
+            self._alive()
+        return super().answer(batch)
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside a fallback"])
+def test_a_first_start_survives_a_shape_that_kills_while_the_supervisor_looks(
+    alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_LOOK_SECONDS", 0.005)
+
+    async def work(site: Site) -> None:
+        assert site.batcher.supervisor.view.phase == "ready"
+        first, second = site.fleet.of("cuda")
+        assert isinstance(first, Warmed) and isinstance(second, Warmed)
+        assert (first.proven_after, second.proven_after) == (None, 0)
+        assert site.batcher.supervisor.slots()["primary"].losses == 0
+        assert (await site.run(row(7, 1))).rows.tolist() == [[8, 2]]
+
+    def looks() -> None:
+        DiesUnderEyes.looked.append(time.monotonic())
+
+    site = drive(
+        work,
+        given=warm_part("cuda"),
+        alone=alone,
+        make=lambda spec: DiesUnderEyes(spec.device) if spec.device == "cuda" else Warmed(spec.device),
+        gpu_fault=looks,
+        policy=PATIENT_WITH_SHAPES,
+    )
+    assert site.phases == ["ready"]
 
 
 def test_a_service_that_has_just_started_has_run_one_text_of_every_width(minilm: Path) -> None:

@@ -219,10 +219,22 @@ class Supervisor:
         if held.part.spec.device == "cuda" and (fault := self._gpu_fault()) is not None:
             self.lose(held, "nvml-fault", fault)
             return
+        if self._being_loaded(held):
+            return
         try:
             held.check()
         except DeviceLost as gone:
             self.lose(held, reason_of(gone), str(gone))
+
+    def _being_loaded(self, held: Held) -> bool:
+        """Whether the thread that loads it will say what becomes of it, or already has another in its place.
+
+        What died of a warm-up is made again in the same run: told of its death, the state would give that up.
+        """
+        with self._changed:
+            slot = self._state.slot(held.slot)
+            starting = slot is not None and slot.run == held.run and isinstance(slot.status, Starting)
+            return starting or self._engines.get(held.slot) is not held
 
     def _hear(self, event: Event) -> None:
         with self._changed:
