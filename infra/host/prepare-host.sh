@@ -12,10 +12,10 @@
 #   GPUCTL_APP_ADDRESSES=cidr,cidr|nobody   GPUCTL_SSH_ADDRESSES=cidr,cidr   GPUCTL_REBOOT=yes|no   GPUCTL_REVISION   GPUCTL_LOCK_SECONDS
 #   GPUCTL_DOCKER_REPOSITORY, GPUCTL_TOOLKIT_REPOSITORY, GPUCTL_DRIVER_REPOSITORY: https:// or file:// bases of mirrors
 # What is not named stays as an earlier run was told; KEY= without a value takes it back.
-#   GPUCTL_VALUES=n: how many other lines there are, so that a list that was cut off on its way is refused
+#   GPUCTL_VALUES=n: how many other lines there are, so that a list that was cut off is refused
 #
-# Every step looks first and changes only what differs: a second run changes nothing, a run after an interruption goes on.
-# Prints JSON lines {time, step, event, result, detail}, also kept in /var/log/gpuctl/prepare.jsonl; what apt said is beside it.
+# A second run changes nothing, a run after an interruption goes on.
+# Prints JSON lines {time, step, event, result, detail}, kept in /var/log/gpuctl/prepare.jsonl; what apt said is beside it.
 # Exit: 0 prepared, 1 failed, 2 values wrong, 3 refused and nothing changed, 4 a restart is needed or on its way.
 set -uo pipefail
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
@@ -27,7 +27,7 @@ readonly state=/var/lib/gpuctl/host paused=/run/gpuctl-paused logs=/var/log/gpuc
 readonly branch=580 toolkit_version=1.20.0-1 least_driver=580 least_docker=25
 readonly toolkit_packages=(nvidia-container-toolkit nvidia-container-toolkit-base libnvidia-container-tools libnvidia-container1)
 readonly docker_packages=(docker-ce docker-ce-cli containerd.io docker-buildx-plugin docker-compose-plugin)
-# Room for Docker, and for a driver with its modules; images and models are the deploy's to check. MiB.
+# MiB for Docker, and for a driver with its modules.
 readonly room_docker=2048 room_driver=4096
 
 mode=prepare step=start outcome=unchanged detail='' lists_fresh=no reboot_because='' rebooted=no
@@ -65,7 +65,7 @@ run_step() { # run_step NAME FUNCTION
 
 waiting() { log start '' "$1"; }
 
-# What the steps know of the host, as JSON without the braces.
+# What is known of the host, as JSON without braces.
 facts_json() {
   local gpu_list='' uuid name memory toolkit='' docker_version=''
   while IFS=, read -r uuid name memory; do
@@ -88,7 +88,7 @@ result_json() { # result_json STATE REASON NEXT
     "$(or_null "$3")" "$(facts_json)" "$(now)"
 }
 
-# Whole or not at all: on a full disk the older result stays, and what was printed counts.
+# On a full disk the older result stays.
 write_result() {
   local text
   text=$(result_json "$@")
@@ -197,8 +197,9 @@ PYTHON
 
 installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
 package_version() { if installed "$1"; then dpkg-query -W -f '${Version}' "$1"; fi; }
+# Half installed counts: whose driver it is shows there already.
 installed_like() { # installed_like REGEX
-  dpkg-query -W -f '${db:Status-Status} ${Package}\n' 2>/dev/null | sed -n 's/^installed //p' | grep -E "$1" | sort -u
+  dpkg-query -W -f '${db:Status-Status} ${Package}\n' 2>/dev/null | sed -nE 's/^(installed|half-.*|unpacked|triggers-.*) //p' | grep -E "$1" | sort -u
 }
 has_candidate() {
   local found
@@ -382,7 +383,6 @@ check_driver() {
   detail="$driver: ${driver_packages[*]}"
 }
 
-# An installation that was interrupted has user space without modules, or the reverse.
 driver_complete() {
   local modules user
   if [[ $distribution == ubuntu ]]; then
@@ -392,10 +392,12 @@ driver_complete() {
     modules=$(installed_like '^nvidia-kernel-open-dkms$')
     user=$(installed_like '^nvidia-driver-cuda$')
   fi
-  [[ -n $modules && -n $user ]] && ! dpkg --audit | grep -qE 'nvidia'
+  # Begun and never held: an interrupted run leaves whole packages too, and not all of them.
+  if is_made driver && ! grep -q '^hold nvidia' "$state/made"; then return 1; fi
+  [[ -n $modules && -n $user ]] && ! dpkg --audit | grep -q nvidia
 }
 
-# A driver that somebody else brought stays when it is new enough; two sources of one driver break each other.
+# Two sources of one driver break each other: one of somebody else stays when it is new enough.
 find_foreign_driver() {
   local version packages
   packages=$(installed_like '^(nvidia-(driver|utils|headless|kernel|dkms|open|compute-utils)|linux-modules-nvidia-)' | grep -vE -- "-$branch-server-open|^nvidia-(utils|compute-utils|kernel-common|firmware)-$branch-server" | tr '\n' ' ')
@@ -442,12 +444,12 @@ plan_ubuntu_driver() {
     refuse "kernel $release has neither modules of the driver nor headers to build them with" 'apt-get install linux-generic; reboot; then run this again'
 }
 
-# The package that brings the headers of every later kernel, without which its modules could not be built.
+# Later kernels need their headers too.
 follow_headers() {
   if has_candidate "linux-headers-$(kernel_flavour)"; then driver_packages+=("linux-headers-$(kernel_flavour)"); fi
 }
 
-# Debian's archive has no driver of this branch: NVIDIA's repository has, pinned to it, and its modules are built on the host.
+# Debian's archive has no driver of this branch: NVIDIA's repository has.
 plan_debian_driver() {
   local release
   release=$(uname -r)
@@ -588,18 +590,21 @@ all_installed() { # names, or name=version
 
 ensure_packages() {
   all_installed "$@" && return
-  [[ -z $(dpkg --audit 2>/dev/null) ]] || mend_dpkg
   refresh_lists
+  mend_dpkg
   apt install "${apt_options[@]}" "$@" || fail "apt-get install $* failed: ${apt_said:-see $logs/apt.log}$(lists_trouble)" "tail -50 $logs/apt.log; then run this again"
   outcome='done'
   all_installed "$@" || fail "apt-get said nothing wrong, but not all of $* are installed" "tail -50 $logs/apt.log"
 }
 
-# What dpkg was doing when it was killed comes to its end first.
+# What dpkg was doing when it was killed comes to its end first. What it was unpacking has to be unpacked; apt fetches that, and forgets it.
 mend_dpkg() {
-  dpkg --force-confdef --force-confold --configure -a >>"$logs/apt.log" 2>&1 </dev/null || apt -f install ||
-    fail "dpkg was interrupted and cannot go on: ${apt_said:-}" "dpkg --configure -a; tail -50 $logs/apt.log"
-  outcome='done'
+  local half options='--force-confdef --force-confold'
+  # shellcheck disable=SC2086 # options are words
+  patiently dpkg $options --configure -a
+  half=$(dpkg-query -W -f '${db:Status-Eflag} ${Package}\n' | sed -n 's/^reinstreq //p')
+  [[ -z $half ]] || patiently bash -c "cd \"\$(mktemp -d)\" && apt-get download ${half//$'\n'/ } && dpkg $options --unpack ./*.deb && rm ./*.deb"
+  [[ -z $(dpkg --audit) ]] || apt "${apt_options[@]}" -f install || fail "dpkg was interrupted and cannot go on: $apt_said" "dpkg --configure -a; tail -50 $logs/apt.log"
 }
 
 fetch() { # fetch URL FILE MODE
@@ -775,6 +780,7 @@ step_driver() {
     signed | dkms)
       if [[ $distribution == debian ]]; then driver_repository; fi
       allow_own_holds
+      made driver
       ensure_packages "${driver_packages[@]}"
       apt_options=()
       [[ -n $(disk_driver) || $driver == signed ]] || fail "the driver's modules could not be built for kernel $(uname -r)" 'dkms status; ls /var/lib/dkms/nvidia*/*/build/make.log'
@@ -794,7 +800,7 @@ driver_repository() {
 
 kernel_flavour() { uname -r | sed -E 's/^[^-]*-([0-9]+-)?//'; }
 
-# Installed packages that must only move together: driver, its modules, the packages that bring new kernels, the toolkit.
+# Installed packages that must only move together.
 driver_set() {
   local flavour version
   flavour=$(kernel_flavour)

@@ -40,6 +40,39 @@ describe("killed with SIGKILL", () => {
   });
 });
 
+describe("a driver whose installation was killed", () => {
+  const modules = "linux-modules-nvidia-580-server-open-";
+  /** As dpkg leaves what it was unpacking; the status it writes at every step lies in `updates` until it ends. */
+  const half = (name: string): string =>
+    `sed -i '/^Package: ${name}$/,/^$/s/^Status: .*/Status: install reinstreq half-installed/' /var/lib/dpkg/status; rm -f /var/lib/dpkg/info/${name}.list`;
+  const journal = "sed -n '/^Package: docker-ce$/,/^$/p' /var/lib/dpkg/status >/var/lib/dpkg/updates/0000";
+
+  test("while its first packages were unpacked is none that somebody brought, and is installed whole", async () => {
+    await box.fresh();
+    await box.ssh("cd /root && apt-get update -qq && apt-get download -qq " + `${modules}generic ${modules}6.8.0-90-generic`);
+    await box.host.must(["bash", "-c", "dpkg --unpack /root/linux-modules-*.deb"]);
+    await box.host.must(["bash", "-c", half(`${modules}generic`)]);
+    const { code, stdout } = await box.prepare();
+    expect(code, stdout).toBe(0);
+    expect((await box.ssh("dpkg --audit")).stdout).toBe("");
+    expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
+  });
+
+  test("in the middle, and then mended by a run that was killed too, has all its packages in the end", async () => {
+    await box.fresh();
+    expect((await box.prepare()).code).toBe(0);
+    const lost = `dpkg --purge --force-all nvidia-compute-utils-580-server; sed -i '/^hold /d' /var/lib/gpuctl/host/made; apt-mark unhold '?installed'`;
+    await box.host.must(["bash", "-c", `${lost}; ${half("nvidia-utils-580-server")}; ${journal}`]);
+    const { code, changed, stdout } = await box.prepare();
+    expect(code, stdout).toBe(0);
+    expect(changed).toContain("driver");
+    expect((await box.ssh("dpkg --audit; ls /var/lib/dpkg/updates; command -v nvidia-smi nvidia-persistenced")).stdout).toBe(
+      "/usr/bin/nvidia-smi\n/usr/bin/nvidia-persistenced\n",
+    );
+    expect(await box.prepare()).toMatchObject({ code: 0, changed: [] });
+  });
+});
+
 test("apt's lock in other hands is waited for with its holder's name, and not for ever", async () => {
   await box.fresh({ gpus: 0 });
   const release = await holdLocks("/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock");
