@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Bed } from "../support/bed/bed.js";
 import { caddyImage, serviceImage } from "../support/bed/images.js";
-import { pinned, Stack, SteadyClient } from "../support/bed/stack.js";
+import { askEmbedder, pinned, Stack, SteadyClient } from "../support/bed/stack.js";
 
 let bed: Bed;
 let stack: Stack;
@@ -32,13 +32,7 @@ function byOpenssh(): void {
   writeFileSync(stack.sandbox.project, changed);
 }
 
-const ask = (host: string): Promise<Response> =>
-  fetch(`http://${bed.host(host).address}:18101/embed`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ inputs: "a steady text" }),
-    signal: AbortSignal.timeout(20_000),
-  });
+const ask = (host: string): Promise<Response> => askEmbedder(bed.host(host).address, 18_101);
 
 test("two hosts are deployed to, upgraded and rolled back, without a request that fails, and told about line by line", async () => {
   const first = await stack.run(["deploy", "-e", "prod"]);

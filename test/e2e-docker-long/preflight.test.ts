@@ -6,7 +6,7 @@ import type { HealthReport } from "../../cli/src/app/health.js";
 import type { StatusReport } from "../../cli/src/app/status.js";
 import { Bed } from "../support/bed/bed.js";
 import { caddyImage, stubGpuImage } from "../support/bed/images.js";
-import { pinned, Stack, SteadyClient, type StackOptions } from "../support/bed/stack.js";
+import { askEmbedder, pinned, Stack, SteadyClient, type StackOptions } from "../support/bed/stack.js";
 
 const uuid = "GPU-5a1c3d0e-7b52-4f0a-9c1e-0d6a1f2b3c4d";
 const images = { services: "", proxy: "" };
@@ -140,12 +140,6 @@ describe("a service on the GPU of a host", () => {
   }, 900_000);
 });
 
-const embed = (address: string): Promise<Response> =>
-  fetch(`http://${address}:18101/embed`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ inputs: "a steady text" }),
-    signal: AbortSignal.timeout(20_000),
-  });
+const embed = (address: string): Promise<Response> => askEmbedder(address, 18_101);
 
 const bound = (of: Stack): Pick<Stack, "run" | "result"> => ({ run: of.run.bind(of), result: of.result.bind(of) });

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Bed } from "../support/bed/bed.js";
 import { caddyImage, serviceImage } from "../support/bed/images.js";
-import { pinned, Stack, SteadyClient } from "../support/bed/stack.js";
+import { askEmbedder, pinned, Stack, SteadyClient } from "../support/bed/stack.js";
 
 let bed: Bed;
 let stack: Stack;
@@ -23,13 +23,7 @@ afterAll(async () => {
   await bed.stop();
 });
 
-const ask = (): Promise<Response> =>
-  fetch(`http://${bed.host("one").address}:18101/embed`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ inputs: "a steady text" }),
-    signal: AbortSignal.timeout(20_000),
-  });
+const ask = (): Promise<Response> => askEmbedder(bed.host("one").address, 18_101);
 
 test("deploys, upgrades and rolls back by sudo, without a request that fails", async () => {
   const first = await stack.run(["deploy", "-e", "prod"]);

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Bed } from "../support/bed/bed.js";
 import { caddyImage, serviceImage } from "../support/bed/images.js";
-import { pinned, Stack, SteadyClient } from "../support/bed/stack.js";
+import { askEmbedder, pinned, Stack, SteadyClient } from "../support/bed/stack.js";
 
 let bed: Bed;
 let stack: Stack;
@@ -22,13 +22,7 @@ afterAll(async () => {
   await bed.stop();
 });
 
-const ask = (host: string): Promise<Response> =>
-  fetch(`http://${bed.host(host).address}:18101/embed`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ inputs: "a steady text" }),
-    signal: AbortSignal.timeout(20_000),
-  });
+const ask = (host: string): Promise<Response> => askEmbedder(bed.host(host).address, 18_101);
 
 test("a first deploy, an upgrade and a rollback, without a request that fails", async () => {
   const first = await stack.run(["deploy", "-e", "prod"]);

@@ -9,7 +9,7 @@ import { Bed } from "../support/bed/bed.js";
 import type { BedHost } from "../support/bed/host.js";
 import { caddyImage, stubGpuImage } from "../support/bed/images.js";
 import type { ReleaseRecord } from "../../cli/src/domain/release.js";
-import { pinned, Stack, SteadyClient } from "../support/bed/stack.js";
+import { askEmbedder, pinned, Stack, SteadyClient } from "../support/bed/stack.js";
 import type { Ran } from "../support/sandbox.js";
 
 const card = "GPU-5d3c1ab0-6f0e-4c55-9d0a-1f2f3a4b5c6d";
@@ -79,13 +79,7 @@ async function record(): Promise<ReleaseRecord> {
   return (JSON.parse(said) as { body: { record: ReleaseRecord } }).body.record;
 }
 
-const ask = (): Promise<Response> =>
-  fetch(`http://${host.address}:${port}/embed`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ inputs: "a steady text" }),
-    signal: AbortSignal.timeout(20_000),
-  });
+const ask = (): Promise<Response> => askEmbedder(host.address, port);
 
 /** A deploy that has to fail while the old release answers everything. */
 async function refused(wish: Wish, load?: string): Promise<Ran> {

@@ -2,7 +2,7 @@
 import { Bed } from "./bed.js";
 import type { BedHost, HostSpec } from "./host.js";
 import { caddyImage, serviceImage } from "./images.js";
-import { pinned, Stack, SteadyClient } from "./stack.js";
+import { askEmbedder, pinned, Stack, SteadyClient } from "./stack.js";
 import type { StatusResult } from "../serving.js";
 
 export interface ServedOptions extends Omit<HostSpec, "name"> {
@@ -46,12 +46,7 @@ export class Served {
 
   /** One request to the public address, as a client sends it. */
   ask(): Promise<Response> {
-    return fetch(`http://${this.host.address}:${port}/embed`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ inputs: "a steady text" }),
-      signal: AbortSignal.timeout(20_000),
-    });
+    return askEmbedder(this.host.address, port);
   }
 
   /** Whether the public address answers. */

@@ -102,6 +102,15 @@ export class Stack {
   }
 }
 
+/** One request of a client to an embedder's public address. */
+export const askEmbedder = (address: string, port: number): Promise<Response> =>
+  fetch(`http://${address}:${port}/embed`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ inputs: "a steady text" }),
+    signal: AbortSignal.timeout(20_000),
+  });
+
 const imagesLine = ({ services, proxy, redis }: StackOptions["images"]): string =>
   Object.entries({ services, ingress: proxy, redis })
     .flatMap(([name, image]) => (image == null ? [] : [`${name}: "${image}"`]))

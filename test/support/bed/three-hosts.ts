@@ -2,7 +2,7 @@ import { expect } from "vitest";
 import type { JsonDocument, Ran, Running } from "../sandbox.js";
 import { Bed } from "./bed.js";
 import { caddyImage, serviceImage } from "./images.js";
-import { pinned, Stack, SteadyClient } from "./stack.js";
+import { askEmbedder, pinned, Stack, SteadyClient } from "./stack.js";
 
 interface HostRow {
   node: string;
@@ -50,12 +50,7 @@ export class ThreeHosts {
   }
 
   ask(host: string): Promise<Response> {
-    return fetch(`http://${this.bed.host(host).address}:${port}/embed`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ inputs: "a steady text" }),
-      signal: AbortSignal.timeout(30_000),
-    });
+    return askEmbedder(this.bed.host(host).address, port);
   }
 
   /** Expects that every one of these hosts answered every request while something was done. */
