@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { SystemClock } from "../../cli/src/adapters/clock/system-clock.js";
 import { LocalExecutor } from "../../cli/src/adapters/exec/local-executor.js";
-import { NodeHttpClient } from "../../cli/src/adapters/http/node-http-client.js";
 import { fencedStatus } from "../../cli/src/adapters/remote-state/fence.js";
 import { RemoteNodeInspector } from "../../cli/src/adapters/preflight/remote-node-inspector.js";
 import { SshHostConnector } from "../../cli/src/adapters/ssh/host-connector.js";
@@ -22,6 +21,7 @@ import type { BedHost } from "../support/bed/host.js";
 import { caddyImage, serviceImage } from "../support/bed/images.js";
 import { slowRequest, type SlowRequest } from "../support/bed/slow-request.js";
 import { pinned } from "../support/bed/stack.js";
+import { plainDriver, plainNode } from "../support/compose-driver.js";
 import { specFor } from "../support/records.js";
 import { until } from "../support/until.js";
 
@@ -68,34 +68,23 @@ class ComposeWorld implements DriverWorld {
     });
     const newest = `/run/newest-${this.project}`;
     this.driver = new ComposeDriver({
+      ...plainDriver(),
       connect: (signal) => this.#hosts.connectAsRoot("box", signal),
       guard: ({ token }) =>
         `[ ${token} -ge "$(cat ${newest})" ] || { echo "lease ${token} is not the newest" >&2; exit ${fencedStatus}; }`,
       node: {
+        ...plainNode,
         project: this.project,
-        environment: "prod",
         node: "box",
         dataDirectory: "/var/lib/gpuctl",
         bind: host.address,
         services: [{ service: "index", port: this.port, cpuFallback: false }],
-        embedderUrl: null,
         proxyImage: images.proxy,
-        redis: null,
-        tls: { mode: "off" },
-        allow: [],
-        ingressAddress: null,
-        askedFrom: [],
-        ingress: null,
         budgets: { load: ms(120_000), drain: ms(10_000) },
       },
-      clock: new SystemClock(),
-      http: new NodeHttpClient(),
-      progress: { emit: () => undefined },
       models: { find: async () => null },
-      fetching: null,
       imageOf: () => ({ reference: images.services, local: null }),
       companions: [{ reference: images.proxy, local: null }],
-      certificate: null,
       gpus: { of: async () => null, reserved: async () => null, given: async () => [] },
       look: this.#look(),
     });

@@ -4,6 +4,7 @@ import type { ModelRef, ServiceSpec } from "../../../cli/src/domain/release.js";
 import { hostInstanceId, type HostSlot } from "../../../cli/src/domain/compose/names.js";
 import type { ComposeNode, HostInstance, NodeService } from "../../../cli/src/domain/compose/node.js";
 import { mib, ms } from "../../../cli/src/domain/units.js";
+import { plainNode } from "../../support/compose-driver.js";
 import { specFor } from "../../support/records.js";
 
 const hash = (digit: string): string => digit.repeat(64);
@@ -57,20 +58,12 @@ export const service = (name: ServiceName, instances: readonly HostInstance[], c
 /** A node of the environment `prod` of `shop`, with what a test changes. */
 export function nodeWith(changes: Partial<ComposeNode> = {}): ComposeNode {
   return {
-    project: "shop",
-    environment: "prod",
+    ...plainNode,
     node: "gpu-1",
     dataDirectory: "/var/lib/gpuctl",
     bind: "10.0.0.5",
     services: [service("embedder", [instance("embedder", "a", {}, { gpu })])],
-    embedderUrl: null,
     proxyImage,
-    redis: null,
-    tls: { mode: "off" },
-    allow: [],
-    ingressAddress: null,
-    askedFrom: [],
-    ingress: null,
     budgets: { load: ms(900_000), drain: ms(30_000) },
     hostMemory: mib(32_768),
     images: [serviceImage, proxyImage],

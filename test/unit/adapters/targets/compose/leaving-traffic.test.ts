@@ -3,13 +3,12 @@ import { createServer, type Server } from "node:http";
 import { once } from "node:events";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { SystemClock } from "../../../../../cli/src/adapters/clock/system-clock.js";
-import { NodeHttpClient } from "../../../../../cli/src/adapters/http/node-http-client.js";
 import { ComposeDriver, type ComposeDriverOptions } from "../../../../../cli/src/adapters/targets/compose/compose-driver.js";
 import { readOrder } from "../../../../../cli/src/adapters/targets/compose/orders.js";
 import { HostLayout } from "../../../../../cli/src/domain/compose/layout.js";
 import { ms } from "../../../../../cli/src/domain/units.js";
 import type { Lease } from "../../../../../cli/src/ports.js";
+import { plainDriver, plainNode } from "../../../../support/compose-driver.js";
 import { until } from "../../../../support/until.js";
 import { ScriptedHost, type Reply } from "./scripted-host.js";
 
@@ -179,33 +178,22 @@ const proxyIs = (state: "running" | "exited"): readonly Reply[] => [
 
 function driverOn(host: ScriptedHost, warned: (text: string) => void): ComposeDriver {
   const options = {
+    ...plainDriver(),
     connect: (signal) => host.connect(signal),
     guard: () => ":",
     node: {
-      project: "shop",
-      environment: "prod",
+      ...plainNode,
       node: "gpu-1",
       dataDirectory: join(host.directory, "data"),
       bind: "127.0.0.1",
       services: [{ service: "index", port: 18_003, cpuFallback: false }],
-      embedderUrl: null,
       proxyImage: "caddy",
-      redis: null,
-      tls: { mode: "off" },
-      allow: [],
-      ingressAddress: null,
-      askedFrom: [],
-      ingress: null,
       budgets: { load: ms(1000), drain: ms(1000) },
     },
-    clock: new SystemClock(),
-    http: new NodeHttpClient(),
     progress: { emit: (event) => event.kind === "warning" && warned(event.text) },
     models: { find: never },
-    fetching: null,
     imageOf: never,
     companions: [],
-    certificate: null,
     gpus: { of: never, reserved: never, given: never },
     look: { needs: {} as ComposeDriverOptions["look"]["needs"], facts: never, tryGpu: never },
   } satisfies ComposeDriverOptions;
