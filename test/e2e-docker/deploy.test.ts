@@ -27,6 +27,7 @@ const ask = (host: string): Promise<Response> => askEmbedder(bed.host(host).addr
 test("a first deploy, an upgrade and a rollback, without a request that fails", async () => {
   const first = await stack.run(["deploy", "-e", "prod"]);
   expect(first.code, first.stderr).toBe(0);
+  expect(first.stderr).toMatch(/pulling gpuctl-services@sha256:[0-9a-f]{12} on one +\d+ % +[\d.]+ [KMG]?i?B of [\d.]+ MiB/);
   expect((await ask("one")).status).toBe(200);
   const client = new SteadyClient(() => ask("one"), 200);
   stack.write({ services: [embedder(", options: { cacheEntries: 11 }")] });

@@ -1,3 +1,4 @@
+import type { SentLayer } from "../../../domain/compose/image-manifest.js";
 import { ms, type Milliseconds } from "../../../domain/units.js";
 import type { Command, CommandResult, ExecuteOptions, Lease, RemoteHost } from "../../../ports.js";
 import { sha256 } from "../../../domain/canonical.js";
@@ -49,6 +50,8 @@ mv -f "$t" "$1" && { sync "$(dirname "$1")" 2>/dev/null || sync; }`;
 export class HostCommands {
   readonly node: string;
   readonly root: string;
+  /** Layers of images that the host lacked, as their registry told a preflight: a pull then knows how far it is. */
+  readonly layersToPull = new Map<string, readonly SentLayer[]>();
   readonly #options: HostCommandsOptions;
 
   constructor(options: HostCommandsOptions) {

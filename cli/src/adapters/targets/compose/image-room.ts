@@ -59,6 +59,7 @@ export async function imageRoom(
   if (manifest?.kind === "list") manifest = await ask(reference.replace(/(?:@.*)?$/, `@${manifest.digest}`));
   if (manifest?.kind !== "image") return null;
   const { layers } = manifest;
+  commands.layersToPull.set(reference, layers);
   const digests = layers.map(({ digest }) => digest);
   const present = await commands.attempt({ argv: ["sh", "-c", presenting, "gpuctl", ...digests], looks: true });
   const kept = roomFor(layers, new Set(present.code === 0 ? present.stdout.split("\n") : []));

@@ -1,3 +1,4 @@
+import { PullMeter } from "../../../domain/compose/pull-meter.js";
 import { Failed } from "../../../domain/errors.js";
 import { ms } from "../../../domain/units.js";
 import type { Command, Lease, Progress } from "../../../ports.js";
@@ -78,22 +79,16 @@ export async function askingRegistry(argv: Command["argv"], login: RegistryLogin
   return { argv: ["sh", "-c", loggedIn, "gpuctl", login.server, login.username, ...argv], input: await login.password() };
 }
 
-/** Without a terminal Docker tells layers and no bytes. */
 async function pull(
   commands: HostCommands,
   { reference, login }: { reference: string; login: RegistryLogin | undefined },
   progress: Progress,
   signal: AbortSignal,
 ): Promise<string> {
-  const layers = new Set<string>();
-  const ready = new Set<string>();
+  const meter = new PullMeter(`${shortName(reference)} on ${commands.node}`, commands.layersToPull.get(reference) ?? []);
   const onLine = (line: string): void => {
-    const [, layer = "", state = ""] = /^([0-9a-f]{12}): (.+)$/.exec(line) ?? [];
-    if (layer === "") return;
-    layers.add(layer);
-    if (/^(?:Pull complete|Already exists)/.test(state)) ready.add(layer);
-    const label = `pulling ${shortName(reference)} on ${commands.node}`;
-    progress.emit({ kind: "amount", label, done: ready.size, total: layers.size, unit: "layers" });
+    const amount = meter.line(line);
+    if (amount !== null) progress.emit({ kind: "amount", ...amount });
   };
   const failure = `${reference} could not be pulled`;
   const command = await askingRegistry(["docker", "pull", reference], login);

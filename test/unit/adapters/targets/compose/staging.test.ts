@@ -13,6 +13,7 @@ import {
 import { gzipSync } from "node:zlib";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { imageRoom } from "../../../../../cli/src/adapters/targets/compose/image-room.js";
 import { hasImage, removeImage, stageImage } from "../../../../../cli/src/adapters/targets/compose/images.js";
 import type { ImagePart } from "../../../../../cli/src/adapters/images/saved-images.js";
 import { presentLayers } from "../../../../../cli/src/adapters/targets/compose/image-delivery.js";
@@ -55,6 +56,27 @@ describe("images on a host", () => {
     await expect(staged).rejects.toThrow(`${serviceImage} is not on gpu-1, although it was delivered`);
     expect(host.changes()).toEqual([`docker pull ${serviceImage}`]);
     expect(events.at(-1)).toMatchObject({ kind: "amount", done: 2, total: 2, unit: "layers" });
+  });
+
+  it("are pulled byte by byte where the registry told a preflight how long the layers are", async () => {
+    const layers = [
+      { digest: `sha256:${"a".repeat(64)}`, size: 1000 },
+      { digest: `sha256:${"b".repeat(64)}`, size: 24 },
+    ];
+    host.replies([
+      missing,
+      { to: "manifest\\ inspect*", stdout: JSON.stringify({ layers }) },
+      { to: "pull*", stdout: "bbbbbbbbbbbb: Already exists\naaaaaaaaaaaa: Download complete\naaaaaaaaaaaa: Pull complete\n" },
+    ]);
+    const image = { reference: serviceImage, local: null };
+    await imageRoom(host.commands, image, "x86_64");
+    await stageImage(host.commands, image, progress, never).catch(() => undefined);
+    const name = "gpuctl/services@sha256:111111111111 on gpu-1";
+    expect(events).toEqual([
+      { kind: "amount", label: `pulling ${name}`, done: 24, total: 1024, unit: "bytes" },
+      { kind: "amount", label: `pulling ${name}`, done: 1024, total: 1024, unit: "bytes" },
+      { kind: "amount", label: `unpacking ${name}`, done: 1024, total: 1024, unit: "bytes" },
+    ]);
   });
 
   it("are pulled with the account that gpuctl.yaml names, whose password is in no argument and stays nowhere", async () => {
