@@ -12,7 +12,7 @@ import { HostLayout } from "../../../cli/src/domain/compose/layout.js";
 import { checkersOf, renderProxyCaddyfile } from "../../../cli/src/domain/compose/render-caddyfile.js";
 import { renderCompose } from "../../../cli/src/domain/compose/render-compose.js";
 import { ConfigInvalid } from "../../../cli/src/domain/errors.js";
-import { ms } from "../../../cli/src/domain/units.js";
+import { mib, ms } from "../../../cli/src/domain/units.js";
 import { cases, gpu, instance, nodeWith, service } from "./nodes.js";
 
 interface Rendered {
@@ -191,4 +191,28 @@ test("long names move the sockets to a short directory, which is made too", () =
   expect(hostDirectories(node).map(({ path }) => path)).toEqual(
     expect.arrayContaining(["/var/lib/gpuctl/.run", layoutOf(node).run]),
   );
+});
+
+test("a proxy and an ingress have a limit of their own, which a small host halves; instances may have all but a tenth of the host", () => {
+  interface Limited {
+    services: Record<string, { environment: Record<string, string>; deploy: { resources: { limits: { memory: string } } } }>;
+  }
+  const limits = (hostMemory: number): unknown => {
+    const { services } = parse(renderCompose({ ...cases["ingress"]!, hostMemory: mib(hostMemory) })) as Limited;
+    return Object.entries(services).map(([name, { deploy, environment }]) => [
+      name.replace(/-[ab]$/, ""),
+      deploy.resources.limits.memory,
+      environment["GOMEMLIMIT"] ?? null,
+    ]);
+  };
+  expect(limits(32_768)).toEqual([
+    ["reranker", "29491m", null],
+    ["proxy", "1024m", "921MiB"],
+    ["ingress", "1024m", "921MiB"],
+  ]);
+  expect(limits(1000)).toEqual([
+    ["reranker", "900m", null],
+    ["proxy", "500m", "450MiB"],
+    ["ingress", "500m", "450MiB"],
+  ]);
 });

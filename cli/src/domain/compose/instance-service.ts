@@ -61,12 +61,16 @@ export const logging = { driver: "local", options: { "max-size": "20m", "max-fil
 /** Whole seconds for Compose, rounded up. */
 export const secondsOf = (duration: Milliseconds | number): string => `${Math.ceil(duration / 1000)}s`;
 
-/** Nine tenths of the host for any one container. */
-export const memoryLimit = (node: ComposeNode): string => `${Math.floor(node.hostMemory * 0.9)}m`;
+/**
+ * Nine tenths of the host for any one instance: what leaks or grows without end is killed before the host's own processes are (sshd,
+ * Docker). It does not share the host out. What an instance needs is measured on the GPU only; an index grows with its texts, a queue
+ * with its requests, and a guess that is too small kills what serves.
+ */
+const instanceMemory = (node: ComposeNode): number => Math.floor(node.hostMemory * 0.9);
 
 function resourcesOf(node: ComposeNode, { gpu }: HostInstance): YamlValue {
   return {
-    limits: { memory: memoryLimit(node), pids: pidsLimit },
+    limits: { memory: `${instanceMemory(node)}m`, pids: pidsLimit },
     ...(gpu === null ? {} : { reservations: { devices: [{ driver: "cdi", device_ids: [gpu], capabilities: ["gpu"] }] } }),
   };
 }
