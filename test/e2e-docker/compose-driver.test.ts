@@ -9,6 +9,7 @@ import { RemoteNodeInspector } from "../../cli/src/adapters/preflight/remote-nod
 import { SshHostConnector } from "../../cli/src/adapters/ssh/host-connector.js";
 import { ComposeDriver } from "../../cli/src/adapters/targets/compose/compose-driver.js";
 import type { NodeLook } from "../../cli/src/adapters/targets/compose/gpu-trials.js";
+import { readMetrics } from "../../cli/src/domain/compose/caddy-output.js";
 import { ownershipFilters } from "../../cli/src/domain/compose/labels.js";
 import { composeProject } from "../../cli/src/domain/compose/names.js";
 import type { ServiceSpec } from "../../cli/src/domain/release.js";
@@ -215,6 +216,18 @@ describe("a host", () => {
     expect([...counts.keys()]).toEqual([200]);
     expect(counts.get(200)).toBeGreaterThan(20);
     expect(await startedAt()).toBe(before);
+
+    // As docs/guides/metrics.md has it, over the socket and as a Prometheus on the host does.
+    const inside = `{{(index .NetworkSettings.Networks "${composeProject(world.project, "prod")}_inside").IPAddress}}`;
+    const address = (await host.must(["docker", "inspect", "--format", inside, proxy])).trim();
+    const admin = `/var/lib/gpuctl/${world.project}/prod/run/proxy/admin.sock`;
+    for (const from of [["--unix-socket", admin, "http://localhost/metrics"], [`http://${address}:2020/metrics`]]) {
+      const samples = readMetrics(await host.must(["curl", "-sf", ...from]));
+      const answered = samples.filter(
+        ({ name, labels }) => name === "caddy_http_request_duration_seconds_count" && labels["code"] === "200",
+      );
+      expect(Math.max(...answered.map(({ value }) => value))).toBeGreaterThan(counts.get(200) ?? 0);
+    }
 
     await host.restartDocker();
     await until(async () => (await status()) === 200, "it serves after a restart of Docker", 60_000);
