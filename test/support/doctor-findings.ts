@@ -1,4 +1,5 @@
 /** Every finding that `gpuctl doctor` can print, made by its own functions from variations of what can be seen. */
+import { checkCertificates } from "../../cli/src/domain/doctor/certificates.js";
 import { diagnose, type ProjectState } from "../../cli/src/domain/doctor/diagnose.js";
 import type { DockerFacts, HostFacts, ProjectFacts, PythonFacts } from "../../cli/src/domain/doctor/facts.js";
 import type { DoctorFinding } from "../../cli/src/domain/doctor/finding.js";
@@ -17,7 +18,7 @@ const system: HostFacts["system"] = {
 
 const interpreter = { command: "python3", environment: null } as const;
 
-const host: HostFacts = {
+export const hostSeen: HostFacts = {
   node: { version: "24.21.0", executable: "/usr/bin/node" },
   python: { ...interpreter, state: "absent" },
   system,
@@ -81,26 +82,28 @@ const disks = (room: { freeBytes: number | null; writable?: boolean }): HostFact
   purposes.map((purpose) => ({ purpose, path: `/d/${purpose}`, writable: true, detail: null, ...room }));
 
 const hosts: readonly HostFacts[] = [
-  { ...host, node: { ...host.node, version: "20.20.0" } },
+  { ...hostSeen, node: { ...hostSeen.node, version: "20.20.0" } },
   ...pythons.flatMap((python) => [
-    { ...host, python },
-    { ...host, python: { ...python, environment: "/c/bin/python" } },
+    { ...hostSeen, python },
+    { ...hostSeen, python: { ...python, environment: "/c/bin/python" } },
   ]),
-  { ...host, system: { ...system, platform: "darwin", distribution: null } },
-  { ...host, system: { ...system, container: true, platform: "freebsd" } },
-  { ...host, system: { ...system, wsl: 1 } },
-  { ...host, cpu: { ...host.cpu, quota: 0.5, flags: null } },
-  { ...host, cpu: { ...host.cpu, flags: ["sse2"] } },
-  { ...host, memory: { totalMiB: 512, availableMiB: 300, machineMiB: 16_000 } },
-  { ...host, memory: { totalMiB: 16_000, availableMiB: 300, machineMiB: 16_000 } },
-  { ...host, memory: { totalMiB: 16_000, availableMiB: 3000, machineMiB: 16_000 } },
+  { ...hostSeen, system: { ...system, platform: "darwin", distribution: null } },
+  { ...hostSeen, system: { ...system, container: true, platform: "freebsd" } },
+  { ...hostSeen, system: { ...system, wsl: 1 } },
+  { ...hostSeen, cpu: { ...hostSeen.cpu, quota: 0.5, flags: null } },
+  { ...hostSeen, cpu: { ...hostSeen.cpu, flags: ["sse2"] } },
+  { ...hostSeen, memory: { totalMiB: 512, availableMiB: 300, machineMiB: 16_000 } },
+  { ...hostSeen, memory: { totalMiB: 16_000, availableMiB: 300, machineMiB: 16_000 } },
+  { ...hostSeen, memory: { totalMiB: 16_000, availableMiB: 3000, machineMiB: 16_000 } },
   ...[{ freeBytes: 1e6, writable: false }, { freeBytes: null }, { freeBytes: 1e6 }, { freeBytes: 0.9e9 }].flatMap((room) => [
-    { ...host, disks: disks(room) },
-    { ...host, disks: disks(room), python: { ...interpreter, environment: "/c/bin/python", state: "absent" } as const },
+    { ...hostSeen, disks: disks(room) },
+    { ...hostSeen, disks: disks(room), python: { ...interpreter, environment: "/c/bin/python", state: "absent" } as const },
   ]),
-  ...drivers.flatMap((smi) => [0, 1, 2].map((pciDevices) => ({ ...host, gpu: { smi, pciDevices, kernelModule: "580.95.05" } }))),
-  { ...host, system: { ...system, wsl: 2 }, gpu: { smi: smiOf("rtx4070-wsl2"), pciDevices: 0, kernelModule: null } },
-  ...engines.map((docker) => ({ ...host, docker, gpu: { smi: t4, pciDevices: 1, kernelModule: null } })),
+  ...drivers.flatMap((smi) =>
+    [0, 1, 2].map((pciDevices) => ({ ...hostSeen, gpu: { smi, pciDevices, kernelModule: "580.95.05" } })),
+  ),
+  { ...hostSeen, system: { ...system, wsl: 2 }, gpu: { smi: smiOf("rtx4070-wsl2"), pciDevices: 0, kernelModule: null } },
+  ...engines.map((docker) => ({ ...hostSeen, docker, gpu: { smi: t4, pciDevices: 1, kernelModule: null } })),
 ];
 
 const problem = { because: "gpuctl.lock.json does not pin it", nextSteps: ["gpuctl models fetch"] };
@@ -114,8 +117,16 @@ const projects: readonly ProjectState[] = [
   ),
 ];
 
+const withoutHttps = [
+  "the ingress of gpu-1 has no certificate for a.example.net yet, so HTTPS does not answer there: refused; it asks again",
+  "the certificate of the proxy of gpu-1 for a.example.net ended on 2026-11-20, so HTTPS does not answer there; it asks again",
+];
+
 /** What doctor says about this machine and a project, without the ports. */
-export const findingsHere = (): DoctorFinding[] => hosts.flatMap((facts) => projects.flatMap((state) => diagnose(facts, state)));
+export const findingsHere = (): DoctorFinding[] => [
+  ...hosts.flatMap((facts) => projects.flatMap((state) => diagnose(facts, state))),
+  ...checkCertificates(withoutHttps),
+];
 
 /** What it says about ports of the process target; `taken` is one that somebody listens on. */
 export async function findingsOfPorts(taken: number): Promise<DoctorFinding[]> {

@@ -7,6 +7,7 @@ import { cannotResume, cutShort, resume, type CutShort } from "../domain/resume.
 import type { Milliseconds } from "../domain/units.js";
 import type { Context } from "../ports.js";
 import { sayWhatServes, type DeployResult } from "./deploy.js";
+import { awaitCertificates } from "./lifecycle/certificates.js";
 import { passBySilent } from "./lifecycle/left-out.js";
 import { requireEveryNode } from "./lifecycle/nodes.js";
 import { rollOut } from "./lifecycle/rollout.js";
@@ -36,6 +37,7 @@ export async function continueDeploy(ctx: Context, request: { lockWait: Millisec
   try {
     await stageEverything(ctx, rest(ctx, shown, found));
     const result = await withLease(ctx, "deploy --continue", request.lockWait, continueUnderLease);
+    await awaitCertificates(ctx);
     return { ...result, elapsedMs: Math.round(ctx.clock.monotonic() - began) };
   } catch (thrown) {
     throw sayWhatServes(thrown, found.before?.id ?? null);

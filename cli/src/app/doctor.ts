@@ -1,5 +1,6 @@
 import type { EnvironmentConfig } from "../domain/config/resolved.js";
 import { diagnose, tally, type ProjectState } from "../domain/doctor/diagnose.js";
+import { checkCertificates } from "../domain/doctor/certificates.js";
 import type { HostFacts, ProjectFacts } from "../domain/doctor/facts.js";
 import type { DoctorFinding } from "../domain/doctor/finding.js";
 import { GpuctlError } from "../domain/errors.js";
@@ -19,6 +20,8 @@ export interface DoctorProject {
   loads?: NodeLoads;
   /** The image that deploys give to services with a GPU; null before one was named or pushed. */
   gpuImage?: () => Promise<string | null>;
+  /** Why HTTPS does not answer on its hosts; absent where certificates are nobody's or one's own. */
+  unencrypted?: () => Promise<readonly string[]>;
   /** Takes what was mended, on those hosts that keep an audit already. */
   audit?: Pick<AuditLog, "append">;
   progress?: Progress;
@@ -90,8 +93,22 @@ async function projectState(request: DoctorRequest): Promise<ProjectState> {
     return { state: "unusable", message, nextSteps: nextSteps.length > 0 ? nextSteps : ["gpuctl config validate"] };
   }
   const { host, signal, project } = request;
-  const [models, ports] = await Promise.all([modelFacts(project, signal), portFacts(host, project)]);
-  return { state: "usable", facts: projectFacts(project.config, models), ports };
+  const [models, ports, certificates] = await Promise.all([
+    modelFacts(project, signal),
+    portFacts(host, project),
+    certificateFacts(project),
+  ]);
+  return { state: "usable", facts: projectFacts(project.config, models), ports: [...ports, ...certificates] };
+}
+
+/** What a host does not say is a finding of that host already. */
+async function certificateFacts({ unencrypted }: DoctorProject): Promise<DoctorFinding[]> {
+  try {
+    return checkCertificates((await unencrypted?.()) ?? []);
+  } catch (error) {
+    if (!(error instanceof GpuctlError)) throw error;
+    return [];
+  }
 }
 
 function projectFacts(config: EnvironmentConfig, models: ProjectFacts["models"]): ProjectFacts {

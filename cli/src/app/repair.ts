@@ -1,6 +1,7 @@
 import type { ReleaseId } from "../domain/names.js";
 import type { Milliseconds } from "../domain/units.js";
 import type { Context } from "../ports.js";
+import { lookForCertificates } from "./lifecycle/certificates.js";
 import { mend, type Mended } from "./lifecycle/mend.js";
 import { requireEveryNode } from "./lifecycle/nodes.js";
 import { observe } from "./lifecycle/observe.js";
@@ -16,10 +17,12 @@ export interface RepairResult {
 /** Mends what a killed command left and starts what stopped: afterwards exactly the current release serves. */
 export async function repair(ctx: Context, request: { lockWait: Milliseconds }): Promise<RepairResult> {
   requireEveryNode(ctx, await observe(ctx));
-  return withLease(ctx, "repair", request.lockWait, async (session) => {
+  const repaired = await withLease(ctx, "repair", request.lockWait, async (session) => {
     const { survey, mended } = await mend(session, keepCurrent);
     const release = survey.current?.id ?? null;
     if (mended.length > 0) await ctx.audit.append({ action: "repair", release, detail: mended.join("; ") });
     return { environment: ctx.config.environment, release, mended };
   });
+  await lookForCertificates(ctx);
+  return repaired;
 }

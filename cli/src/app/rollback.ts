@@ -10,6 +10,7 @@ import { ms, type Milliseconds } from "../domain/units.js";
 import type { Context } from "../ports.js";
 import { sayWhatServes } from "./deploy.js";
 import { dryRun, type DryRunReport } from "./dry-run.js";
+import { lookForCertificates } from "./lifecycle/certificates.js";
 import type { SecretValues } from "./lifecycle/desired.js";
 import { passBySilent } from "./lifecycle/left-out.js";
 import { mend } from "./lifecycle/mend.js";
@@ -91,6 +92,7 @@ export async function rollback(ctx: Context, request: RollbackRequest): Promise<
     const { movedAt, ...result } = await withLease(ctx, "rollback", request.lockWait, (session) =>
       rollBackUnderLease(session, decide, only, { path: way.path, began: ctx.clock.monotonic() - prepared }),
     );
+    await lookForCertificates(ctx);
     const since = (moment: number): number => Math.round(moment - began);
     return { ...result, movedAfterMs: since(movedAt), elapsedMs: since(ctx.clock.monotonic()) };
   } catch (thrown) {

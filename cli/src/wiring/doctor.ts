@@ -73,13 +73,25 @@ export async function createDoctor(request: ToolsRequest): Promise<DoctorTools> 
     const loads = await nodeLoads(config, settings, request, { models, connector });
     const lock = new ModelLock(config.projectFile);
     const gpuImage = async (): Promise<string | null> => settings.images?.services ?? (await lock.pinnedServices("cuda"));
-    return { ...project, nodes: new RemoteNodeInspector(connector, clock), loads, gpuImage, audit, progress };
+    const nodes = new RemoteNodeInspector(connector, clock);
+    const acme = settings.tls?.mode === "acme" ? { unencrypted: () => unencrypted(config, request) } : {};
+    return { ...project, nodes, loads, gpuImage, audit, progress, ...acme };
   };
   const open: HostConnector[] = [];
   const close = async (): Promise<void> => {
     await Promise.all(open.map((connector) => connector.close()));
   };
   return { host, forProject, close };
+}
+
+/** What the driver sees of certificates that listeners get by themselves. */
+async function unencrypted(config: EnvironmentConfig, request: ToolsRequest): Promise<readonly string[]> {
+  const context = await createContext(config, request);
+  try {
+    return (await context.driver.observe()).unencrypted ?? [];
+  } finally {
+    await context.close?.();
+  }
 }
 
 /** What the next deploy would bring to the hosts, asked over the connections that are there. */

@@ -1,7 +1,10 @@
 import { expect, test } from "vitest";
 import { deploy, type DeployResult } from "../../../cli/src/app/deploy.js";
 import { statusText } from "../../../cli/src/app/render/status-text.js";
+import { repair } from "../../../cli/src/app/repair.js";
+import { rollback } from "../../../cli/src/app/rollback.js";
 import { status } from "../../../cli/src/app/status.js";
+import { Failed } from "../../../cli/src/domain/errors.js";
 import { ms } from "../../../cli/src/domain/units.js";
 import type { Context } from "../../../cli/src/ports.js";
 import { Environment, type Cli } from "../../fakes/environment.js";
@@ -33,6 +36,40 @@ test("a deploy whose proxy does not get its certificate is good, and says that H
   const again = withAcme(environment);
   expect((await deployed(again)).outcome).toBe("nothing-to-do");
   expect(warnings(again)).toEqual([missing]);
+});
+
+test("a rollback and a repair say that HTTPS does not answer, and wait for nothing", async () => {
+  const environment = new Environment(["embedder"]);
+  await deployed(withAcme(environment));
+  environment.set("embedder", "GPUCTL_THREADS", "2");
+  await deployed(withAcme(environment));
+  environment.machine.unencrypted = () => [missing];
+  const back = withAcme(environment);
+  const began = environment.clock.monotonic();
+  await rollback(back.ctx, { service: undefined, to: undefined, lockWait: ms(0) });
+  expect(warnings(back)).toEqual([missing]);
+  const mended = withAcme(environment);
+  await repair(mended.ctx, { lockWait: ms(0) });
+  expect(warnings(mended)).toEqual([missing]);
+  for (const { events } of [back, mended]) expect(JSON.stringify(events)).not.toContain("waiting for it");
+  expect(environment.clock.monotonic() - began).toBeLessThan(30_000);
+});
+
+test("whether it answers that cannot be seen any more takes nothing from a rollback that went well", async () => {
+  const environment = new Environment(["embedder"]);
+  await deployed(withAcme(environment));
+  environment.set("embedder", "GPUCTL_THREADS", "2");
+  await deployed(withAcme(environment));
+  const back = withAcme(environment);
+  const [first] = environment.releases.records.keys();
+  environment.machine.unencrypted = () => {
+    if (back.events.some((event) => event.kind === "phase" && event.phase === "prune" && event.state === "end"))
+      throw new Failed("the host is silent");
+    return [];
+  };
+  const { rollbackOf } = await rollback(back.ctx, { service: undefined, to: undefined, lockWait: ms(0) });
+  expect(rollbackOf).toBe(first);
+  expect(warnings(back)).toEqual(["whether HTTPS answers could not be seen: the host is silent"]);
 });
 
 test("one that comes meanwhile is waited for", async () => {
