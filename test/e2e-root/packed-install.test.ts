@@ -1,9 +1,10 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { PackageBuildContext } from "../../cli/src/adapters/images/package-context.js";
+import { installPacked } from "../support/packed.js";
 import { repository, Sandbox } from "../support/sandbox.js";
 
 /** What somebody gets who has no clone: the tarball, installed globally from an empty folder, on its own. */
@@ -15,22 +16,7 @@ describe("the packed tarball", () => {
 
   beforeAll(() => {
     scratch = mkdtempSync(join(tmpdir(), "gpuctl-packed-"));
-    prefix = join(scratch, "prefix");
-    execFileSync("npm", ["pack", "--silent", "--pack-destination", scratch], {
-      cwd: repository,
-      stdio: ["ignore", "ignore", "inherit"],
-    });
-    const tarball = readdirSync(scratch).find((name) => name.endsWith(".tgz")) ?? "";
-    const begun = performance.now();
-    execFileSync(
-      "npm",
-      ["install", "--global", "--prefix", prefix, "--no-audit", "--no-fund", "--loglevel=error", join(scratch, tarball)],
-      {
-        cwd: scratch,
-        stdio: ["ignore", "ignore", "inherit"],
-      },
-    );
-    installSeconds = (performance.now() - begun) / 1000;
+    ({ prefix, seconds: installSeconds } = installPacked(scratch));
   });
 
   afterAll(() => {
