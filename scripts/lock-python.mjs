@@ -16,8 +16,8 @@ const files = [
   ["locks/dev.in", "locks/dev.txt", []],
   // PyTorch for the long tests: several GB with its CUDA libraries, so never part of `npm test`.
   ["locks/long.in", "locks/long.txt", []],
-  // What the image for GPUs installs: everything that runtime.txt has, and PyTorch with its CUDA libraries.
-  ["locks/cuda.in", "locks/cuda.txt", ["pyproject.toml"]],
+  // What the image for GPUs installs: everything that runtime.txt has, PyTorch with its CUDA libraries, and the FAISS for GPUs.
+  ["locks/cuda.in", "locks/cuda.txt", ["pyproject.toml", "--override", "locks/cuda-overrides.in"]],
   // The clients that people use, for the contract tests; they share nothing with the services but HTTP. pip takes a hashed
   // requirement with extras only as it was asked for.
   ["locks/clients.in", "locks/clients.txt", ["--no-strip-extras"]],

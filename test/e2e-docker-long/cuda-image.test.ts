@@ -50,7 +50,45 @@ const vector = async (): Promise<number[]> => {
   return (body as number[][])[0]!;
 };
 
+/** Starts the index in a container of its own and prints its FAISS, its `/health` and one answer of it. */
+const startsAnIndex = `
+import json, subprocess, sys, time, urllib.request as web
+import faiss
+child = subprocess.Popen([sys.executable, "-m", "gpuctl_serving.index"], stdout=sys.stderr)
+def ask(path, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    request = web.Request("http://127.0.0.1:8003" + path, data, {"content-type": "application/json"})
+    return json.load(web.urlopen(request, timeout=20))
+def health():
+    for _ in range(300):
+        try:
+            return ask("/health")
+        except OSError:
+            time.sleep(0.2)
+health()
+store = "/api/v1/vector-store"
+ask(store + "/add", {"items": [{"id": "a", "vector": [1, 0]}, {"id": "b", "vector": [0, 1]}]})
+found = ask(store + "/search", {"vector": [0.1, 1], "k": 1, "include": []})
+said = {"gpus": faiss.get_num_gpus(), "forGpus": hasattr(faiss, "StandardGpuResources"), "health": health(), "found": found}
+print(json.dumps(said))
+child.kill()
+`;
+
 describe("the image for GPUs", () => {
+  test("has a FAISS for GPUs, with which the index starts and answers on the CPU where there is no card", async () => {
+    const env = ["-e", "GPUCTL_INDEX_DIR=/tmp/index", "-e", "GPUCTL_PORT=8003", "-e", "GPUCTL_DEVICE=cuda"];
+    const run = ["docker", "run", "--rm", "--entrypoint", "python", ...env, image, "-c", startsAnIndex];
+    const { gpus, forGpus, health, found } = JSON.parse(await host.must(run, { timeoutMs: 180_000 })) as Record<string, unknown>;
+    expect([gpus, forGpus]).toEqual([0, true]);
+    expect(health).toMatchObject({
+      status: "degraded",
+      device: "cpu",
+      device_reason: "provider-absent",
+      replica: { state: "off", detail: "this machine has no NVIDIA GPU" },
+    });
+    expect(found).toMatchObject({ device: "cpu", results: [[{ id: "b" }]] });
+  });
+
   test("holds PyTorch with CUDA's libraries, no installer and no compiler", async () => {
     const say = "import torch; print(torch.version.cuda.split('.')[0], torch.cuda.is_available())";
     const said = await host.must(["docker", "run", "--rm", image, "python", "-c", say], { timeoutMs: 120_000 });

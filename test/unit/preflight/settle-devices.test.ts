@@ -13,7 +13,7 @@ const service = (name: string, prefer: "auto" | "cuda"): ServiceNeeds => ({
   keys: false,
 });
 
-test("auto is the GPU of a node that has one, but for the index, which no image has for GPUs", () => {
+test("auto is the GPU of a node that has one, but for the index, which gets a card only when told to", () => {
   const needs = { services: [service("embedder", "auto"), service("index", "auto"), service("index", "cuda")] };
   const settled = settleDevices(needs as unknown as NodeNeeds, factsOf("t4-ubuntu"));
   expect(settled.services.map(({ device }) => device.prefer)).toEqual(["cuda", "cpu", "cuda"]);

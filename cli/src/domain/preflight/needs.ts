@@ -69,7 +69,7 @@ export const hasCard = ({ smi, driver }: Pick<NodeFacts, "smi" | "driver">): boo
   driver.loaded.seen ||
   (driver.pciDevices.seen && driver.pciDevices.value > 0);
 
-/** `auto` is a GPU where the node has one, and else the CPU; always that for the index, as no image has one for GPUs. */
+/** `auto` is a GPU where the node has one, and else the CPU; always that for the index, whose GPU copy nobody measured yet. */
 export function settleDevices(needs: NodeNeeds, facts: Pick<NodeFacts, "smi" | "driver">): NodeNeeds {
   const card = hasCard(facts);
   const services = needs.services.map((service) =>

@@ -71,7 +71,7 @@ export class NodeDevices implements NodeGpus {
 
   async #wanting(): Promise<readonly ServiceNeeds[]> {
     const { needs } = this.#options;
-    // No image has an index for GPUs: only one that is told to gets a card, and says then that it cannot use it.
+    // What a card is worth to an index was never measured: only one that is told to gets a card.
     const services = needs.services.filter(({ name, device }) => name !== "index" || device.prefer !== "auto");
     if (services.every(({ device }) => device.prefer === "cpu")) return [];
     return settleDevices({ ...needs, services }, await this.facts()).services.filter(wantsGpu);

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gpuctl_serving.engines.presence import look
 from gpuctl_serving.index.ann.library import faiss
 
 DEVICE = "cuda"
@@ -11,7 +12,8 @@ def available() -> str | None:
     """Why no GPU can search; None when one may. Touches no device."""
     if not hasattr(faiss, "StandardGpuResources"):
         return f"the installed FAISS {faiss.__version__} is the CPU build"
-    return None
+    machine = look()
+    return None if machine.gpus else machine.hidden or "this machine has no NVIDIA GPU"
 
 
 class Gpu:
