@@ -1,11 +1,12 @@
 /** What compose.yaml and the guide tell people to type who have nothing yet: a model fetched into its volume, an image built, services up. */
-import { cpSync, mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Bed } from "../support/bed/bed.js";
 import { ComposeProject } from "../support/bed/compose-project.js";
 import type { BedHost } from "../support/bed/host.js";
-import { baseImage, buildServices } from "../support/bed/images.js";
+import { baseImage, buildServices, fetchWheels } from "../support/bed/images.js";
+import { PackageIndex } from "../support/bed/package-index.js";
 import { ModelHub } from "../support/model-hub.js";
 import { repository } from "../support/sandbox.js";
 
@@ -106,4 +107,31 @@ test(
     expect(said).toMatch(/No matching distribution|Could not find a version/);
   },
   10 * minutes,
+);
+
+test(
+  "everything comes from the package index that is given, by its own certificate and with no other way out",
+  async () => {
+    const wheels = join(bed.folder, "wheels");
+    await fetchWheels(bed, host, wheels);
+    const files = readdirSync(wheels);
+    expect(files.length).toBeGreaterThan(20);
+    const keys = join(bed.folder, "packages");
+    const index = await PackageIndex.start(wheels, keys, new URL(bed.proxy.url).hostname);
+    try {
+      copyFileSync(join(keys, "server.crt"), join(host.root, "run/packages.crt"));
+      // What is left out comes from nowhere: what pip has in the builder's cache it has by other addresses.
+      const nowhere = ["HTTPS_PROXY=", "HTTP_PROXY="].flatMap((each) => ["--build-arg", each]);
+      const given = [...nowhere, "--add-host", index.host, "--build-arg", `PIP_INDEX_URL=${index.url}`];
+      const secrets = ["--secret", "id=ca,src=/run/packages.crt"];
+      await buildServices(bed, host, "bed/base:trixie", "gpuctl-services:mirrored", given, secrets);
+    } finally {
+      await index.close();
+    }
+    const asked = index.given.filter((path) => path.startsWith("/files/")).map((path) => path.slice("/files/".length));
+    expect(new Set(asked)).toEqual(new Set(files));
+    const program = ["python", "-c", "import gpuctl_serving, onnxruntime, faiss; print('whole')"];
+    expect(await host.must(["docker", "run", "--rm", "gpuctl-services:mirrored", ...program])).toBe("whole\n");
+  },
+  20 * minutes,
 );

@@ -1,6 +1,6 @@
 /** Images that every bed's registry has: made once, for what they are made of, and kept in the cache. */
 import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, globSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, existsSync, globSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { repository } from "../sandbox.js";
 import { Bed } from "./bed.js";
@@ -157,13 +157,17 @@ shutil.copy(FAULTS / "torch_cuda_on_bed.py", engines / "torch_cuda.py")`;
   return context;
 }
 
-/** `docker build` as a person behind a mirror runs it: base image and proxy as arguments, index and certificate as secrets. */
+/**
+ * `docker build` as a person behind a mirror runs it: base image and proxy as arguments, index and certificate as secrets.
+ * @param secrets  by default this machine's own way to its packages
+ */
 export async function buildServices(
   bed: Bed,
   host: BedHost,
   base: string,
   image: string,
   more: readonly string[] = [],
+  secrets = secretArguments(host),
 ): Promise<string> {
   // The name says where the base came from, which must not be part of what is built.
   await host.must(["docker", "tag", base, "bed/base:trixie"]);
@@ -175,12 +179,33 @@ export async function buildServices(
     [
       ...["docker", "build", "--progress", "plain", "--provenance", "false", "--tag", image],
       ...Object.entries(args).flatMap(([arg, value]) => ["--build-arg", `${arg}=${value}`]),
-      ...secretArguments(host),
+      ...secrets,
       ...more,
       "-",
     ],
     { input: { file: context }, timeoutMs: buildMs },
   );
+}
+
+/** Fetches what the lock of the CPU image names, for the Python of that image, into a folder; again it comes out of the builder's cache. */
+export async function fetchWheels(bed: Bed, host: BedHost, folder: string): Promise<void> {
+  const recipe = `FROM bed/base:trixie AS fetched
+COPY runtime.txt /
+RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \\
+    --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca,target=/run/secrets/ca.pem \\
+    set -eu; if [ -s /run/secrets/ca.pem ]; then export PIP_CERT=/run/secrets/ca.pem; fi; python3 -m venv /tmp/pip; \\
+    /tmp/pip/bin/pip download --no-deps --only-binary :all: --require-hashes --requirement /runtime.txt --dest /wheels
+FROM scratch
+COPY --from=fetched /wheels /
+`;
+  const context = join(host.root, "srv/fetch");
+  mkdirSync(context, { recursive: true });
+  writeFileSync(join(context, "Dockerfile"), recipe);
+  copyFileSync(join(services, "locks/runtime.txt"), join(context, "runtime.txt"));
+  const proxies = ["HTTPS_PROXY", "HTTP_PROXY"].flatMap((name) => ["--build-arg", `${name}=${bed.proxy.url}`]);
+  const to = ["--output", "type=local,dest=/srv/wheels"];
+  await host.must(["docker", "build", ...to, ...proxies, ...secretArguments(host), "/srv/fetch"], { timeoutMs: buildMs });
+  cpSync(join(host.root, "srv/wheels"), folder, { recursive: true });
 }
 
 /** This machine's own way to its package index, given to the build without a trace in the image. */
