@@ -24,7 +24,7 @@ export interface ServiceStatus {
   /** What the live instance says; null when it cannot be asked. */
   status: InstanceHealth["status"] | null;
   device: string | null;
-  /** Level of the device proof in the release record. */
+  /** Level of the device proof in the release record; null where another device answers than was proven. */
   proof: string | null;
   /** The model that answers. */
   model: string | null;
@@ -70,7 +70,7 @@ export async function status(ctx: Context): Promise<StatusReport> {
   const [seen, lease] = await Promise.all([survey(ctx, keepCurrent), ctx.leases.holder()]);
   const destroyed = await findDestruction(ctx, seen);
   const { observation } = seen.facts;
-  const services = await Promise.all(rows(ctx, seen).map((row) => withHealth(ctx, row)));
+  const services = await Promise.all(rows(ctx, seen).map((row) => withHealth(ctx, row, provenOn(seen, row.service))));
   const underWay = lease?.state === "live";
   const dangling = danglingRecords(seen.stored.records);
   const report = {
@@ -158,14 +158,17 @@ function rowOf({ config }: Context, release: ServiceRelease, observation: Observ
   };
 }
 
-async function withHealth(ctx: Context, row: ServiceStatus): Promise<ServiceStatus> {
+const provenOn = ({ current }: Survey, service: ServiceName): string | null => current?.services[service]?.proof?.device ?? null;
+
+async function withHealth(ctx: Context, row: ServiceStatus, proven: string | null): Promise<ServiceStatus> {
   const { instance, process } = row;
   if (instance === null || process?.state !== "running") return row;
   try {
     const health = await within(ctx.clock, ms(budgets.ask / 2), `asking ${instance}`, () => ctx.driver.health(instance));
     // A release names the model that should answer; what answers may be its smaller fallback.
     const model = health.fallback ? (health.model ?? row.model) : row.model;
-    return { ...row, status: health.status, device: health.device, model, fallback: health.fallback, reason: health.reason };
+    const { status, device, fallback, reason } = health;
+    return { ...row, status, device, proof: device === proven ? row.proof : null, model, fallback, reason };
   } catch {
     return row;
   }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { deploy } from "../../../cli/src/app/deploy.js";
+import { status } from "../../../cli/src/app/status.js";
 import { CandidateFailed } from "../../../cli/src/domain/errors.js";
 import { ms } from "../../../cli/src/domain/units.js";
 import { Environment } from "../../fakes/environment.js";
@@ -44,6 +45,13 @@ describe("the index in a deploy", () => {
     const environment = await withDocuments();
     environment.set("index", "FAULT", "leaves-device-when-open");
     await runDeploy(environment);
+    const { services } = await status(environment.cli().ctx);
+    // The proof is the CPU's: beside another device it would say that one was proven.
+    expect(services.map(({ service, device, proof }) => [service, device, proof])).toEqual([
+      ["embedder", "cpu", "self"],
+      ["reranker", "cpu", "self"],
+      ["index", "mps", null],
+    ]);
     const first = current(environment)?.services["index"]?.since;
     environment.code.wheel = "wheel-two";
     await runDeploy(environment);
