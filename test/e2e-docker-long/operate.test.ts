@@ -93,8 +93,10 @@ test("a command runs in the containers of all hosts, ends as it ends, and Ctrl-C
 
 test("logs name their node and go on over restarts of the container and of Docker, no line lost and none twice", async () => {
   const following = stack.start(["logs", "-e", "prod", "-f", "-n", "0", "--json"]);
-  let said = "";
+  const reading = stack.start(["logs", "-e", "prod", "-f", "-n", "0"]);
+  let [said, read] = ["", ""];
   following.child.stdout?.on("data", (text: string) => (said += text));
+  reading.child.stdout?.on("data", (text: string) => (read += text));
   const lines = (): readonly LogLine[] =>
     said
       .split("\n")
@@ -138,6 +140,17 @@ test("logs name their node and go on over restarts of the container and of Docke
     const got = of(lines(), line);
     expect([...got].sort()).toEqual(expected.slice(-got.length).sort());
   }
-  following.child.kill("SIGINT");
-  expect((await following.ended).code).toBe(0);
+  // For a person: the same lines, each with its host and its instance before it, while both hosts are followed.
+  const asText = ({ node, instance, text }: LogLine): string => `${node ?? "?"} ${instance} ${text}`;
+  for (const name of hosts) {
+    const last = lines().findLast(({ node }) => node === name);
+    if (last === undefined) throw new Error(`nothing was said by ${name}`);
+    await until(() => read.includes(`${asText(last)}\n`), `${name} is read`, patience);
+  }
+  const told = new Set([...whole.lines, ...lines()].map(asText));
+  for (const line of read.split("\n").slice(0, -1)) expect(told).toContain(line);
+  for (const each of [following, reading]) {
+    each.child.kill("SIGINT");
+    expect((await each.ended).code).toBe(0);
+  }
 }, 600_000);
