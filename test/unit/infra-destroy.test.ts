@@ -47,7 +47,7 @@ describe("infra destroy", () => {
     expect(message).toBe("gpuctl infra destroy would delete what the stack prod has made: one thing in use");
     expect(because).toBe("what becomes of it is said below; hosts and clusters that the stack has not made stay");
     expect(lines).toEqual([
-      "-  command gpu-1-removal (7): what gpuctl made there is taken away: account, units, agents and firewall rules; refused while releases serve there",
+      "-  command gpu-1-removal (7): what gpuctl made there is taken away: account, units and firewall rules; refused while releases serve there",
       "and 2 other records",
     ]);
     expect(nextSteps).toEqual(["gpuctl infra destroy --stack prod --confirm prod"]);

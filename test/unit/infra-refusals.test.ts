@@ -4,7 +4,6 @@ import { inventoryFile } from "../../cli/src/app/infra-export.js";
 import { infraUp } from "../../cli/src/app/infra-up.js";
 import type { InfraTools } from "../../cli/src/app/infra-stack.js";
 import { explain } from "../../cli/src/domain/infra/explain.js";
-import { losses } from "../../cli/src/domain/infra/losses.js";
 import type { Change, Diagnostic } from "../../cli/src/domain/infra/preview.js";
 import { missingRuntimeClass } from "../../infra/lib/charts.js";
 import { kubectlToFind } from "../../infra/lib/kubectl.js";
@@ -164,46 +163,6 @@ test("commands of Pulumi are told the backend that only gpuctl knows of, and a s
   expect(modules.nextSteps[0]).toBe("cd /home/ann/shop && npm ci");
 });
 
-describe("what infra up asks the stack's name for", () => {
-  const change = (fields: Partial<Change>): Change => ({
-    op: "delete",
-    type: "hcloud:index/server:Server",
-    name: "web",
-    id: "1",
-    protected: false,
-    because: [],
-    inputs: {},
-    ...fields,
-  });
-  const command = "command:remote:Command";
-
-  test.each<[Partial<Change>, string]>([
-    [{}, "what is on it is lost"],
-    [{ type: "hcloud:index/volume:Volume", op: "replace" }, "what is on it is lost"],
-    [{ type: "hcloud:index/primaryIp:PrimaryIp" }, "the address goes back to the provider"],
-    [{ op: "update", because: ["labels", "serverType"] }, "it is powered off while its type changes"],
-    [
-      { type: command, inputs: { delete: "bash -s" } },
-      "what gpuctl made there is taken away: account, units, agents and firewall rules; refused while releases serve there",
-    ],
-    [{ type: "kubernetes:core/v1:Namespace" }, "what is in it is lost"],
-    [{ type: "kubernetes:helm.sh/v3:Release", op: "replace" }, "what it runs ends"],
-  ])("%j: %s", (fields, consequence) => {
-    expect(losses([change(fields)])).toMatchObject([{ consequence }]);
-  });
-
-  test.each<Partial<Change>>([
-    { op: "create" },
-    { op: "update", because: ["labels"] },
-    { type: command, inputs: { create: "bash -s" } },
-    { type: command, op: "update", inputs: { delete: "bash -s" } },
-    { type: "kubernetes:helm.sh/v3:Release", op: "update" },
-    { type: "hcloud:index/firewall:Firewall" },
-  ])("%j does without", (fields) => {
-    expect(losses([change(fields)])).toEqual([]);
-  });
-});
-
 describe("infra up", () => {
   const removal: Change = {
     op: "delete",
@@ -242,7 +201,7 @@ describe("infra up", () => {
   test("takes nothing away from an adopted host without the stack's name, and lists what it would", async () => {
     const { tools, ran } = pulumiWith([removal]);
     const lines = [
-      "-  command gpu-1-removal (7): what gpuctl made there is taken away: account, units, agents and firewall rules; refused while releases serve there",
+      "-  command gpu-1-removal (7): what gpuctl made there is taken away: account, units and firewall rules; refused while releases serve there",
     ];
     await expect(infraUp(tools, "prod", undefined)).rejects.toMatchObject({ lines });
     await expect(infraUp(tools, "prod", "staging")).rejects.toThrow("in use");
