@@ -289,6 +289,7 @@ def test_health_and_info_and_proof(guide: Index) -> None:
     status, proof = guide.control("proof", {})
     assert status == 200
     assert proof["device"] == "cpu" and proof["level"] == "self" and proof["providers"] == ["faiss-cpu"]
+    assert (proof["replica"]["state"], proof["replica"]["device"]) == ("off", None)
     assert proof["canary"]["ok"] is True and proof["canary"]["similarity"] == 1.0
     _, warm = guide.control("warmup", {})
     assert warm["shapes"] and all(shape["ms"] >= 0 for shape in warm["shapes"])
