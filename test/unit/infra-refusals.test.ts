@@ -21,6 +21,12 @@ const doing = {
 
 /** What the provider says of a command that failed: all of it, then what it printed. */
 const ranFor = (command: string, printed: string) => `exit status 1: running "${command}":\n${printed}\n`;
+/** The same of `prepare-host.sh --remove`, whose lines are JSON. */
+const refusedRemoval = (detail: string) =>
+  ranFor(
+    "bash -s",
+    `{"time":"2026-11-22T13:00:00Z","step":"remove","event":"start"}\n${JSON.stringify({ step: "remove", event: "end", result: "failed", detail })}`,
+  );
 const lookForClass = kubectlToFind(
   { context: "shop", args: ["get", "runtimeclass", "nvidia"], ownConfig: false },
   missingRuntimeClass("nvidia"),
@@ -71,6 +77,29 @@ describe("what is no matter of the provider", () => {
       "gpu-1 was the box at 203.0.113.20:22, and would become another one",
       "give the other box a node of its own",
     ],
+    [
+      "command:remote:Command",
+      refusedRemoval(
+        "releases serve here: shop-embedder-a shop-reranker-b; next: gpuctl destroy, or docker rm --force; then run this again",
+      ),
+      "releases serve on the box of command gpu-1: it was not given back",
+      "gpuctl destroy -e ENVIRONMENT --confirm ENVIRONMENT",
+    ],
+    [
+      "command:remote:Command",
+      refusedRemoval("containers run here, and Docker does not say which; next: systemctl restart docker; then run this again"),
+      "nobody knows what serves on the box of command gpu-1: it was not given back",
+      "systemctl restart docker",
+    ],
+    [
+      "command:remote:Command",
+      ranFor(
+        "bash -s",
+        "the host has to be restarted, and releases serve on it: a, b. Next: restart it when they may be away, then pulumi up; or reboot: always",
+      ),
+      "the host of command gpu-1 has to be restarted, and releases serve on it",
+      "reboot: always, for its node in Pulumi.prod.yaml",
+    ],
     ["kubernetes:core/v1:Namespace", 'namespaces "gpu" already exists', "gpu is already in the cluster", "pulumi import"],
     [
       "kubernetes:helm.sh/v3:Release",
@@ -90,6 +119,14 @@ describe("what is no matter of the provider", () => {
     expect(found.nextSteps.join("\n")).toContain(step);
     expect(found.nextSteps.join("\n")).not.toContain("HCLOUD_TOKEN");
     expect(found.nextSteps.at(-1)).toBe(doing.again);
+  });
+
+  test("releases that keep a box are named, and no line of the script's log is", () => {
+    const about = { type: "command:remote:Command", name: "gpu-1-removal" };
+    const message = refusedRemoval("releases serve here: shop-embedder-a shop-reranker-b; next: gpuctl destroy, or docker rm");
+    const found = explain([{ about, severity: "error", message }], "", doing);
+    expect(found.because).toBe("shop-embedder-a shop-reranker-b would go on answering, without the box's firewall");
+    expect(found.message + found.nextSteps.join("")).not.toContain("{");
   });
 
   test("words that only stand in the command are not taken for what it said", () => {

@@ -3,6 +3,8 @@ import { failed, inFolder, type Rule } from "./trouble.js";
 /** What a connection that nobody answers looks like: address, and the reason where there is one. */
 const unanswered = /dial tcp (\S+:\d+): (?:i\/o timeout|connect: (connection timed out|connection refused|no route to host))/;
 
+const endsThem = "gpuctl destroy -e ENVIRONMENT --confirm ENVIRONMENT   # every environment that serves there";
+
 /** Troubles of commands on hosts and on this machine, as Go's SSH, its network code and shells say them. */
 const hostTroubles: readonly Rule[] = [
   {
@@ -47,6 +49,37 @@ const hostTroubles: readonly Rule[] = [
         `take ${name} out of that file when its box is to be given back`,
         again,
       ]),
+  },
+  {
+    pattern: /releases serve here: ([^;"\n]+)/,
+    words: ([, names = ""], { again }, about) =>
+      failed(
+        `releases serve on the box of ${about}: it was not given back`,
+        `${names.trim()} would go on answering, without the box's firewall`,
+        [endsThem, again],
+      ),
+  },
+  {
+    pattern: /containers run here, and Docker does not say which/,
+    words: (_, { again }, about) =>
+      failed(`nobody knows what serves on the box of ${about}: it was not given back`, "Docker there does not say what runs", [
+        "on the box: systemctl restart docker",
+        endsThem,
+        again,
+      ]),
+  },
+  {
+    pattern: /the host has to be restarted, and releases serve on it: (.+)\. Next: /,
+    words: ([, names = ""], { stack, again }, about) =>
+      failed(
+        `the host of ${about} has to be restarted, and releases serve on it`,
+        `${names} would be away for as long as it is`,
+        [
+          "restart it when they may be away: systemctl reboot",
+          `or allow it at any time: reboot: always, for its node in Pulumi.${stack}.yaml`,
+          again,
+        ],
+      ),
   },
   {
     pattern: /^\s*there is no RuntimeClass (\S+) in this cluster/m,
