@@ -20,7 +20,7 @@
 set -uo pipefail
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 umask 022
-# The connection that started this may be lost: the work goes on, and its result is found in the file.
+# The connection may be lost: the work goes on.
 trap '' HUP PIPE
 
 readonly state=/var/lib/gpuctl/host paused=/run/gpuctl-paused logs=/var/log/gpuctl units=/etc/systemd/system
@@ -128,7 +128,6 @@ read_values() { # read_values FILE
       authorized_keys+=("${line#*=}")
     elif [[ $key =~ ^[A-Z_]+$ && -v value[$key] ]]; then
       named[$key]=yes
-      # A mirror that is taken back: packages come from the vendor's own server again.
       [[ $key == *_REPOSITORY && -z ${line#*=} ]] || value[$key]=${line#*=}
     else
       values_wrong "unknown value ${key:0:60}"
@@ -140,8 +139,7 @@ read_values() { # read_values FILE
   check_values
 }
 
-# What a run does not name stays as an earlier one was told: rules of the firewall go only when their addresses are named as none.
-# Consent to a restart and patience are for one run.
+# Rules of the firewall go only when their addresses are named as none. Consent to a restart and patience are for one run.
 keep_values() {
   local line key keys=()
   [[ -f $state/values ]] || return 0
@@ -239,7 +237,7 @@ secure_boot() {
 
 wants_gpu() { [[ ${value[GPUCTL_GPU]} != none && $gpus -gt 0 ]]; }
 
-# Address that this run was asked for from, when a login shell is among its ancestors; sudo hides it from us, not from /proc.
+# Where this run was asked for, when a login shell is among its ancestors; sudo hides it from us, not from /proc.
 ssh_peer() {
   local pid=$$ found
   while [[ -n $pid && $pid -gt 1 ]]; do
@@ -431,7 +429,7 @@ plan_ubuntu_driver() {
   if [[ ${#modules[@]} -gt 0 ]]; then
     driver=signed
     driver_packages=("${modules[@]}" "nvidia-headless-no-dkms-$branch-server-open" "nvidia-utils-$branch-server" "nvidia-compute-utils-$branch-server")
-    # Modules of an old kernel may be of an older driver than the rest: then those of the newest kernel, and a restart into it.
+    # Modules of an old kernel may be of an older driver: then those of the newest, and a restart into it.
     if [[ ${#modules[@]} -eq 2 ]] && ! apt-get -s install "${driver_packages[@]}" >/dev/null 2>&1; then driver_packages=("${driver_packages[@]:1}"); fi
     return
   fi
@@ -482,13 +480,18 @@ check_sources() {
 }
 
 check_firewall() {
-  local peer
+  local peer port rule
   if [[ -n ${value[GPUCTL_APP_ADDRESSES]}${value[GPUCTL_SSH_ADDRESSES]} ]] && [[ $(firewall-cmd --state 2>/dev/null) == running ]]; then
     refuse 'firewalld runs, and a second firewall would contradict it' 'systemctl disable --now firewalld, or leave the addresses out'
   fi
   if firewall_wanted && command -v ufw >/dev/null && ! ufw_active && [[ -n $(ufw_foreign) ]]; then
     refuse 'ufw has rules of somebody and is switched off: nobody knows what switching it on would cut off' 'ufw show added; then ufw enable, or ufw reset'
   fi
+  # It would stand before ours, or become one of ours and go with them.
+  for port in $(ufw_rules | sed -n 's#^deny \(.*\)/tcp#\1#p'); do
+    rule=$(ufw_foreign | grep -m1 -xE "(allow|limit|reject) ($port(/tcp)?${value[GPUCTL_SSH_ADDRESSES]:+|OpenSSH})") &&
+      refuse "ufw has rules of somebody for everybody: $rule" "ufw allow from YOUR-ADDRESS to any port $port proto tcp; ufw delete $rule; then run this again"
+  done
   [[ -n ${value[GPUCTL_SSH_ADDRESSES]} ]] || return 0
   peer=$(ssh_peer)
   [[ -z $peer ]] && return 0
@@ -548,7 +551,7 @@ patiently() { # patiently COMMAND ARGUMENTS...
   done
 }
 
-# apt's own daily runs begin after this one. Written down first: the next run, or a restart of the host, starts what a killed one stopped.
+# apt's own daily runs wait. Written down first: the next run, or a restart of the host, starts what a killed one stopped.
 pause_timers() {
   local timer
   for timer in apt-daily.timer apt-daily-upgrade.timer; do
@@ -701,7 +704,6 @@ step_user() {
   [[ ${#authorized_keys[@]} -eq 0 ]] || place_keys "$user" "$home/.ssh"
 }
 
-# Keys of others in the file stay; ours stand between two lines.
 place_keys() { # place_keys USER FOLDER
   local file=$2/authorized_keys text key
   text=$(sed '/^# gpuctl begin$/,/^# gpuctl end$/d' "$file" 2>/dev/null)
@@ -722,7 +724,6 @@ step_docker_repository() {
   repository docker "$base" "$codename" stable "$base/gpg" /etc/apt/keyrings/gpuctl-docker.asc
 }
 
-# Before Docker is there, so that its first start has it already.
 step_docker_settings() {
   local said status
   if ! wants_gpu; then
@@ -875,7 +876,6 @@ ExecStart=${line/--no-persistence-mode/--persistence-mode}"
 
 reload_units() { systemctl_quiet daemon-reload || fail 'systemd does not read its units' 'systemctl daemon-reload'; }
 
-# The unit that verifies after a restart, the one that restarts, the one that has the rules before Docker publishes anything.
 step_units() {
   write_file $units/gpuctl-host.service 0644 "[Unit]
 Description=gpuctl: verify the host after its restart
@@ -933,7 +933,7 @@ firewall_wanted() { [[ -n ${value[GPUCTL_SSH_ADDRESSES]} || ( -n ${value[GPUCTL_
 
 ssh_ports() { { sshd -T 2>/dev/null | awk '$1 == "port" { print $2 }' | grep . || echo 22; } | sort -un; }
 
-# Who may come goes before everybody's rules, who may not after them: a rule of somebody else that admits more stays in force.
+# Who may come goes before everybody's rules, who may not after them: a rule of somebody else with an address stays in force.
 ufw_rules() {
   local port
   if [[ -n ${value[GPUCTL_APP_ADDRESSES]} ]]; then
@@ -958,7 +958,7 @@ ufw_port() { # ufw_port PORT NETWORKS, in ufw's own words
 }
 
 ufw_own() { ufw show added 2>/dev/null | sed -n "s/^ufw \(.*\) comment 'gpuctl'$/\1/p"; }
-ufw_foreign() { ufw show added 2>/dev/null | grep '^ufw ' | grep -v "comment 'gpuctl'$"; }
+ufw_foreign() { ufw show added 2>/dev/null | grep -v "comment 'gpuctl'$" | sed -n "s/ comment '.*//; s/^ufw //p"; }
 # What ufw does with what no rule names, in the word that its command takes.
 ufw_default() {
   case $(sed -n 's/^DEFAULT_INPUT_POLICY=//p' /etc/default/ufw 2>/dev/null) in
@@ -978,7 +978,7 @@ step_ufw() {
   fi
   own=$(ufw_own) wanted=$(ufw_rules)
   while read -r rule; do
-    if [[ -z $rule ]] || grep -qxF -- "$rule" <<<"$own"; then continue; fi
+    if [[ -z $rule ]] || grep -qxF -- "$rule" <<<"$own"$'\n'"$(ufw_foreign)"; then continue; fi
     [[ $rule == allow* ]] && rule="prepend $rule"
     # shellcheck disable=SC2086 # a rule is words
     ufw $rule comment gpuctl >>"$logs/apt.log" 2>&1 || fail "ufw refuses the rule: $rule" "ufw $rule"
@@ -998,7 +998,7 @@ step_ufw() {
   outcome='done'
 }
 
-# Bridges of this host that look like Docker's by their first letters, such as br-lan: the outside comes in by them.
+# Bridges such as br-lan look like Docker's, and the outside comes in by them.
 other_bridges() {
   local path
   for path in /sys/class/net/br-*; do
@@ -1283,7 +1283,7 @@ remove() {
   local kind what more running
   step=remove
   log start '' ''
-  [[ -f $state/made ]] || { log end unchanged 'nothing here was made by gpuctl'; exit 0; }
+  [[ -f $state/made ]] || { mode=check; rm -rf "$state" "$logs"; log end unchanged 'nothing here was made by gpuctl'; exit 0; }
   # They would go on answering, and without the rules everybody.
   running=$(timeout 20 docker ps --filter label=dev.gpuctl.instance --format '{{.Names}}' 2>/dev/null) || ! pgrep -f containerd-shim >/dev/null ||
     refuse 'containers run here, and Docker does not say which' 'systemctl restart docker; then run this again'
@@ -1323,7 +1323,7 @@ remove_one() { # remove_one KIND WHAT MORE
     group) gpasswd -d "$2" docker >>"$logs/apt.log" 2>&1 ;;
     user) userdel "$2" >>"$logs/apt.log" 2>&1 || log start '' "user $2 stays: it is in use" ;;
     ufw)
-      # With rules of somebody else in it, it is not ours any more; a stricter default would cut off what those do not name, SSH too.
+      # With rules of somebody it is not ours any more; a stricter default would cut off what those do not name.
       if [[ -n $(ufw_foreign) ]]; then
         log start '' 'ufw stays as it is: it has rules of somebody else'
       elif ufw --force disable >>"$logs/apt.log" 2>&1; then

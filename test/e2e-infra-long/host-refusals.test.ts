@@ -56,6 +56,13 @@ const refusals: readonly Refusal[] = [
     next: /ufw enable/,
   },
   {
+    name: "a firewall that only slows everybody down where nobody else may come",
+    before: "apt-get update -qq; apt-get install -qq ufw; ufw allow from 198.18.0.0/15; ufw limit 8001; ufw --force enable",
+    changes: { GPUCTL_SERVICE_PORTS: "8001", GPUCTL_APP_ADDRESSES: "10.0.0.0/8" },
+    reason: /for everybody: limit 8001$/,
+    next: /ufw delete limit 8001;/,
+  },
+  {
     name: "a source that contradicts the toolkit's",
     before: "touch /etc/apt/sources.list.d/nvidia-docker.list",
     reason: /contradicts/,

@@ -31,6 +31,19 @@ test("a removal leaves the firewall of somebody who has rules in it as it is, an
   expect(left).not.toContain("gpuctl");
 });
 
+test("a rule of somebody that says the same as one of ours stays his, and lets him in after a removal", async () => {
+  const his = "allow from 198.18.0.0/15 to any port 22 proto tcp";
+  await box.host.must(["bash", "-c", `apt-get update -qq; apt-get install -qq ufw; ufw ${his}; ufw --force enable`]);
+  const same = values({ GPUCTL_SSH_ADDRESSES: "198.18.0.0/15" });
+  expect((await box.prepare(same)).code).toBe(0);
+  expect(await box.prepare(same)).toMatchObject({ code: 0, changed: [] });
+  expect((await box.prepare("", ["--remove"])).code).toBe(0);
+  const left = await ufw();
+  expect(left).toContain("Default: deny (incoming)");
+  expect(left).toContain(`ufw ${his}\n`);
+  expect(left).not.toContain("gpuctl");
+});
+
 test("what a run does not name stays as it was told before, and is taken back by its name alone", async () => {
   expect((await box.prepare(guarded)).code).toBe(0);
   const [rules, told] = [await ufw(), box.read("var/lib/gpuctl/host/values")];
