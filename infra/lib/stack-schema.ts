@@ -113,9 +113,9 @@ const k3sCluster = z.strictObject({
   /** Of the k3s server, such as `https://10.20.1.5:6443`. */
   server: text("expected the k3s server's address, such as https://10.20.1.5:6443", /^https:\/\/[^\s/]+:\d{1,5}$/),
   version: text("expected a k3s version such as v1.35.2+k3s1", /^v\d+\.\d+\.\d+\+k3s\d+$/),
-  /** Of the k3s binary, from the release's `sha256sum-amd64.txt`. */
+  /** Of the k3s binary, from the release's `sha256sum-amd64.txt`, or that of the architecture that `binaryUrl` is for. */
   sha256: text("expected the SHA-256 of the k3s binary (sha256sum-amd64.txt of its release)", /^[0-9a-f]{64}$/),
-  /** Where the binary comes from; null for the release on GitHub. */
+  /** Where the binary comes from, one for all agents; null for the one of the release on GitHub, which is for x86-64. */
   binaryUrl: text("expected an https address", /^https:\/\/\S+$/)
     .nullable()
     .default(null),
