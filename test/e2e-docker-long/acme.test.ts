@@ -109,6 +109,15 @@ test(
     expect(healthy).toBe(false);
     expect(problems).toEqual([expect.stringMatching(/^the proxy of one has no certificate for models\.example\.net yet/)]);
     expect((await stack.run(["status", "-e", "prod"])).stdout).toContain("the proxy asks again by itself");
+    const doctor = await stack.run(["doctor", "-e", "prod", "--json"]);
+    const { findings } = (JSON.parse(doctor.stdout) as { result: { findings: { code: string; because?: string }[] } }).result;
+    expect(findings.filter(({ code }) => code === "certificate-missing")).toEqual([
+      expect.objectContaining({
+        what: "the proxy of one has no certificate for models.example.net yet",
+        because: expect.stringMatching(/^HTTPS does not answer there: .*refused/) as string,
+      }),
+    ]);
+    expect((await stack.run(["repair", "-e", "prod"])).stderr).toContain("so HTTPS does not answer there");
   },
   patience,
 );
