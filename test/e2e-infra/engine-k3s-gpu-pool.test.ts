@@ -1,5 +1,7 @@
 /** The example stack `k3s-gpu-pool`: two boxes that become agents of a k3s cluster, under the real engine. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { losses } from "../../cli/src/domain/infra/losses.js";
+import { parsePreview } from "../../cli/src/domain/infra/preview.js";
 import { inventorySchema } from "../../cli/src/domain/inventory.js";
 import { ExampleStack } from "../support/pulumi-engine/example.js";
 
@@ -75,9 +77,18 @@ describe("a stack of two agents and what makes their cards usable", () => {
     stack.done();
   });
 
-  test("destroy ends the agents before their nodes are forgotten and before the hosts' parts go", async () => {
+  test("what a destroy would take away is told by the programs that the engine shows, whatever their names", async () => {
     await stack.set("protect", "false");
     await stack.project.must("up");
+    const { stdout, stderr } = await stack.project.pulumi(["destroy", "--preview-only", "--json"]);
+    const changes = parsePreview(stdout)?.changes.map((change) => ({ ...change, name: "anything" })) ?? [];
+    const said = losses(changes.filter(({ type }) => type === "command:remote:Command")).map(({ consequence }) => consequence);
+    const [box, agent] = [/^what gpuctl made there is taken away: account/, /^the k3s agent there ends/];
+    const counts = [box, agent].map((words) => said.filter((text) => words.test(text)).length);
+    expect({ counts, all: said.length }, stdout.slice(0, 2000) + stderr).toEqual({ counts: [2, 2], all: 4 });
+  });
+
+  test("destroy ends the agents before their nodes are forgotten and before the hosts' parts go", async () => {
     stack.hosts.since();
     stack.done();
     await stack.project.must("destroy");
