@@ -224,6 +224,12 @@ describe("what an instance says it holds", () => {
     [{ device: "cuda", allocatedBytes: 536_870_912 }, 1112],
     [{ device: "cpu", allocatedBytes: 536_870_912 }, 0],
     [{ device: "cuda" }, null],
+    [{ device: "cpu", replica: { state: "searching", device: "cuda" } }, null],
+    [{ device: "cpu", replica: { state: "waiting", device: "cuda" } }, null],
+    [{ device: "cpu", replica: { state: "starting", device: null } }, null],
+    [{ device: "cpu", replica: { state: "failed", device: null } }, null],
+    [{ device: "cpu", replica: { state: "waiting", device: null } }, 0],
+    [{ device: "cpu", replica: { state: "off", device: null } }, 0],
     [{ detail: "not found" }, null],
     [null, null],
   ])("%j: %s MiB at most, its context with it", (answer, expected) => {

@@ -1,6 +1,7 @@
 import { judgeProof, type ProofAnswer, type Verdict } from "../gates.js";
 import { proofLevels, type ProofLevel } from "../names.js";
 import type { ServiceSpec } from "../release.js";
+import type { ReplicaFacts } from "../service-types.js";
 import type { ComputeApp, DeviceSight } from "./device-evidence.js";
 
 /** What was seen around one probe inference. */
@@ -65,7 +66,13 @@ const contextMiB = 600;
 
 /** What an instance holds at most by the proof it gives of itself, MiB; null when it does not tell. */
 export function saidToHold(answer: unknown): number | null {
-  const { device, allocatedBytes } = (answer ?? {}) as { device?: unknown; allocatedBytes?: unknown };
+  const { device, allocatedBytes, replica } = (answer ?? {}) as {
+    device?: unknown;
+    allocatedBytes?: unknown;
+    replica?: Partial<ReplicaFacts> | null;
+  };
+  // An index proves its CPU, and may have a copy on the GPU besides, of a size that it does not tell.
+  if (replica?.device === "cuda" || replica?.state === "starting" || replica?.state === "failed") return null;
   if (device !== "cuda") return typeof device === "string" ? 0 : null;
   return typeof allocatedBytes === "number" ? Math.ceil(allocatedBytes / 1024 / 1024) + contextMiB : null;
 }
