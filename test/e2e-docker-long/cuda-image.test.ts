@@ -74,6 +74,18 @@ print(json.dumps(said))
 child.kill()
 `;
 
+/** One process with both: which CUDA libraries it holds by major version, and what each of the two computes there. */
+const loadsBoth = `
+import json, re
+import torch, faiss
+flat = faiss.IndexFlatIP(2)
+flat.add(torch.eye(2).numpy())
+found = flat.search((torch.tensor([[0.1, 0.0]]) + torch.tensor([[0.0, 1.0]])).numpy(), 1)[1]
+cublas = sorted(set(re.findall(r"/libcublas[^/]*[.]so[.]([0-9]+)", open("/proc/self/maps").read())))
+cuda = [torch.version.cuda.split(".")[0], torch.cuda.is_available()]
+print(json.dumps({"torch": cuda, "faissForGpus": hasattr(faiss, "StandardGpuResources"), "cublas": cublas, "found": found.tolist()}))
+`;
+
 describe("the image for GPUs", () => {
   test("has a FAISS for GPUs, with which the index starts and answers on the CPU where there is no card", async () => {
     const env = ["-e", "GPUCTL_INDEX_DIR=/tmp/index", "-e", "GPUCTL_PORT=8003", "-e", "GPUCTL_DEVICE=cuda"];
@@ -89,10 +101,10 @@ describe("the image for GPUs", () => {
     expect(found).toMatchObject({ device: "cpu", results: [[{ id: "b" }]] });
   });
 
-  test("holds PyTorch with CUDA's libraries, no installer and no compiler", async () => {
-    const say = "import torch; print(torch.version.cuda.split('.')[0], torch.cuda.is_available())";
-    const said = await host.must(["docker", "run", "--rm", image, "python", "-c", say], { timeoutMs: 120_000 });
-    expect(said).toBe("13 False\n");
+  test("holds PyTorch and FAISS with CUDA's libraries of both, which one process loads; no installer and no compiler", async () => {
+    const said = await host.must(["docker", "run", "--rm", image, "python", "-c", loadsBoth], { timeoutMs: 180_000 });
+    const both = { torch: ["13", false], faissForGpus: true, cublas: ["12", "13"], found: [[1]] };
+    expect(JSON.parse(said)).toEqual(both);
     const tools = "for t in cc gcc pip pip3 nvcc make; do command -v $t; done; python -m pip 2>&1 | tail -1";
     expect(await host.must(["docker", "run", "--rm", image, "sh", "-c", tools])).toMatch(/^\S+: No module named pip\n$/);
     const format = "{{json .Config.Labels}}";
