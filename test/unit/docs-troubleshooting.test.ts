@@ -1,4 +1,4 @@
-/** docs/guides/troubleshooting.md has every message of doctor, word for word, and none that doctor does not print. */
+/** docs/guides/troubleshooting.md has every message of doctor, word for word, and none that doctor does not print; and every reason of a service. */
 import { readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
@@ -81,6 +81,18 @@ test("every entry says what it means, what to type, how to check and when to ask
   const labels = ["At 3 a.m.", "Type", "Check", "Ask for help"];
   expect(all.filter((entry) => entry.labels.join() !== labels.join()).map(({ codes }) => codes)).toEqual([]);
   expect(page.match(/^### .*$/gm)?.length).toBe(all.length + 2);
+});
+
+test("the reasons of a degraded service are those of engines and of an index's copy on a GPU", () => {
+  const services = new URL("../../compose/services/src/gpuctl_serving/", import.meta.url);
+  const reasons = ["engines/state.py", "index/ann/replica/told.py"].flatMap((file) => {
+    const [, listed = ""] = /^Reason = Literal\[\n([^\]]*)\]/m.exec(readFileSync(new URL(file, services), "utf8")) ?? [];
+    const words = [...listed.matchAll(/"([a-z-]+)"/g)].map(([, word = ""]) => word);
+    expect([file, words.length > 4]).toEqual([file, true]);
+    return words;
+  });
+  const rows = tableOf(page, "reason").flatMap(([cell = ""]) => [...cell.matchAll(/`([a-z-]+)`/g)].map(([, word = ""]) => word));
+  expect(rows.sort()).toEqual([...new Set(reasons)].sort());
 });
 
 describe("what plan and deploy say", () => {

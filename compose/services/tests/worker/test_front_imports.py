@@ -1,4 +1,7 @@
-"""The front never imports a device library: not by its imports, and not while it serves."""
+"""The front never imports a device library: not by its imports, and not while it serves.
+
+The index's does, as FAISS's search on the CPU is in one; it calls nothing there that opens a device.
+"""
 
 import ast
 import re
@@ -13,6 +16,11 @@ from tests.worker.services import SOURCES, running
 FORBIDDEN = {"onnxruntime", "onnx", "torch", "faiss", "transformers"}
 #: Their native parts, as they show up among a process's mappings.
 NATIVE = re.compile(r"onnxruntime|libtorch|onnx_cpp2py|libfaiss|libcudart")
+
+#: The package of the index's copy on a GPU.
+REPLICA = "gpuctl_serving.index.ann.replica"
+#: FAISS's functions for GPUs, and the class of ours that calls them.
+OPENS = re.compile(r"get_num_gpus|GpuResources|cpu_to_gpu|cpu_to_all_gpus|^Gpu[A-Z]|^Gpu$")
 
 
 def imports_of(file: Path) -> Iterator[str]:
@@ -53,6 +61,23 @@ def test_no_import_of_a_service_leads_to_a_device_library(service: str) -> None:
     assert "gpuctl_serving.engines.worker.proxy" in found
     guilty = {name: by for name, by in found.items() if name.split(".")[0] in FORBIDDEN}
     assert guilty == {}
+
+
+def names_in(module: str) -> set[str]:
+    """What it takes from elsewhere by a dot: `faiss.get_num_gpus`, `device.Gpu`."""
+    file = file_of(module)
+    nodes = ast.walk(ast.parse(file.read_text())) if file else ()
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+
+
+def test_the_front_of_the_index_names_nothing_of_faiss_that_opens_a_device() -> None:
+    found = reached("gpuctl_serving.index.service")
+    assert {f"{REPLICA}.device", "faiss"} <= found.keys()
+    by_module = {name: {one for one in names_in(name) if OPENS.search(one)} for name in found}
+    # This module has the class that opens it; that class is made by the copy's own process alone.
+    assert by_module.pop(f"{REPLICA}.device") != set()
+    assert {name: opens for name, opens in by_module.items() if opens} == {}
+    assert "Gpu" in names_in(f"{REPLICA}.__main__") and f"{REPLICA}.__main__" not in found
 
 
 def test_the_worker_is_where_they_are_imported() -> None:

@@ -68,7 +68,7 @@ class Metrics:
         self.ready = Gauge("gpuctl_ready", "1 when this instance can answer.", registry=self.registry)
         self.device_info = Gauge(
             "gpuctl_device_info",
-            "The proven device, as labels; the value is 1.",
+            "The device that answers, as labels; the value is 1.",
             ("device", "engine", "dtype", "model", "revision"),
             registry=self.registry,
         )
