@@ -6,7 +6,7 @@ import type { HealthReport } from "../../cli/src/app/health.js";
 import type { StatusReport } from "../../cli/src/app/status.js";
 import { Bed } from "../support/bed/bed.js";
 import { caddyImage, stubGpuImage } from "../support/bed/images.js";
-import { askEmbedder, pinned, Stack, SteadyClient, type StackOptions } from "../support/bed/stack.js";
+import { askEmbedder, leastOfFifty, pinned, Stack, SteadyClient, type StackOptions } from "../support/bed/stack.js";
 
 const uuid = "GPU-5a1c3d0e-7b52-4f0a-9c1e-0d6a1f2b3c4d";
 const images = { services: "", proxy: "" };
@@ -128,13 +128,14 @@ describe("a service on the GPU of a host", () => {
     bed.host("gpu").gpus!.upgradeDriver("580.126.02");
     stack?.write({ services: [onGpu(", options: { cacheEntries: 11 }")] });
     const refused = await run(["deploy", "-e", "prod"]);
-    await client.stop();
+    const { perSecond } = await client.stop();
     expect(refused.code, refused.stderr).toBe(5);
     expect(refused.stderr).toContain("the NVIDIA driver was upgraded and the machine not restarted");
     expect(refused.stderr).toContain("reboot");
     expect(await containers("gpu")).toBe(before);
     expect(client.lapses).toEqual({});
     expect(client.answers).toBeGreaterThan(5);
+    expect(perSecond).toBeGreaterThan(leastOfFifty);
     const after = await run(["status", "-e", "prod"]);
     expect(after.stdout, after.stderr).toMatch(/^gpu +embedder open +whole +cannot be asked +580\.95\.05$/m);
   }, 900_000);

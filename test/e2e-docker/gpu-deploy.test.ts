@@ -9,7 +9,7 @@ import { Bed } from "../support/bed/bed.js";
 import type { BedHost } from "../support/bed/host.js";
 import { caddyImage, stubGpuImage } from "../support/bed/images.js";
 import type { ReleaseRecord } from "../../cli/src/domain/release.js";
-import { askEmbedder, pinned, Stack, SteadyClient } from "../support/bed/stack.js";
+import { askEmbedder, leastOfFifty, pinned, Stack, SteadyClient } from "../support/bed/stack.js";
 import type { Ran } from "../support/sandbox.js";
 
 const card = "GPU-5d3c1ab0-6f0e-4c55-9d0a-1f2f3a4b5c6d";
@@ -86,10 +86,11 @@ async function refused(wish: Wish, load?: string): Promise<Ran> {
   const before = await status();
   const client = new SteadyClient(ask, 20);
   const ran = await deploy(wish, load);
-  await client.stop();
+  const { perSecond } = await client.stop();
   expect(ran.code, ran.stderr).toBe(6);
   expect(client.lapses).toEqual({});
   expect(client.answers).toBeGreaterThan(5);
+  expect(perSecond).toBeGreaterThan(leastOfFifty);
   const after = await status();
   expect(after.release?.id).toBe(before.release?.id);
   expect(after.services).toMatchObject([{ device: "cuda", status: "healthy" }]);

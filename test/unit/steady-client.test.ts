@@ -38,7 +38,9 @@ test("a steady client goes on asking while it waits, up to its limit, and counts
 test("a client whose answers are prompt has nothing to tell", async () => {
   const client = new SteadyClient(() => Promise.resolve(new Response("fine")), 5);
   await until(() => client.answers > 5, "it has asked a few times");
-  await client.stop();
+  const { seconds, perSecond } = await client.stop();
+  expect(seconds).toBeGreaterThan(0);
+  expect(perSecond * seconds).toBeCloseTo(client.answers);
   expect(client.lapses).toEqual({});
   expect(client.total).toBe(client.answers);
 });

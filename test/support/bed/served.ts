@@ -2,7 +2,7 @@
 import { Bed } from "./bed.js";
 import type { BedHost, HostSpec } from "./host.js";
 import { caddyImage, serviceImage } from "./images.js";
-import { askEmbedder, pinned, Stack, SteadyClient } from "./stack.js";
+import { askEmbedder, leastOfFifty, pinned, Stack, SteadyClient, type Rate } from "./stack.js";
 import type { StatusResult } from "../serving.js";
 
 export interface ServedOptions extends Omit<HostSpec, "name"> {
@@ -54,15 +54,20 @@ export class Served {
     return (await this.ask().catch(() => null))?.status === 200;
   }
 
-  /** Keeps asking 50 times a second while something happens; whatever was not a 200, by what it was, and a 200 that came late. */
+  /**
+   * Keeps asking, up to 50 times a second, while something happens; whatever was not a 200, by what it was, and a 200 that came late.
+   * Throws where too little was answered to say anything (`leastOfFifty`).
+   */
   async failuresDuring(work: () => Promise<void>): Promise<Record<string, number>> {
     const client = new SteadyClient(() => this.ask(), 20);
+    let rate: Rate;
     try {
       await work();
     } finally {
-      await client.stop();
+      rate = await client.stop();
     }
-    if (client.answers === 0) throw new Error(`nobody answered: ${JSON.stringify(client.failures)}`);
+    if (rate.perSecond < leastOfFifty)
+      throw new Error(`only ${rate.perSecond.toFixed(1)} answers a second; the others: ${JSON.stringify(client.failures)}`);
     return client.lapses;
   }
 
