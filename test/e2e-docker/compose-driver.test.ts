@@ -20,9 +20,10 @@ import { instanceOf, type DriverWorld } from "../contract/driver/driver-world.js
 import { Bed } from "../support/bed/bed.js";
 import type { BedHost } from "../support/bed/host.js";
 import { caddyImage, serviceImage } from "../support/bed/images.js";
+import { limitsOf, memoryMiB } from "../support/bed/limits.js";
 import { slowRequest, type SlowRequest } from "../support/bed/slow-request.js";
 import { pinned } from "../support/bed/stack.js";
-import { plainDriver, plainNode } from "../support/compose-driver.js";
+import { plainDriver, plainNeeds, plainNode } from "../support/compose-driver.js";
 import { specFor } from "../support/records.js";
 import { until } from "../support/until.js";
 
@@ -114,20 +115,7 @@ class ComposeWorld implements DriverWorld {
 
   #look(): NodeLook {
     const inspector = new RemoteNodeInspector(this.#hosts, new SystemClock());
-    const needs: NodeLook["needs"] = {
-      node: "box",
-      services: [],
-      bind: host.address,
-      allow: null,
-      entrances: [],
-      ingress: false,
-      tls: false,
-      imageBytes: null,
-      sentBytes: null,
-      modelBytes: null,
-      dataDirectory: "/var/lib/gpuctl",
-      own: ownershipFilters(this.project, "prod"),
-    };
+    const needs = { ...plainNeeds, node: "box", bind: host.address, own: ownershipFilters(this.project, "prod") };
     return {
       needs,
       facts: () => inspector.inspect("box", needs.dataDirectory, never),
@@ -268,6 +256,18 @@ describe("what is still being answered when an instance is closed", () => {
   };
   const inFlight = async (): Promise<number | null | undefined> =>
     (await world.driver.observe()).instances.find((each) => each.id === id)?.inflight;
+
+  it("is in containers with limits of memory and of processes, rotated logs, and time to end", async () => {
+    await world.driver.open(id, lease);
+    const [project, all] = [composeProject(world.project, "prod"), await memoryMiB(host)];
+    const log = { driver: "local", options: { "max-size": "20m", "max-file": "5" } };
+    const proxy = Math.min(1024, Math.floor(all / 2));
+    const ofBoth = { restart: "always", stopSeconds: 45, log };
+    const environment = expect.arrayContaining([`GOMEMLIMIT=${Math.floor(proxy * 0.9)}MiB`]) as string[];
+    expect(await limitsOf(host, `${project}_proxy`)).toMatchObject({ ...ofBoth, memoryMiB: proxy, pids: 1024, environment });
+    const instance = { ...ofBoth, memoryMiB: Math.floor(all * 0.9), pids: 2048 };
+    expect(await limitsOf(host, `${project}_index-a`)).toMatchObject(instance);
+  }, 180_000);
 
   it("is waited for, and answered", async () => {
     const request = await held();
