@@ -129,6 +129,31 @@ describe("what differs from the release", () => {
     await expectAtRest(environment);
   });
 
+  test.each([
+    [true, []],
+    [false, ["embedder-r9-00000000-b still had requests after 5 s of draining"]],
+    [
+      null,
+      [
+        "it is not known whether embedder-r9-00000000-b still had requests after 5 s of draining: the proxy, which counts them, could not be asked",
+      ],
+    ],
+  ])("an instance nobody knows that is stopped with requests inside is told: none left %s", async (drained, said) => {
+    const environment = await running();
+    const [known] = environment.machine.instances.values();
+    if (known === undefined) throw new Error("nothing runs");
+    const id = "embedder-r9-00000000-b";
+    environment.machine.instances.set(id, {
+      ...known,
+      is: { ...known.is, id, release: "r9-00000000", slot: "b" },
+      traffic: "open",
+    });
+    environment.driver.drained = drained;
+    const cli = environment.cli();
+    await repair(cli.ctx, { lockWait: ms(0) });
+    expect(cli.events.flatMap((event) => (event.kind === "warning" ? [event.text] : []))).toEqual(said);
+  });
+
   test("a reboot is called by its name, and deploy starts everything again", async () => {
     const environment = await running();
     environment.machine.reboot();

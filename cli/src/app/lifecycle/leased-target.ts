@@ -1,10 +1,11 @@
-import type { Drained } from "../../domain/drained.js";
+import { undrained, type Drained } from "../../domain/drained.js";
 import { managerName, type InstanceId } from "../../domain/names.js";
 import type { ModelRef, ServiceSpec } from "../../domain/release.js";
 import type { StandByOperation } from "../../domain/standby.js";
 import { ms, type Milliseconds } from "../../domain/units.js";
 import type { Context, InstanceSpec, Lease, RemovedModels, TargetDriver } from "../../ports.js";
 import { budgets, within } from "./deadline.js";
+import { onNode } from "./on-nodes.js";
 
 /**
  * The only way a use case changes anything on a target: every mutation first asks whether the lease is still ours,
@@ -13,15 +14,18 @@ import { budgets, within } from "./deadline.js";
 export class LeasedTarget {
   readonly #ctx: Context;
   readonly #lease: Lease;
+  readonly #node: string | null;
 
-  constructor(ctx: Context, lease: Lease) {
+  /** @param node  the only one that this is about; null for all of a target, or where there is one place */
+  constructor(ctx: Context, lease: Lease, node: string | null = null) {
     this.#ctx = ctx;
     this.#lease = lease;
+    this.#node = node;
   }
 
-  /** One node of the target, under the same lease. */
-  at(driver: TargetDriver): LeasedTarget {
-    return new LeasedTarget({ ...this.#ctx, driver }, this.#lease);
+  /** A part of the target's nodes, under the same lease; with the name of one where it is a single one. */
+  at(driver: TargetDriver, node: string | null = null): LeasedTarget {
+    return new LeasedTarget({ ...this.#ctx, driver }, this.#lease, node);
   }
 
   /** Makes sure that the target's manager runs and holds the public sockets. */
@@ -45,9 +49,13 @@ export class LeasedTarget {
     return this.#mutateToItsEnd(`opening ${id}`, budgets.traffic, (signal) => this.#ctx.driver.open(id, this.#lease, signal));
   }
 
-  /** Stops new public traffic and waits for requests to end. */
-  close(id: InstanceId, drain: Milliseconds): Promise<Drained> {
-    return this.#mutate(`closing ${id}`, drain + budgets.traffic, () => this.#ctx.driver.close(id, drain, this.#lease));
+  /** Stops new public traffic and waits for requests to end. Those that may be cut off are worth a warning, which is given here. */
+  async close(id: InstanceId, drain: Milliseconds): Promise<Drained> {
+    const close = (): Promise<Drained> => this.#ctx.driver.close(id, drain, this.#lease);
+    const closed = await this.#mutate(`closing ${id}`, drain + budgets.traffic, close);
+    const warning = undrained(id, closed, drain);
+    if (warning !== null) this.#ctx.progress.emit({ kind: "warning", text: onNode(this.#node, warning) });
+    return closed;
   }
 
   /** Ends an instance, now or after a delay that outlives this process. */

@@ -185,7 +185,7 @@ async function withdraw(session: Session, now: Survey, operation: Extract<DriftO
   for (const node of operation.nodes) {
     const driver = ctx.driver.at?.(node);
     if (driver === undefined) continue;
-    const there = target.at(driver);
+    const there = target.at(driver, node);
     await there.close(id, ctx.config.timings.drain);
     for (const each of (await observe({ ...ctx, driver })).instances)
       if (each.service === service && each.process.state === "running") await there.stop(each.id, null);

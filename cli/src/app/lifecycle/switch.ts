@@ -1,4 +1,3 @@
-import { undrained } from "../../domain/drained.js";
 import { Failed } from "../../domain/errors.js";
 import type { PlannedRelease } from "../../domain/plan.js";
 import type { ServiceName } from "../../domain/names.js";
@@ -13,7 +12,6 @@ import {
   type HandOver,
 } from "./index-hand-over.js";
 import { seconds } from "./deadline.js";
-import { onNode } from "./on-nodes.js";
 import { step, type Session } from "./session.js";
 import { inTurns } from "./turns.js";
 
@@ -82,17 +80,15 @@ async function handOver(session: Session, operation: HandOver, generation: Gener
 
 const ensureFor = (session: Session, generation: Generation): Ensure => ensureOf(session, generation.space, generation.embedder);
 
-/** Closes the predecessors, node by node, and waits for the requests inside them. Cut-off requests are worth a warning, not a revert. */
+/** Closes the predecessors, node by node, and waits for the requests inside them. Cut-off requests are no reason for a revert. */
 export async function drain(session: Session, release: PlannedRelease): Promise<string> {
   const { ctx } = session;
   let longest = 0;
   for (const { service, id } of operationsOf(release, "close")) {
     const successor = operationsOf(release, "open").find((operation) => operation.service === service)?.id ?? null;
-    await inTurns(session, service, successor, async ({ target, node }) => {
+    await inTurns(session, service, successor, async ({ target }) => {
       const closed = await target.close(id, ctx.config.timings.drain);
       longest = Math.max(longest, closed.waitedMs);
-      const warning = undrained(id, closed, ctx.config.timings.drain);
-      if (warning !== null) ctx.progress.emit({ kind: "warning", text: onNode(node, warning) });
     });
   }
   for (const { id } of operationsOf(release, "stop-dead")) await session.target.stop(id, null);

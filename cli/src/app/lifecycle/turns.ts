@@ -39,7 +39,7 @@ export async function inTurns(
 }
 
 function turnOf({ ctx, target }: Session, { node, driver }: NodeTarget): Turn {
-  return { node, ctx: { ...ctx, driver }, target: target.at(driver) };
+  return { node, ctx: { ...ctx, driver }, target: target.at(driver, node) };
 }
 
 /** Whether what traffic was moved to is in order everywhere that a service runs; throws with the node to blame when it is not. */

@@ -130,7 +130,7 @@ export class Standbys {
     const node = await this.#node();
     const { service, id } = standby;
     const steps = closeSteps({ id, upstream: upstreamOf(service, "cpu") }, checkersOf(node, service));
-    if (isRunning(await this.#parts.reader.view(), id)) await mover.carryOut(steps, node.budgets.drain, lease);
+    if (isRunning(await this.#parts.reader.view(), id)) await mover.drain(id, steps, node.budgets.drain, lease);
     await orders.stop(id, lease);
     await forgetInstances(commands, layout, filters, [id], lease);
     await placeNode(commands, withoutInstances(node, new Set([id])), [], lease);

@@ -1,4 +1,4 @@
-import { Failed } from "../../../domain/errors.js";
+import { Failed, TargetUnreachable } from "../../../domain/errors.js";
 import { requestsInFlight } from "../../../domain/compose/caddy-output.js";
 import type { HostLayout } from "../../../domain/compose/layout.js";
 import { describeStep, isChecked, surelyCheckedMs, type SwitchStep } from "../../../domain/compose/traffic.js";
@@ -59,13 +59,7 @@ export class TrafficMover {
   /** Steps that wait for what an instance still answers before it is ended. What is left of it then is cut off, and said. */
   async drain(id: InstanceId, steps: readonly SwitchStep[], limit: Milliseconds, lease: Lease): Promise<void> {
     const { commands, progress } = this.#parts;
-    const drained = await this.carryOut(steps, limit, lease).catch(async (thrown: unknown) => {
-      if (!(thrown instanceof Failed)) throw thrown;
-      // An instance that an older gpuctl deployed understands single words only, and stays open for others.
-      await this.#carryOut({ kind: "set-gate", id, gate: "paused" }, lease);
-      return this.carryOut(steps, limit, lease);
-    });
-    const warning = undrained(id, drained, limit);
+    const warning = undrained(id, await this.carryOut(steps, limit, lease), limit);
     if (warning !== null) progress.emit({ kind: "warning", text: `${commands.node}: ${warning}` });
   }
 
@@ -128,16 +122,27 @@ export class TrafficMover {
 
   /**
    * Until the proxy counts no request to a place, or for so long; null when it could not be asked then. One that does not answer may
-   * have requests all the same. Only one whose container does not run has none.
+   * have requests all the same, and so may one whose host says nothing for a while. Only one whose container does not run has none.
    */
   async #awaitIdle(upstream: string, drain: Milliseconds): Promise<boolean | null> {
     const { clock, http, layout, reader } = this.#parts;
     const began = clock.monotonic();
     for (;;) {
-      const upstreams = await http.upstreams(layout.proxyAdmin);
-      if (upstreams === null ? await reader.proxyIsDown() : (requestsInFlight(upstreams, upstream) ?? 0) === 0) return true;
+      const upstreams = await answered(http.upstreams(layout.proxyAdmin), null);
+      if (upstreams === null ? await answered(reader.proxyIsDown(), false) : (requestsInFlight(upstreams, upstream) ?? 0) === 0)
+        return true;
       if (clock.monotonic() - began >= drain) return upstreams === null ? null : false;
       await clock.sleep(pollMs);
     }
+  }
+}
+
+/** What a host said, or what stands for its silence: a connection that was lost, or an answer that did not come in time. */
+async function answered<T>(answer: Promise<T>, silence: T): Promise<T> {
+  try {
+    return await answer;
+  } catch (thrown) {
+    if (thrown instanceof TargetUnreachable || thrown instanceof Failed) return silence;
+    throw thrown;
   }
 }

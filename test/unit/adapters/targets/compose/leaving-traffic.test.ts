@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ComposeDriver, type ComposeDriverOptions } from "../../../../../cli/src/adapters/targets/compose/compose-driver.js";
 import { readOrder } from "../../../../../cli/src/adapters/targets/compose/orders.js";
+import { Failed, TargetUnreachable } from "../../../../../cli/src/domain/errors.js";
 import { HostLayout } from "../../../../../cli/src/domain/compose/layout.js";
 import { ms } from "../../../../../cli/src/domain/units.js";
 import type { Lease } from "../../../../../cli/src/ports.js";
@@ -36,9 +37,9 @@ describe("an instance that leaves traffic", () => {
   /** Requests that the proxy counts; null for a proxy that does not say. */
   let inFlight: number | null;
   let said: string[];
-  /** Whether the instance understands single words only, and what its gate has said. */
-  let old: boolean;
-  let shut: string[];
+  /** What every attempt to reach the host ends with, and how many there were. */
+  let lost: Error | null;
+  let attempts: number;
   let asked: number;
   let ofInstance: readonly Reply[];
 
@@ -55,12 +56,8 @@ describe("an instance that leaves traffic", () => {
     writeFileSync(join(host.root, "leases/00000002.lease"), "owner\n");
     writeFileSync(join(host.root, `gates/${id}`), "open\n");
     const layout = new HostLayout(join(host.directory, "data"), "shop", "prod");
-    [old, shut] = [false, []];
-    const gate = (): string => {
-      const said = host.text(`gates/${id}`)?.trim() ?? "";
-      if (shut.at(-1) !== said) shut.push(said);
-      return said === "open" || (old && said !== "paused") ? "open" : "paused";
-    };
+    [lost, attempts] = [null, 0];
+    const gate = (): string => (host.text(`gates/${id}`) === "open\n" ? "open" : "paused");
     servers = [
       await answering(layout.private(id), () => ({ gate: gate(), checks: { "index-public": gate() } })),
       await answering(layout.proxyAdmin, () => {
@@ -68,7 +65,12 @@ describe("an instance that leaves traffic", () => {
         return inFlight === null ? "an error" : [{ address: "index-a:8003", num_requests: inFlight, fails: 0 }];
       }),
     ];
-    driver = driverOn(host, (text) => said.push(text));
+    const connect: ScriptedHost["connect"] = (signal) => {
+      if (lost === null) return host.connect(signal);
+      attempts += 1;
+      return Promise.reject(lost);
+    };
+    driver = driverOn(host, connect, (text) => said.push(text));
   });
   afterEach(async () => {
     for (const server of servers) server.close();
@@ -126,13 +128,18 @@ describe("an instance that leaves traffic", () => {
     expect(await driver.close(id, ms(300), lease)).toMatchObject({ drained: null });
   });
 
-  it("makes room also when it is too old to know a gate with an end", async () => {
-    [old, inFlight] = [true, 0];
-    await driver.suspend(id, { drain: ms(60_000), restoreAfter: ms(600_000) }, lease);
-    expect(shut).toEqual([expect.stringMatching(/^paused until \d+$/), "paused"]);
-    expect(host.changes().at(-1)).toBe("docker stop c-old");
-    await driver.stop(id, null, lease);
-  }, 60_000);
+  it.each([
+    ["the connection to its host is lost", new TargetUnreachable("the connection to gpu-1 was lost")],
+    ["its host says nothing in time", new Failed("it did not end on gpu-1")],
+  ])("is waited for while %s, and asked for again when that is over", async (_, silence) => {
+    const closing = driver.close(id, ms(60_000), lease);
+    await until(() => asked > 2, "the proxy is asked again and again");
+    lost = silence;
+    await until(() => attempts > 4, "the host is asked again and again");
+    [inFlight, lost] = [0, null];
+    expect(await closing).toMatchObject({ drained: true });
+    expect(host.changes()).toEqual(["docker update --restart no c-old"]);
+  });
 
   it("that had requests when its time was over is said before it is ended", async () => {
     await driver.suspend(id, { drain: ms(300), restoreAfter: ms(600_000) }, lease);
@@ -176,10 +183,10 @@ const proxyIs = (state: "running" | "exited"): readonly Reply[] => [
   },
 ];
 
-function driverOn(host: ScriptedHost, warned: (text: string) => void): ComposeDriver {
+function driverOn(host: ScriptedHost, connect: ScriptedHost["connect"], warned: (text: string) => void): ComposeDriver {
   const options = {
     ...plainDriver(),
-    connect: (signal) => host.connect(signal),
+    connect,
     guard: () => ":",
     node: {
       ...plainNode,
