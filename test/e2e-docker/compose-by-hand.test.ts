@@ -5,6 +5,7 @@ import { Bed } from "../support/bed/bed.js";
 import { ComposeProject } from "../support/bed/compose-project.js";
 import type { BedHost } from "../support/bed/host.js";
 import { buildServices, serviceImage, stubGpuImage } from "../support/bed/images.js";
+import { limitsOf } from "../support/bed/limits.js";
 import { until } from "../support/until.js";
 
 const services = { embedder: 8001, reranker: 8002, index: 8003 } as const;
@@ -69,6 +70,23 @@ describe("docker compose up", () => {
           /Read-only file system|Permission denied|No such file/,
         );
       expect((await project.inside(service, ["touch", "/opt/gpuctl/x"])).stderr).toContain("Read-only file system");
+    }
+  });
+
+  test("each has a limit of memory and of processes, a log that is rotated, and time to end", async () => {
+    for (const [service, memoryMiB] of [
+      ["embedder", 4096],
+      ["reranker", 4096],
+      ["index", 2048],
+    ] as const) {
+      const id = (await project.must(["ps", "--quiet", service])).trim();
+      expect(await limitsOf(host, id), service).toMatchObject({
+        memoryMiB,
+        pids: 2048,
+        restart: "unless-stopped",
+        stopSeconds: 45,
+        log: { driver: "json-file", options: { "max-size": "16m", "max-file": "5" } },
+      });
     }
   });
 
