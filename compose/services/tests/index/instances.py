@@ -35,6 +35,8 @@ class Instance:
     """One index process."""
 
     def __init__(self, directory: Path, name: str, listener: socket.socket, **settings: Any) -> None:
+        # Where the package is that it runs.
+        code = settings.pop("code", ROOT / "src")
         self.name = name
         self.private_path, self.control_path = directory / f"{name}.http", directory / f"{name}.ctl"
         self.private_path.unlink(missing_ok=True)
@@ -47,7 +49,7 @@ class Instance:
         env = {name: value for name, value in os.environ.items() if not name.startswith("GPUCTL_")}
         env |= {f"GPUCTL_{key.upper()}": str(value) for key, value in settings.items()}
         env |= {
-            "PYTHONPATH": str(ROOT / "src"),
+            "PYTHONPATH": str(code),
             "GPUCTL_INSTANCE_FILE": str(file),
             "GPUCTL_LISTEN_FD": str(listener.fileno()),
             "GPUCTL_INDEX_DIR": str(directory / "index"),

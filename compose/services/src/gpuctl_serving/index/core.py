@@ -109,8 +109,7 @@ class Core:
     @property
     def device(self) -> str:
         """Which device answers a search of the largest namespace now."""
-        told = self.told
-        return told.device or "cpu" if told.state == "searching" else "cpu"
+        return self.told.searcher
 
     @property
     def is_writer(self) -> bool:

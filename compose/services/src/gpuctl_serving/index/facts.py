@@ -40,12 +40,12 @@ def stats(core: Core) -> dict[str, Any]:
         own = next((one for one in generations if one.key == live.key), None)
         lacking = _lacking(core, snapshot, own, sum(counts.values()))
         sequence, database = snapshot.sequence(), snapshot.database_bytes()
-    catalog = live.catalog
+    catalog, told = live.catalog, core.told
     wal = Path(core.settings.index_dir / f"{DATABASE}-wal")
     return {
-        "device": core.device,
-        "gpu": gpu(core.told),
-        "replica": core.replica.facts() if core.replica else core.told.body(),
+        "device": told.searcher,
+        "gpu": gpu(told),
+        "replica": core.replica.facts(told) if core.replica else told.body(),
         "indexType": index_type(catalog),
         "configuredIndexType": core.settings.index_type,
         "recallTarget": core.settings.index_recall,

@@ -106,7 +106,6 @@ class IndexMetrics(Metrics):
             "trained": lambda: float(facts.trained(core)),
             "promoting": lambda: float(core.promoter.work is not None),
             "replica_lag": lambda: float(core.replica.facts()["lag"]) if core.replica else 0.0,
-            "replica_ready": lambda: float(core.told.state == "searching"),
             "count": lambda: len(live.catalog) if live.catalog else 0,
             "index_bytes": lambda: live.catalog.bytes if live.catalog else 0,
             "sequence": lambda: live.applied,
@@ -122,8 +121,9 @@ class IndexMetrics(Metrics):
         """See Metrics: with the device that searches now."""
         core = self._core
         if core is not None:
-            told, on = core.told, core.device
+            told = core.told
             for state in STATES:
                 self.replica_state.labels(state).set(state == told.state)
-            self.prove_device(on, "faiss", "float32", self._space, "none")
+            self._gauges["replica_ready"].set(told.state == "searching")
+            self.prove_device(told.searcher, "faiss", "float32", self._space, "none")
         return super().render()

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 import gpuctl_serving
 from gpuctl_serving.index import facts
+from gpuctl_serving.index.ann.replica.told import Told
 from gpuctl_serving.index.core import Core
 from gpuctl_serving.index.embedder import Keys, no_keys
 from gpuctl_serving.index.lock import Holder
@@ -116,7 +117,9 @@ class IndexService(ServiceBase):
     @property
     def degraded(self) -> str | None:
         """What keeps a GPU from searching that should; not that there is too little to copy."""
-        told = self._parts.core.told if self._parts else None
+        return self._wrong(self._told)
+
+    def _wrong(self, told: Told | None) -> str | None:
         if told is None or told.reason is None:
             return None
         wish = self.settings.device
@@ -124,10 +127,24 @@ class IndexService(ServiceBase):
 
     def health(self) -> dict[str, Any]:
         """See ServiceBase."""
-        return {**super().health(), "replica": self._replica()}
+        return {**super().health(), **self._standing()}
 
-    def _replica(self) -> dict[str, Any] | None:
-        return self._parts.core.told.body() if self._parts else None
+    @property
+    def _told(self) -> Told | None:
+        return self._parts.core.told if self._parts else None
+
+    def _standing(self) -> dict[str, Any]:
+        """What one body says of device and copy: all of it of the same moment."""
+        told = self._told
+        wrong = self.unmet or self._wrong(told)
+        well = "degraded" if wrong else "healthy"
+        return {
+            "status": well if self.state == "ready" else self.state,
+            "device": told.searcher if told else None,
+            "device_reason": told.reason if told else None,
+            "reason": self.reason if self.state == "failed" else wrong,
+            "replica": told.body() if told else None,
+        }
 
     def load_parts(self) -> None:
         """Opens the database and makes the copy in memory; proves the engine with the canary."""
@@ -168,11 +185,7 @@ class IndexService(ServiceBase):
             "service": self.name,
             "version": gpuctl_serving.__version__,
             "state": self.state,
-            "status": self.status,
-            "device": self.device,
-            "device_reason": self.device_reason,
-            "reason": self.health()["reason"],
-            "replica": self._replica(),
+            **self._standing(),
             "engine": "faiss",
             "indexType": facts.index_type(live.catalog if live else None),
             "metric": "cosine",

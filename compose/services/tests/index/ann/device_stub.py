@@ -31,6 +31,8 @@ class Gpu:
         """A copy in this process's memory."""
         if _mode() == "no-room":
             raise RuntimeError("StandardGpuResources: cudaMalloc error out of memory")
+        if _mode() == f"no-room-for {index.ntotal}":
+            raise RuntimeError("StandardGpuResources: cudaMalloc error out of memory")
         return _Clone(faiss.clone_index(index))
 
 

@@ -146,6 +146,26 @@ def test_a_device_that_fails_in_a_search_is_answered_for_by_the_cpu_and_comes_ba
     flat.cloned()
     # Out of memory leaves FAISS's index usable: the process stays.
     assert (flat.keeper.pid == pid) == (mode == "oom")
+    # The search has told of it: the keeper, who finds the process gone, does not count it again.
+    assert flat.faults == [reason]
+
+
+def test_a_copy_that_is_given_up_leaves_the_card_and_is_made_again_later(
+    flat: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpuctl_serving.index.ann.replica.keeper._REFUSED_PAUSE", 1.0)
+    flat.keeper.start()
+    flat.cloned()
+    pid = flat.keeper.pid
+    flat.mode.write_text("oom")
+    assert [flat.same(clustered(2, D, seed=7)) for _ in range(4)] == ["cpu"] * 4
+    assert flat.faults == ["out-of-memory"] * 3 and flat.keeper.told().state == "failed"
+    wait_until(lambda: flat.catalog.delta(1) is None, "its delta is ended")
+    flat.mode.write_text("fine")
+    flat.cloned()
+    assert flat.keeper.clones == 2 and flat.keeper.pid == pid
+    told = flat.keeper.told()
+    assert (told.state, told.reason, flat.keeper.failure) == ("searching", None, None)
 
 
 def test_a_device_without_room_or_without_a_driver_is_said_and_searches_go_on(flat: Rig) -> None:

@@ -28,6 +28,8 @@ class Delta:
     changes: int = 0
     #: Whether the replica has the copy; until then the CPU answers.
     active: bool = False
+    #: Searches of the copy that failed since one went well.
+    failures: int = 0
 
     def __post_init__(self) -> None:
         self.fresh = FlatIndex(self.dimension)

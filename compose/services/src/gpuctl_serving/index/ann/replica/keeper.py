@@ -10,10 +10,12 @@ from typing import Any
 from gpuctl_serving.index.ann.near import Effort, Items
 from gpuctl_serving.index.ann.plan import GPU_MAX_K, GPU_MAX_NPROBE
 from gpuctl_serving.index.ann.replica.copies import clear, copy_file
+from gpuctl_serving.index.ann.replica.copies_told import Copies
 from gpuctl_serving.index.ann.replica.delta import Delta
 from gpuctl_serving.index.ann.replica.link import ReplicaFailed, ReplicaLink
 from gpuctl_serving.index.ann.replica.policy import ReplicaPolicy
 from gpuctl_serving.index.ann.replica.records import Drop, Load
+from gpuctl_serving.index.ann.replica.refusals import Refusal, Refusals
 from gpuctl_serving.index.ann.replica.told import Reason, Told
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.vectors import Vectors
@@ -25,6 +27,10 @@ _LOOK = 0.2
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
 #: After a copy that could not be written or cloned, the next one of that namespace.
 _REFUSED_PAUSE = 30.0
+#: Searches of one copy that fail one after the other before it is given up.
+_FAILED_SEARCHES = 3
+#: Faults after which the process is gone; each is counted once, however many searches it took along.
+_ENDS = ("replica-died", "replica-hung")
 
 
 class ReplicaKeeper(threading.Thread):
@@ -43,13 +49,17 @@ class ReplicaKeeper(threading.Thread):
         self._stop_asked = threading.Event()
         self._link: ReplicaLink | None = None
         self._again, self._pause = 0.0, _FIRST_PAUSE
-        #: Namespace -> when its copy is tried again.
-        self._refused: dict[int, float] = {}
-        self._cloning = self._making = False
+        self._refusals = Refusals()
+        #: The namespace whose copy is being made; whether the process is loading it.
+        self._making: int | None = None
+        self._cloning = False
         self.clones = 0
-        self.failure: str | None = None
-        self._reason: Reason | None = None
+        #: Why the process ended last, until a copy is there again.
+        self._trouble: Refusal | None = None
         self._told = Told("starting").after(None)
+        self._telling, self._counting = threading.Lock(), threading.Lock()
+        #: The process whose end was counted.
+        self._counted: ReplicaLink | None = None
         #: Told why the CPU had to answer instead.
         self.heard: Callable[[str], None] = lambda reason: None
 
@@ -75,6 +85,7 @@ class ReplicaKeeper(threading.Thread):
                 patience = _LOOK
             except Exception as failure:
                 # Whatever it was, the CPU answers; without this thread no GPU ever would again.
+                self._count("device-error")
                 self._failed("device-error", str(failure) or type(failure).__name__)
                 patience = self._pause
         self._forget_link()
@@ -91,38 +102,48 @@ class ReplicaKeeper(threading.Thread):
         link = self._link
         return link.device if link is not None else ""
 
+    @property
+    def failure(self) -> str | None:
+        """What went wrong last and has not gone well since, for people."""
+        if self._trouble is not None:
+            return self._trouble.text
+        catalog = self._catalog()
+        refused = self._refusals.first(catalog.namespaces) if catalog is not None else None
+        return refused.text if refused is not None else None
+
     def told(self) -> Told:
         """What the world is told now; cheap, for any thread."""
-        self._told = told = self._seen().after(self._told)
+        with self._telling:
+            self._told = told = self._seen().after(self._told)
         return told
 
     def _seen(self) -> Told:
-        link = self._link
+        link, trouble, catalog = self._link, self._trouble, self._catalog()
         ended = link.ended if link is not None else None
         if ended is not None:
             # Its keeper has not looked yet.
             return Told("failed", None, ended.reason, str(ended))
-        if link is None and self.failure is not None:
-            return Told("failed", None, self._reason, self.failure, self._again)
-        if link is None and self._catalog() is None:
+        if link is None and trouble is not None:
+            return Told("failed", None, trouble.reason, trouble.text, trouble.again)
+        if link is None and catalog is None:
             return Told("waiting", None, None, "the index is empty")
         device = link.device if link is not None else ""
         if not device:
-            return Told("starting", None, self._reason, self.failure or "the GPU's process is starting")
-        if self._searching():
-            return Told("searching", device)
-        if self._making:
-            return Told("copying", device, self._reason, self.failure or "the GPU's copy is being made")
-        now = time.monotonic()
-        if again := [at for at in (self._again, *self._refused.copy().values()) if at > now]:
-            return Told("failed", device, self._reason, self.failure, min(again))
-        few = f"no namespace has {self.policy.smallest} vectors (GPUCTL_INDEX_REPLICA_FROM)"
-        return Told("waiting", device, None, few)
-
-    def _searching(self) -> bool:
-        catalog = self._catalog()
-        deltas = [catalog.delta(ns) for ns in catalog.namespaces] if catalog is not None else []
-        return not self._cloning and any(delta is not None and delta.active for delta in deltas)
+            if trouble is not None:
+                return Told("starting", None, trouble.reason, trouble.text)
+            return Told("starting", None, None, "the GPU's process is starting")
+        sizes = {ns: len(index) for ns, index in catalog.indexes.items()} if catalog is not None else {}
+        deltas = {ns: catalog.delta(ns) for ns in sizes} if catalog is not None else {}
+        return Copies(
+            device=device,
+            sizes=sizes,
+            smallest=self.policy.smallest,
+            active={ns for ns, delta in deltas.items() if delta is not None and delta.active},
+            refusals=self._refusals,
+            making=self._making,
+            loading=self._cloning,
+            trouble=trouble,
+        ).told()
 
     def look(self) -> None:
         """One look at the process and at every namespace."""
@@ -133,6 +154,12 @@ class ReplicaKeeper(threading.Thread):
         for ns, index in catalog.indexes.items():
             if self._stop_asked.is_set() or self._link is None:
                 return
+            if (delta := catalog.delta(ns)) is not None and not delta.active:
+                # Given up by its searches: the card gets its room back.
+                catalog.end_delta(ns)
+                self._tell(Drop(ns))
+            if len(index) < self.policy.smallest:
+                self._refusals.forget(ns)
             if len(index) >= self.policy.smallest and self._due(catalog, ns):
                 self._clone(catalog, ns)
             elif len(index) < self.policy.smallest // 2 and catalog.delta(ns) is not None:
@@ -149,13 +176,30 @@ class ReplicaKeeper(threading.Thread):
         if nprobe > GPU_MAX_NPROBE or fetch < 1:
             return None
         try:
-            return delta.named(
-                link.search((ns, delta.clone), queries, fetch, nprobe, self.policy.search_seconds)
-            )
+            found = link.search((ns, delta.clone), queries, fetch, nprobe, self.policy.search_seconds)
         except ReplicaFailed as failure:
-            self.heard(failure.reason)
+            self._count(failure.reason, link)
             log.warning("replica-failed", reason=failure.reason, detail=str(failure))
+            if failure.reason not in _ENDS:
+                self._search_failed(delta, ns, failure)
             return None
+        delta.failures = 0
+        return delta.named(found)
+
+    def _search_failed(self, delta: Delta, ns: int, failure: ReplicaFailed) -> None:
+        """Gives a copy up whose searches only fail: until the next one, the CPU is asked at once."""
+        catalog = self._catalog()
+        with self._counting:
+            delta.failures += 1
+            if delta.failures < _FAILED_SEARCHES or not delta.active:
+                return
+            if catalog is None or catalog.delta(ns) is not delta:
+                # The next copy is being made already.
+                return
+            what = f"{_FAILED_SEARCHES} searches of the copy failed in a row"
+            self._refuse(ns, failure.reason, str(failure), what)
+            # Its delta is ended by the keeper's thread: a search must not wait for a write.
+            delta.active = False
 
     def _running(self) -> bool:
         """Whether there is a process with its device open; starts one when it is time to."""
@@ -164,6 +208,7 @@ class ReplicaKeeper(threading.Thread):
             link.check()
             return bool(link.device)
         if link is not None and link.ended is not None:
+            self._count(link.ended.reason, link, ended=True)
             self._failed(link.ended.reason, str(link.ended))
             self._forget_link()
         if time.monotonic() >= self._again:
@@ -172,7 +217,7 @@ class ReplicaKeeper(threading.Thread):
         return False
 
     def _due(self, catalog: Catalog, ns: int) -> bool:
-        if self._refused.get(ns, 0.0) > time.monotonic():
+        if self._refusals.waits(ns):
             return False
         delta = catalog.delta(ns)
         if delta is None:
@@ -182,11 +227,11 @@ class ReplicaKeeper(threading.Thread):
         return delta.changes > 0 and time.monotonic() - delta.made >= self.policy.seconds
 
     def _clone(self, catalog: Catalog, ns: int) -> None:
-        self._making = True
+        self._making = ns
         try:
             self._clone_now(catalog, ns)
         finally:
-            self._making = False
+            self._making = None
 
     def _clone_now(self, catalog: Catalog, ns: int) -> None:
         began = time.monotonic()
@@ -197,6 +242,7 @@ class ReplicaKeeper(threading.Thread):
                 done = self._load(ns, delta, file)
         except (OSError, RuntimeError, MemoryError) as failure:
             # The copy before it, where there is one, and its delta go on.
+            self._count("copy-failure")
             self._refuse(ns, "copy-failure", str(failure) or type(failure).__name__)
             return
         if not done:
@@ -204,8 +250,8 @@ class ReplicaKeeper(threading.Thread):
             return
         delta.active = True
         self.clones += 1
-        self._pause, self.failure, self._reason = _FIRST_PAUSE, None, None
-        self._refused.pop(ns, None)
+        self._pause, self._trouble = _FIRST_PAUSE, None
+        self._refusals.forget(ns)
         log.info(
             "replica-cloned",
             namespace=ns,
@@ -228,22 +274,28 @@ class ReplicaKeeper(threading.Thread):
                 link.load(record)
             return link is not None
         except ReplicaFailed as failure:
+            self._count(failure.reason, link)
             if ns is not None:
                 self._refuse(ns, failure.reason, str(failure))
-            else:
-                self.heard(failure.reason)
             return False
 
-    def _refuse(self, ns: int, reason: Reason, detail: str) -> None:
-        self.heard(reason)
-        self._reason = reason
-        self._refused[ns] = time.monotonic() + _REFUSED_PAUSE
-        self.failure = f"the clone failed ({reason}): {detail}; next try in {_REFUSED_PAUSE:.0f} s"
+    def _refuse(self, ns: int, reason: Reason, detail: str, what: str = "the clone failed") -> None:
+        text = f"{what} ({reason}): {detail}; next try in {_REFUSED_PAUSE:.0f} s"
+        self._refusals.add(ns, Refusal(reason, text, time.monotonic() + _REFUSED_PAUSE))
         log.warning("clone-failed", namespace=ns, reason=reason, detail=detail)
 
+    def _count(self, reason: Reason, link: ReplicaLink | None = None, *, ended: bool = False) -> None:
+        """Tells the metrics. The end of a process is told by whoever sees it first, and once."""
+        if link is not None and (ended or reason in _ENDS):
+            with self._counting:
+                if self._counted is link:
+                    return
+                self._counted = link
+        self.heard(reason)
+
     def _failed(self, reason: Reason, message: str) -> None:
-        self._reason, self.failure = reason, message
         self._again = time.monotonic() + self._pause
+        self._trouble = Refusal(reason, message, self._again)
         log.warning("replica-ended", reason=message, again_in=self._pause)
         self._pause = min(_LONGEST_PAUSE, self._pause * 2)
 
@@ -256,14 +308,13 @@ class ReplicaKeeper(threading.Thread):
             for ns in catalog.indexes:
                 catalog.end_delta(ns)
 
-    def facts(self) -> dict[str, Any]:
-        """What statistics say about it."""
+    def facts(self, told: Told | None = None) -> dict[str, Any]:
+        """What statistics say about it; `told` is what the same answer says elsewhere."""
         catalog = self._catalog()
         deltas = {ns: catalog.delta(ns) for ns in catalog.indexes} if catalog else {}
         now = time.monotonic()
         return {
-            **self.told().body(),
-            "device": self.device or None,
+            **(told or self.told()).body(),
             "pid": self.pid,
             "clones": self.clones,
             "failure": self.failure,

@@ -18,7 +18,7 @@ Reason = Literal[
 REASONS: tuple[Reason, ...] = get_args(Reason)
 #: `off`: there is none; `starting`: its process opens the device; `waiting`: nothing is large enough to copy;
 #: `copying`: the first copy, or the next, is being made; `searching`: it answers; `failed`: it is tried again
-#: at `retry_at`. In all but `searching` the CPU answers.
+#: at `retry_at`. It is the largest namespace's state: in all but `searching` the CPU answers its searches.
 ReplicaState = Literal["off", "starting", "waiting", "copying", "searching", "failed"]
 STATES: tuple[ReplicaState, ...] = get_args(ReplicaState)
 
@@ -30,7 +30,7 @@ class Told:
     state: ReplicaState
     #: The device that its process has open.
     device: str | None = None
-    #: One word, while something is wrong.
+    #: One word, while something is wrong; while it searches, with the copy of a smaller namespace.
     reason: Reason | Literal["provider-absent"] | None = None
     #: For people: why it does not search.
     detail: str | None = None
@@ -38,6 +38,11 @@ class Told:
     retry_at: float | None = None
     #: When it came to be so.
     since: str = ""
+
+    @property
+    def searcher(self) -> str:
+        """The device that answers a search of the largest namespace."""
+        return self.device or "cpu" if self.state == "searching" else "cpu"
 
     def after(self, before: "Told | None") -> "Told":
         """The same, since when it is so."""
