@@ -32,6 +32,8 @@ export class HostsEnvironment {
   copies: readonly RecordCopies[] = [];
   /** The n-th `open` from now on, anywhere, never happens: whoever asks for it is killed instead. */
   killsAtOpen: number | null = null;
+  /** How every wait for last requests ends, anywhere. */
+  drained = true;
   #opens = 0;
 
   constructor(names: readonly string[], services: readonly ServiceName[] = ["embedder"]) {
@@ -81,6 +83,7 @@ export class HostsEnvironment {
 
   #host(name: string, { interference }: Cli): TargetDriver {
     const driver = new InMemoryDriver(this.machine(name), this.base.clock);
+    driver.drained = this.drained;
     const counts = new Map<string, number>();
     return new Proxy<TargetDriver>(driver, {
       get: (target, key) => {

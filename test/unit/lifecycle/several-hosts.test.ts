@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
+import { deploy } from "../../../cli/src/app/deploy.js";
 import { rollback } from "../../../cli/src/app/rollback.js";
 import { status } from "../../../cli/src/app/status.js";
 import { CandidateFailed, PreflightRefused, TargetMixed, TargetUnreachable, UsageError } from "../../../cli/src/domain/errors.js";
+import type { ProgressEvent } from "../../../cli/src/ports.js";
 import { HostsEnvironment } from "../../fakes/hosts-environment.js";
 import { failureOf } from "../../support/lifecycle.js";
 import {
@@ -248,5 +250,19 @@ describe("hosts that are not as they were", () => {
     expect(result).toMatchObject({ outcome: "mended", release });
     expect(served(environment)).toEqual({ one: [], two: [release], three: [release] });
     expect(environment.machine("one").runningIds()).toEqual([]);
+  });
+
+  test("a service that is ended on a host with requests inside is told with that host", async () => {
+    const environment = new HostsEnvironment(names);
+    environment.placed = { embedder: ["one", "two"] };
+    await runDeploy(environment);
+    environment.placed = { embedder: ["two"] };
+    environment.drained = false;
+    const said: string[] = [];
+    const emit = (event: ProgressEvent): void => {
+      if (event.kind === "warning") said.push(event.text);
+    };
+    await deploy({ ...environment.ctx(), progress: { emit } }, { service: undefined, lockWait: noWait });
+    expect(said).toEqual([expect.stringMatching(/^one: embedder-\S+ still had requests after \d+ m?s of draining$/)]);
   });
 });

@@ -33,10 +33,12 @@ describe("an instance that leaves traffic", () => {
   let host: ScriptedHost;
   let driver: ComposeDriver;
   let lease: Lease;
-  let servers: readonly Server[];
+  let servers: Server[];
   /** Requests that the proxy counts; null for a proxy that does not say. */
   let inFlight: number | null;
   let said: string[];
+  /** The place that these requests are in. */
+  let place: string;
   /** What every attempt to reach the host ends with, and how many there were. */
   let lost: Error | null;
   let attempts: number;
@@ -46,7 +48,7 @@ describe("an instance that leaves traffic", () => {
   beforeEach(async () => {
     host = new ScriptedHost();
     lease = host.takeLease();
-    [inFlight, asked, said] = [1, 0, []];
+    [inFlight, asked, said, place] = [1, 0, [], "index-a:8003"];
     ofInstance = [
       { to: `ps*dev.gpuctl.instance=${id}`, stdout: "c-old\n" },
       { to: "*State.Running*", stdout: "true\n" },
@@ -62,7 +64,7 @@ describe("an instance that leaves traffic", () => {
       await answering(layout.private(id), () => ({ gate: gate(), checks: { "index-public": gate() } })),
       await answering(layout.proxyAdmin, () => {
         asked += 1;
-        return inFlight === null ? "an error" : [{ address: "index-a:8003", num_requests: inFlight, fails: 0 }];
+        return inFlight === null ? "an error" : [{ address: place, num_requests: inFlight, fails: 0 }];
       }),
     ];
     const connect: ScriptedHost["connect"] = (signal) => {
@@ -147,6 +149,30 @@ describe("an instance that leaves traffic", () => {
     await driver.stop(id, null, lease);
   });
 
+  it("is said also when it is the CPU instance of a service, before that is ended", async () => {
+    const standby = "index-r1-00000001-cpu";
+    const layout = new HostLayout(join(host.directory, "data"), "shop", "prod");
+    const instances = [{ id: standby, service: "index", release: "r1-00000001", slot: "cpu", image: "caddy" }];
+    const services = [{ service: "index", port: 18_003, cpuFallback: true, instances }];
+    host.file("data/shop/prod/node.json", JSON.stringify({ schemaVersion: 1, hostMemory: 1024, services, images: [] }));
+    writeFileSync(join(host.root, `gates/${standby}`), "open\n");
+    const labels = { "dev.gpuctl.instance": standby };
+    host.replies([
+      { to: `ps*dev.gpuctl.instance=${standby}`, stdout: "c-cpu\n" },
+      { to: "*State.Running*", stdout: "true\n" },
+      { to: "ps*dev.gpuctl.environment=prod", stdout: "c-cpu\n" },
+      {
+        to: "inspect*c-cpu",
+        stdout: JSON.stringify([{ Id: "c-cpu", State: { Status: "running" }, Config: { Labels: labels } }]),
+      },
+    ]);
+    place = "index-cpu:8003";
+    servers.push(await answering(layout.private(standby), () => ({ gate: "paused", checks: { "index-public": "paused" } })));
+    await driver.standBy("index", null, {}, never, lease, new AbortController().signal);
+    expect(said).toEqual([`gpu-1: ${standby} still had requests after 1 s of draining`]);
+    expect(host.changes()).toContain("docker stop c-cpu");
+  });
+
   it("makes room only after it was drained, and the host has promised to bring it back before it lost a request", async () => {
     const times = { drain: ms(60_000), restoreAfter: ms(600_000) };
     const suspending = driver.suspend(id, times, lease);
@@ -194,7 +220,7 @@ function driverOn(host: ScriptedHost, connect: ScriptedHost["connect"], warned: 
       dataDirectory: join(host.directory, "data"),
       bind: "127.0.0.1",
       services: [{ service: "index", port: 18_003, cpuFallback: false }],
-      proxyImage: "caddy",
+      proxyImage: `caddy@sha256:${"0".repeat(64)}`,
       budgets: { load: ms(1000), drain: ms(1000) },
     },
     progress: { emit: (event) => event.kind === "warning" && warned(event.text) },
