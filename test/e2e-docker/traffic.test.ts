@@ -187,8 +187,10 @@ test(
     const answer = await ask("one", keys.first);
     expect([answer.status, answer.headers.get("x-gpuctl-device")]).toEqual([200, "cpu"]);
     const repair = await stack.run(["repair", "-e", "prod"]);
-    await client.stop();
+    const { perSecond } = await client.stop();
     expect(repair.code, repair.stderr).toBe(0);
+    // Of 10 a second; it waits for each answer, those on the CPU among them.
+    expect(perSecond).toBeGreaterThan(1);
     // The one that was inside when its container was killed may be lost; it was sent, so it is not sent again.
     expect(Object.values(client.failures).reduce((sum, count) => sum + count, 0)).toBeLessThanOrEqual(1);
   },
@@ -204,13 +206,14 @@ test(
     const client = new SteadyClient(secureClient(keys.first, [before, certificate()]), 50, 1);
     const renewed = await stack.run(["deploy", "-e", "prod"]);
     await until(async () => (await serialShown()) === "1002", "the new one is shown", 20_000);
-    await client.stop();
+    const { perSecond } = await client.stop();
     expect(renewed.code, renewed.stderr).toBe(0);
     expect(renewed.stderr).toContain("ingress/tls.crt");
     expect(renewed.stderr + renewed.stdout).not.toContain("BEGIN");
     // Caddy closes, when it takes over another configuration, connections whose request it has not read yet (docs/measurements).
     expect(Object.keys(client.failures).filter((said) => !/socket hang up|ECONNRESET/.test(said))).toEqual([]);
     expect(client.total - client.answers).toBeLessThanOrEqual(1);
+    expect(perSecond).toBeGreaterThan(2);
     expect((await status()).problems).toEqual([]);
   },
   patience,
@@ -257,11 +260,12 @@ test(
     }, 100);
     stack.write({ services: [service(", options: { cacheEntries: 11 }")] });
     const upgrade = await stack.run(["deploy", "-e", "prod"]);
-    await client.stop();
+    const { perSecond } = await client.stop();
     expect(upgrade.code, upgrade.stderr).toBe(0);
     expect(upgrade.stderr).toContain("stop-first");
     expect(upgrade.stderr).toMatch(/gates +embedder-r\d+-\w+-cpu: \d+ probes, lowest cosine (?:1\.|0\.999)/);
     expect(client.lapses).toEqual({});
+    expect(perSecond).toBeGreaterThan(2);
     expect(devices).toEqual(new Set(["cuda", "cpu"]));
     expect((await ask("two", "")).headers.get("x-gpuctl-device")).toBe("cuda");
     expect((await status()).standbys).toEqual([expect.stringMatching(/embedder-r\d+-[0-9a-f]+-cpu stands ready on the CPU$/)]);
