@@ -121,7 +121,8 @@ class ReplicaKeeper(threading.Thread):
         link, trouble, catalog = self._link, self._trouble, self._catalog()
         ended = link.ended if link is not None else None
         if ended is not None:
-            # Its keeper has not looked yet.
+            # Its keeper has not looked yet; what is told is counted.
+            self._count(ended.reason, link, ended=True)
             return Told("failed", None, ended.reason, str(ended))
         if link is None and trouble is not None:
             return Told("failed", None, trouble.reason, trouble.text, trouble.again)
