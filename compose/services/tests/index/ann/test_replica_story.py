@@ -32,6 +32,14 @@ class Story:
     status: str
 
 
+@pytest.fixture
+def mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file by which the stub of a card is told what to do."""
+    file = tmp_path / "mode"
+    monkeypatch.setenv("STUB_DEVICE_FILE", str(file))
+    return file
+
+
 def told(http: Served, *, newest_on: str | None = None) -> Story:
     """Every teller's story, which must be the same; asked again when the state moves meanwhile.
 
@@ -123,10 +131,8 @@ def detail(http: httpx.Client) -> str:
 
 @pytest.mark.parametrize("wish", ["cuda", "auto"])
 def test_the_story_of_a_copy_that_is_made_lost_and_made_again(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wish: str
+    package: Path, tmp_path: Path, mode: Path, wish: str
 ) -> None:
-    mode = tmp_path / "mode"
-    monkeypatch.setenv("STUB_DEVICE_FILE", str(mode))
     with served(package, tmp_path, GPUCTL_DEVICE=wish) as http:
         reaches(http, "waiting")
         # What is too small for a card is searched where it is searched fastest: nothing is wrong.
@@ -159,12 +165,8 @@ def test_the_story_of_a_copy_that_is_made_lost_and_made_again(
         assert told(http) == Story("searching", "cuda", None, "healthy")
 
 
-def test_the_story_of_a_card_without_room(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mode = tmp_path / "mode"
+def test_the_story_of_a_card_without_room(package: Path, tmp_path: Path, mode: Path) -> None:
     mode.write_text("no-room")
-    monkeypatch.setenv("STUB_DEVICE_FILE", str(mode))
     with served(package, tmp_path) as http:
         fill(http)
         reaches(http, "failed")
@@ -175,11 +177,7 @@ def test_the_story_of_a_card_without_room(
         assert http.get("/info").json()["replica"]["device"] == "cuda"
 
 
-def test_the_story_of_a_copy_whose_searches_all_fail(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mode = tmp_path / "mode"
-    monkeypatch.setenv("STUB_DEVICE_FILE", str(mode))
+def test_the_story_of_a_copy_whose_searches_all_fail(package: Path, tmp_path: Path, mode: Path) -> None:
     with served(package, tmp_path) as http:
         fill(http)
         reaches(http, "searching")
@@ -201,11 +199,9 @@ def test_the_story_of_a_copy_whose_searches_all_fail(
 
 
 def test_the_story_of_a_small_namespace_on_the_card_and_the_largest_not(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    package: Path, tmp_path: Path, mode: Path
 ) -> None:
-    mode = tmp_path / "mode"
     mode.write_text("no-room-for 500")
-    monkeypatch.setenv("STUB_DEVICE_FILE", str(mode))
     with served(package, tmp_path) as http:
         fill(http)
         reaches(http, "failed")
@@ -218,11 +214,9 @@ def test_the_story_of_a_small_namespace_on_the_card_and_the_largest_not(
 
 
 def test_the_story_of_the_largest_namespace_on_the_card_and_a_small_one_not(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    package: Path, tmp_path: Path, mode: Path
 ) -> None:
-    mode = tmp_path / "mode"
     mode.write_text("no-room-for 150")
-    monkeypatch.setenv("STUB_DEVICE_FILE", str(mode))
     with served(package, tmp_path) as http:
         fill(http, 150, "small")
         reaches(http, "failed")
@@ -275,9 +269,9 @@ class Restless:
         """There is nothing to end."""
 
 
-def test_one_body_is_of_one_moment(tmp_path: Path) -> None:
+def test_one_body_is_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with index(tmp_path) as served_here:
-        served_here.service.core.replica = Restless()  # type: ignore[assignment]  # Only what bodies ask of it.
+        monkeypatch.setattr(served_here.service.core, "replica", Restless())
         for _ in range(6):
             health, info = (served_here.public.get(path).json() for path in ("/health", "/info"))
             for body in (health, info):
