@@ -1,6 +1,7 @@
 /** Commands on a host that are cut short: Ctrl-C, kill -9 and lost connections, before, during and after the switch. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Served } from "../support/bed/served.js";
+import { until } from "../support/until.js";
 
 let served: Served;
 const deploying = ["deploy", "-e", "prod"];
@@ -104,6 +105,23 @@ describe("ssh that is lost in a deploy", () => {
     },
     600_000,
   );
+
+  test("for a moment, while the old instance still answers a request: it is drained all the same, and the deploy ends well", async () => {
+    const before = await served.open();
+    const failures = await served.failuresDuring(async () => {
+      const request = served.askSlowly();
+      const deploy = await deployUntil("switch");
+      await served.host.exec(["pkill", "-KILL", "-f", "^sshd"]);
+      await until(async () => !(await served.open()).includes(before[0] ?? ""), "the old instance takes nothing new", 60_000);
+      await served.host.exec(["pkill", "-KILL", "-f", "^sshd"]);
+      expect(await request.finish()).toBe(200);
+      const ended = await deploy.ended;
+      expect(ended.code, ended.stderr).toBe(0);
+      expect(ended.stderr).not.toContain("still had requests");
+      expect(await served.open()).toEqual([expect.not.stringContaining(before[0] ?? "")]);
+    });
+    expect(failures).toEqual({});
+  }, 600_000);
 
   test.each([
     ["before the switch", "start"],

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { Bed } from "../support/bed/bed.js";
 import type { BedHost } from "../support/bed/host.js";
 import { caddyImage, stubGpuImage } from "../support/bed/images.js";
-import { slowRequest } from "../support/bed/slow-request.js";
+import { slowRequest, type SlowRequest } from "../support/bed/slow-request.js";
 import { pinned, Stack } from "../support/bed/stack.js";
 import { until } from "../support/until.js";
 
@@ -113,6 +113,17 @@ const proxy = ["curl", "-s", "--unix-socket", "/var/lib/gpuctl/shop/prod/run/pro
 const counted = async (): Promise<boolean> =>
   /"num_requests":[1-9]/.test(await host.must([...proxy, "http://localhost/reverse_proxy/upstreams"]));
 
+/** A deploy that is killed while the old instance waits for the end of a request. */
+async function killedWhileDraining(gate: () => Promise<string>): Promise<SlowRequest> {
+  const request = slowRequest(`http://${host.address}:${port}/embed`, { inputs: "a text that comes slowly" });
+  await until(counted, "the proxy counts the request", 30_000);
+  const deploy = stack.start(["deploy", "-e", "prod"]);
+  await until(async () => (await gate()).startsWith("paused until "), "it drains", 120_000);
+  deploy.child.kill("SIGKILL");
+  await deploy.ended;
+  return request;
+}
+
 test(
   "an operator who is gone while the old instance drains leaves nothing dark either: it answers again, and was never ended",
   async () => {
@@ -120,12 +131,7 @@ test(
     const running = (): Promise<string> => host.must(["docker", "ps", "--quiet", "--no-trunc", "--filter", container]);
     const ranBefore = await running();
     wish({ NOTE: "fifth" });
-    const request = slowRequest(`http://${host.address}:${port}/embed`, { inputs: "a text that comes slowly" });
-    await until(counted, "the proxy counts the request", 30_000);
-    const deploy = stack.start(["deploy", "-e", "prod"]);
-    await until(async () => (await gate()).startsWith("paused until "), "it drains", 120_000);
-    deploy.child.kill("SIGKILL");
-    await deploy.ended;
+    const request = await killedWhileDraining(gate);
     await until(async () => !(await answers()), "nobody else is let in", 20_000);
     // Sooner than the time after which any old instance comes back: the host saw that its operator is gone.
     await until(answers, "it answers again", minutes(2));
@@ -144,12 +150,7 @@ test(
   async () => {
     const { id: before, gate } = await draining();
     wish({ NOTE: "sixth" });
-    const request = slowRequest(`http://${host.address}:${port}/embed`, { inputs: "a text that is never read" });
-    await until(counted, "the proxy counts the request", 30_000);
-    const deploy = stack.start(["deploy", "-e", "prod"]);
-    await until(async () => (await gate()).startsWith("paused until "), "it drains", 120_000);
-    deploy.child.kill("SIGKILL");
-    await deploy.ended;
+    const request = await killedWhileDraining(gate);
     // The timer that would bring it back ends with the host.
     await host.reboot();
     expect(await gate()).toMatch(/^paused until /);

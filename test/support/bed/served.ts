@@ -2,6 +2,7 @@
 import { Bed } from "./bed.js";
 import type { BedHost, HostSpec } from "./host.js";
 import { caddyImage, serviceImage } from "./images.js";
+import { slowRequest, type SlowRequest } from "./slow-request.js";
 import { askEmbedder, leastOfFifty, pinned, Stack, SteadyClient, type Rate } from "./stack.js";
 import type { StatusResult } from "../serving.js";
 
@@ -47,6 +48,11 @@ export class Served {
   /** One request to the public address, as a client sends it. */
   ask(): Promise<Response> {
     return askEmbedder(this.host.address, port);
+  }
+
+  /** One whose body ends when a test wants. */
+  askSlowly(): SlowRequest {
+    return slowRequest(`http://${this.host.address}:${port}/embed`, { inputs: "a text that comes slowly" });
   }
 
   /** Whether the public address answers. */

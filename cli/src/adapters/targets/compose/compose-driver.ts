@@ -172,7 +172,7 @@ export class ComposeDriver implements TargetDriver {
     const changed = await placeNode(this.#commands, node, secretFiles(node, placed, secrets), lease);
     await this.#front.follow(node, changed, lease);
     const gpu = await this.#options.gpus.reserved(instance.spec);
-    if (gpu !== null && !(await this.#reader.runs(instance.id))) await this.#witness.before(instance.id, gpu);
+    if (gpu !== null && (await this.#reader.runs(instance.id)) !== true) await this.#witness.before(instance.id, gpu);
     await startContainer({ commands: this.#commands, node, filters: this.#filters }, placed, lease, signal);
   }
 

@@ -42,9 +42,10 @@ export class HostReader {
     throw new Failed(`Docker on ${this.#commands.node} does not answer`, { because: view.silent, nextSteps: ["gpuctl doctor"] });
   }
 
-  /** Whether the container of an instance runs, by Docker. */
-  async runs(id: InstanceId): Promise<boolean> {
-    const { containers } = await this.view();
+  /** Whether the container of an instance runs, by Docker; null when that does not answer. */
+  async runs(id: InstanceId): Promise<boolean | null> {
+    const { containers, silent } = await this.view();
+    if (silent !== null) return null;
     return containers.some(({ labels, state }) => labels["dev.gpuctl.instance"] === id && state === "running");
   }
 

@@ -6,13 +6,13 @@ import { ms, type Milliseconds } from "../../../domain/units.js";
 import { undrained, type Drained } from "../../../domain/drained.js";
 import type { InstanceId } from "../../../domain/names.js";
 import type { Clock, Lease, Progress } from "../../../ports.js";
-import type { HostCommands } from "./host-commands.js";
+import type { HostCommands, HostScript } from "./host-commands.js";
 import type { HostHttp } from "./host-http.js";
 import type { HostReader } from "./host-reader.js";
 import { gateScript, orderArguments, restartScript } from "./orders.js";
 
 const pollMs = ms(100);
-/** Each listener of the proxy asks five times a second; ten seconds are for a host that is overloaded. */
+/** Each listener of the proxy asks five times a second; ten seconds are for a host that is overloaded, or out of reach for a moment. */
 export const checkedWithin = 10_000;
 
 export interface Movers {
@@ -23,7 +23,7 @@ export interface Movers {
   /** What finds the environment's containers. */
   filters: readonly string[];
   progress: Progress;
-  /** Who sees which containers run. */
+  /** Who sees which containers run; null while Docker does not say. */
   reader: Pick<HostReader, "runs" | "proxyIsDown">;
 }
 
@@ -51,7 +51,7 @@ export class TrafficMover {
         continue;
       }
       if (step.kind === "await-idle") drained = await this.#awaitIdle(step.upstream, drain);
-      else await this.#carryOut(step, lease);
+      else await this.#carryOut(step, lease, signal);
     }
     return { drained, waitedMs: Math.round(clock.monotonic() - began) };
   }
@@ -63,48 +63,53 @@ export class TrafficMover {
     if (warning !== null) progress.emit({ kind: "warning", text: `${commands.node}: ${warning}` });
   }
 
-  async #carryOut(step: Exclude<SwitchStep, { kind: "await-idle" }>, lease: Lease): Promise<void> {
-    const { commands, layout, filters } = this.#parts;
-    const args = orderArguments(layout.root, filters, step.id);
-    switch (step.kind) {
-      case "set-gate":
-        await commands.change(lease, {
-          text: gateScript,
-          args: [...args, step.gate],
-          failure: `the gate of ${step.id} could not be set`,
-        });
+  async #carryOut(step: Exclude<SwitchStep, { kind: "await-idle" }>, lease: Lease, signal?: AbortSignal): Promise<void> {
+    if (step.kind === "await-checked") return this.#awaitChecked(step, signal);
+    const { layout, filters } = this.#parts;
+    const [text, value, what] =
+      step.kind === "set-gate" ? [gateScript, step.gate, "gate"] : [restartScript, step.policy, "restart policy"];
+    const args = [...orderArguments(layout.root, filters, step.id), value];
+    await this.#order({ text, args, failure: `the ${what} of ${step.id} could not be set` }, lease, signal);
+  }
+
+  /** Orders it again when the connection is lost: nobody knows whether it was done, and done twice it changes nothing more. */
+  async #order(script: HostScript, lease: Lease, signal?: AbortSignal): Promise<void> {
+    const { clock, commands } = this.#parts;
+    const began = clock.monotonic();
+    for (;;) {
+      try {
+        await commands.change(lease, script);
         return;
-      case "set-restart":
-        await commands.change(lease, {
-          text: restartScript,
-          args: [...args, step.policy],
-          failure: `the restart policy of ${step.id} could not be set`,
-        });
-        return;
-      case "await-checked":
-        await this.#awaitChecked(step);
+      } catch (thrown) {
+        if (!(thrown instanceof TargetUnreachable) || clock.monotonic() - began > checkedWithin) throw thrown;
+      }
+      await clock.sleep(pollMs, signal);
+      await lease.check();
     }
   }
 
-  async #awaitChecked(step: Extract<SwitchStep, { kind: "await-checked" }>): Promise<void> {
-    const { clock, http, layout, commands } = this.#parts;
+  async #awaitChecked(step: Extract<SwitchStep, { kind: "await-checked" }>, signal?: AbortSignal): Promise<void> {
+    const { clock, http, layout, commands, reader } = this.#parts;
     const began = clock.monotonic();
     for (;;) {
-      const view = await http.traffic(layout.private(step.id));
-      const elapsed = clock.monotonic() - began;
+      const view = await answered(http.traffic(layout.private(step.id)), null);
+      const late = clock.monotonic() - began > checkedWithin;
+      const running = view !== null || (await (late ? reader.runs(step.id) : answered(reader.runs(step.id), null)));
       // What does not run gets no requests; what does not run cannot be opened.
-      if (view === null && !(await this.#parts.reader.runs(step.id))) {
+      if (running === false) {
         if (!step.open) return;
         throw new Failed(`${step.id} cannot be opened`, {
           because: `its container does not run on ${commands.node}`,
           nextSteps: ["gpuctl logs", "gpuctl status"],
         });
       }
-      if (isChecked(step, view, elapsed)) return;
+      const elapsed = clock.monotonic() - began;
+      // Time alone tells that it was seen only of one that surely runs: nothing else may be closed for one that nobody knows of.
+      if ((running === true || !step.open) && isChecked(step, view, elapsed)) return;
       // One that was never open has told nobody anything, and by then every listener has asked.
       if (!step.open && view?.open === false && elapsed >= surelyCheckedMs) return;
-      if (elapsed > checkedWithin) throw this.#unseen(step, view?.open ?? null);
-      await clock.sleep(pollMs);
+      if (late) throw this.#unseen(step, view?.open ?? null);
+      await clock.sleep(pollMs, signal);
     }
   }
 
