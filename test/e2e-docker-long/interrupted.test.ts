@@ -111,7 +111,6 @@ describe("ssh that is lost in a deploy", () => {
     const failures = await served.failuresDuring(async () => {
       const request = served.askSlowly();
       const deploy = await deployUntil("switch");
-      await served.host.exec(["pkill", "-KILL", "-f", "^sshd"]);
       await until(async () => !(await served.open()).includes(before[0] ?? ""), "the old instance takes nothing new", 60_000);
       await served.host.exec(["pkill", "-KILL", "-f", "^sshd"]);
       expect(await request.finish()).toBe(200);
