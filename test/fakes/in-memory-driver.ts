@@ -162,7 +162,7 @@ export class InMemoryDriver implements TargetDriver {
     return Promise.resolve();
   }
 
-  close(id: InstanceId, _drain: Milliseconds, lease: Lease): Promise<Drained> {
+  close(id: InstanceId, _drain: Milliseconds, lease: Lease, _signal?: AbortSignal): Promise<Drained> {
     this.#accept(lease);
     const instance = this.#known(id);
     if (instance.traffic === "open") instance.traffic = "paused";

@@ -185,8 +185,8 @@ export interface TargetDriver {
   privateAddress(id: InstanceId): string;
   /** Lets an instance answer public traffic, and restarts it from then on when it dies. Once the signal is aborted it does nothing more. */
   open(id: InstanceId, lease: Lease, signal?: AbortSignal): Promise<void>;
-  /** Stops new public traffic and waits for requests to end. Reversible by `open`. */
-  close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<Drained>;
+  /** Stops new public traffic and waits for requests to end. Reversible by `open`. Once the signal is aborted it does nothing more. */
+  close(id: InstanceId, drain: Milliseconds, lease: Lease, signal?: AbortSignal): Promise<Drained>;
   /** Ends an instance now, or after a delay that outlives this process. */
   stop(id: InstanceId, after: Milliseconds | null, lease: Lease): Promise<void>;
   /**

@@ -173,6 +173,32 @@ describe("a deploy", () => {
     await expectAtRest(environment);
   });
 
+  test("whose old instance is not shut in time has nobody shut it any more before anything is taken back", async () => {
+    const environment = new Environment(["embedder"]);
+    await runDeploy(environment);
+    const before = environment.machine.serving();
+    environment.set("embedder", "GPUCTL_THREADS", "2");
+    const events: string[] = [];
+    const open = environment.driver.open.bind(environment.driver);
+    const close = environment.driver.close.bind(environment.driver);
+    environment.driver.close = async (id, drain, lease, signal) => {
+      environment.driver.close = close;
+      await new Promise((resolve) => signal?.addEventListener("abort", resolve));
+      events.push("given up");
+      await environment.clock.sleep(ms(5000));
+      events.push("ended");
+      throw new Error("nobody waits for it");
+    };
+    environment.driver.open = (...opened) => {
+      if (events.length > 0) events.push("opened");
+      return open(...opened);
+    };
+    const failure = await failureOf(runDeploy(environment));
+    expect(failure.because).toMatch(/closing embedder-r1-\w+-a did not end within/);
+    expect(events.slice(0, 2)).toEqual(["given up", "ended"]);
+    expect(environment.machine.serving()).toEqual(before);
+  });
+
   test("whose start takes longer than its budget has it ended on the target before anything is taken back", async () => {
     const environment = new Environment(["embedder"]);
     await runDeploy(environment);

@@ -51,8 +51,9 @@ export class LeasedTarget {
 
   /** Stops new public traffic and waits for requests to end. Those that may be cut off are worth a warning, which is given here. */
   async close(id: InstanceId, drain: Milliseconds): Promise<Drained> {
-    const close = (): Promise<Drained> => this.#ctx.driver.close(id, drain, this.#lease);
-    const closed = await this.#mutate(`closing ${id}`, drain + budgets.traffic, close);
+    const closed = await this.#mutateToItsEnd(`closing ${id}`, drain + 2 * budgets.traffic, (signal) =>
+      this.#ctx.driver.close(id, drain, this.#lease, signal),
+    );
     const warning = undrained(id, closed, drain);
     if (warning !== null) this.#ctx.progress.emit({ kind: "warning", text: onNode(this.#node, warning) });
     return closed;
@@ -113,15 +114,15 @@ export class LeasedTarget {
   }
 
   /** What is past its budget is told so, and waited for: nothing may go on on the target once it counts as failed. */
-  async #mutateToItsEnd(what: string, budget: number, change: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  async #mutateToItsEnd<T>(what: string, budget: number, change: (signal: AbortSignal) => Promise<T>): Promise<T> {
     let ended: Promise<unknown> = Promise.resolve();
-    const begin = (signal: AbortSignal): Promise<void> => {
+    const begin = (signal: AbortSignal): Promise<T> => {
       const running = change(signal);
       ended = running.catch(() => undefined);
       return running;
     };
     try {
-      await this.#mutate(what, budget, begin);
+      return await this.#mutate(what, budget, begin);
     } catch (thrown) {
       await within(this.#ctx.clock, ms(budgets.abandon), `ending ${what}`, () => ended).catch(() => undefined);
       throw thrown;

@@ -208,10 +208,10 @@ export class ComposeDriver implements TargetDriver {
     if (placeOf(id).slot !== "cpu") await this.#standbys.follow(id, service, lease);
   }
 
-  async close(id: InstanceId, drain: Milliseconds, lease: Lease): ReturnType<TargetDriver["close"]> {
+  async close(id: InstanceId, drain: Milliseconds, lease: Lease, signal?: AbortSignal): ReturnType<TargetDriver["close"]> {
     const { service, slot } = placeOf(id);
     const steps = closeSteps({ id, upstream: upstreamOf(service, slot) }, this.#checkers(service));
-    return this.#mover.carryOut(steps, drain, lease);
+    return this.#mover.carryOut(steps, drain, lease, signal);
   }
 
   async stop(id: InstanceId, after: Milliseconds | null, lease: Lease): Promise<void> {

@@ -183,8 +183,8 @@ export class HostsDriver implements TargetDriver {
     await this.#all(this.#hostsOf(id), ({ driver }) => driver.open(id, lease, signal));
   }
 
-  async close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<Drained> {
-    return drainedTogether(await this.#all(this.#hostsWith(id), ({ driver }) => driver.close(id, drain, lease)));
+  async close(id: InstanceId, drain: Milliseconds, lease: Lease, signal?: AbortSignal): Promise<Drained> {
+    return drainedTogether(await this.#all(this.#hostsWith(id), ({ driver }) => driver.close(id, drain, lease, signal)));
   }
 
   async stop(id: InstanceId, after: Milliseconds | null, lease: Lease): Promise<void> {

@@ -18,14 +18,19 @@ export function readOrder(line: string): Order | null {
 }
 
 /**
- * Shared by all scripts. `container ID` prints the container of an instance, if there is one; `say FILE WORD` replaces a small file.
+ * Shared by all scripts. `container ID` prints the container of an instance, if there is one; `say FILE WORD` replaces a small file, durably:
+ * one that a power cut leaves empty would be a closed gate.
  * Arguments of every script begin with ROOT PROJECT-FILTER ENVIRONMENT-FILTER ID.
  */
 export const orderParts = `root=$1 fp=$2 fe=$3 id=$4; shift 4
 order=$root/orders/$id
 container() { docker ps --all --quiet --no-trunc --filter "$fp" --filter "$fe" --filter "label=dev.gpuctl.instance=$1"; }
-say() { printf '%s\\n' "$2" >"$1.new" && mv -f "$1.new" "$1"; }
-gate() { say "$root/gates/$1" "$2" && chmod 644 "$root/gates/$1"; }
+durable() { sync "$1" 2>/dev/null || sync; }
+say() {
+  printf '%s\\n' "$2" >"$1.new" && chmod 644 "$1.new" && durable "$1.new" || return
+  mv -f "$1.new" "$1" && durable "$(dirname "$1")"
+}
+gate() { say "$root/gates/$1" "$2"; }
 now() { read -r up _ </proc/uptime; echo "\${up%%.*}"; }`;
 
 /** Makes the gate of an instance say a word. Arguments: WORD. */

@@ -6,7 +6,7 @@ import { ms, type Milliseconds } from "../../../domain/units.js";
 import { undrained, type Drained } from "../../../domain/drained.js";
 import type { InstanceId } from "../../../domain/names.js";
 import type { Clock, Lease, Progress } from "../../../ports.js";
-import type { HostCommands, HostScript } from "./host-commands.js";
+import type { HostCommands } from "./host-commands.js";
 import type { HostHttp } from "./host-http.js";
 import type { HostReader } from "./host-reader.js";
 import { gateScript, orderArguments, restartScript } from "./orders.js";
@@ -44,13 +44,13 @@ export class TrafficMover {
     const began = clock.monotonic();
     let drained: boolean | null = true;
     for (const step of steps) {
-      await lease.check();
+      await this.#insisting(() => lease.check(), signal);
       signal?.throwIfAborted();
       if (commands.rehearsal !== null && (step.kind === "await-idle" || step.kind === "await-checked")) {
         commands.rehearsal.note(describeStep(step));
         continue;
       }
-      if (step.kind === "await-idle") drained = await this.#awaitIdle(step.upstream, drain);
+      if (step.kind === "await-idle") drained = await this.#awaitIdle(step.upstream, drain, signal);
       else await this.#carryOut(step, lease, signal);
     }
     return { drained, waitedMs: Math.round(clock.monotonic() - began) };
@@ -69,22 +69,22 @@ export class TrafficMover {
     const [text, value, what] =
       step.kind === "set-gate" ? [gateScript, step.gate, "gate"] : [restartScript, step.policy, "restart policy"];
     const args = [...orderArguments(layout.root, filters, step.id), value];
-    await this.#order({ text, args, failure: `the ${what} of ${step.id} could not be set` }, lease, signal);
+    const script = { text, args, failure: `the ${what} of ${step.id} could not be set` };
+    await this.#insisting(() => this.#parts.commands.change(lease, script), signal);
   }
 
-  /** Orders it again when the connection is lost: nobody knows whether it was done, and done twice it changes nothing more. */
-  async #order(script: HostScript, lease: Lease, signal?: AbortSignal): Promise<void> {
-    const { clock, commands } = this.#parts;
+  /** Once more when the connection is lost: nobody knows whether it was done, and done twice it changes nothing more. */
+  async #insisting(work: () => Promise<unknown>, signal?: AbortSignal): Promise<void> {
+    const { clock } = this.#parts;
     const began = clock.monotonic();
     for (;;) {
       try {
-        await commands.change(lease, script);
+        await work();
         return;
       } catch (thrown) {
         if (!(thrown instanceof TargetUnreachable) || clock.monotonic() - began > checkedWithin) throw thrown;
       }
       await clock.sleep(pollMs, signal);
-      await lease.check();
     }
   }
 
@@ -129,7 +129,7 @@ export class TrafficMover {
    * Until the proxy counts no request to a place, or for so long; null when it could not be asked then. One that does not answer may
    * have requests all the same, and so may one whose host says nothing for a while. Only one whose container does not run has none.
    */
-  async #awaitIdle(upstream: string, drain: Milliseconds): Promise<boolean | null> {
+  async #awaitIdle(upstream: string, drain: Milliseconds, signal?: AbortSignal): Promise<boolean | null> {
     const { clock, http, layout, reader } = this.#parts;
     const began = clock.monotonic();
     for (;;) {
@@ -137,7 +137,7 @@ export class TrafficMover {
       if (upstreams === null ? await answered(reader.proxyIsDown(), false) : (requestsInFlight(upstreams, upstream) ?? 0) === 0)
         return true;
       if (clock.monotonic() - began >= drain) return upstreams === null ? null : false;
-      await clock.sleep(pollMs);
+      await clock.sleep(pollMs, signal);
     }
   }
 }

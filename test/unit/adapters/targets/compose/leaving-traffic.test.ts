@@ -143,6 +143,15 @@ describe("an instance that leaves traffic", () => {
     expect(host.changes()).toEqual(["docker update --restart no c-old"]);
   });
 
+  it("is left alone from the moment in which nobody waits for it any more", async () => {
+    const given = new AbortController();
+    const closing = driver.close(id, ms(60_000), lease, given.signal);
+    await until(() => asked > 2, "the proxy is asked again and again");
+    given.abort(new Error("it took too long"));
+    await expect(closing).rejects.toThrow("it took too long");
+    expect(host.changes()).toEqual([]);
+  });
+
   it("that had requests when its time was over is said before it is ended", async () => {
     await driver.suspend(id, { drain: ms(300), restoreAfter: ms(600_000) }, lease);
     expect(said).toEqual([`gpu-1: ${id} still had requests after 300 ms of draining`]);

@@ -55,6 +55,18 @@ describe("orders on a host", () => {
     expect(readOrder(host.text(`orders/${old}`) ?? "")).toEqual({ kind: "stopped" });
   });
 
+  it("are on the disk before they have their name, and their name is before anything follows: a power cut leaves no empty gate", async () => {
+    host.program("sync", `printf 'sync %s: %s\\n' "\${1#${host.root}/}" "$(cat "$1" 2>/dev/null)" >>'${host.directory}/asked'`);
+    await orders.stop(old, lease);
+    expect(host.asked().slice(0, 4)).toEqual([
+      `sync orders/${old}.new: stopped`,
+      "sync orders: ",
+      `sync gates/${old}.new: closed`,
+      "sync gates: ",
+    ]);
+    expect(host.asked().at(-1)).toBe("docker stop c-old");
+  });
+
   it("are refused by the host under a lease that is not the newest", async () => {
     host.takeLease();
     await expect(orders.stop(old, lease)).rejects.toThrow("the lease on gpu-1 was lost");

@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { LocalExecutor } from "../../../../../cli/src/adapters/exec/local-executor.js";
@@ -90,8 +90,8 @@ case $2 in *%u*) echo "$(stat -c %a "$p") $(awk -v p="$p" '$2 == p { o = $1 } EN
   }
 
   text(path: string): string | null {
-    const file = join(this.root, path);
-    return existsSync(file) ? readFileSync(file, "utf8") : null;
+    // A timer of the host may take it away at any moment.
+    return textOf(join(this.root, path));
   }
 
   /** Writes a file of the host, outside of the environment's directory. */
@@ -114,11 +114,16 @@ case $2 in *%u*) echo "$(stat -c %a "$p") $(awk -v p="$p" '$2 == p { o = $1 } EN
   }
 
   #lines(name: string): readonly string[] {
-    const file = join(this.directory, name);
-    return existsSync(file)
-      ? readFileSync(file, "utf8")
-          .split("\n")
-          .filter((line) => line !== "")
-      : [];
+    const text = textOf(join(this.directory, name)) ?? "";
+    return text.split("\n").filter((line) => line !== "");
+  }
+}
+
+function textOf(file: string): string | null {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
   }
 }

@@ -78,6 +78,7 @@ class Host {
 
   carryOut(steps: typeof closing, signal?: AbortSignal): ReturnType<TrafficMover["carryOut"]> {
     const check = async (): Promise<void> => {
+      this.#reach();
       if (this.leaseIsLost) throw new Failed("the lease was lost");
     };
     return this.mover().carryOut(steps, ms(30_000), { token: 1, check, release: async () => undefined }, signal);
@@ -119,13 +120,12 @@ describe("a connection that is lost for a moment", () => {
     abort.abort();
     await opened;
     host = new Host();
-    host.losesAt = { order: "paused", done: false, lasts: 5000 };
-    host.leaseIsLost = false;
+    host.losesAt = { order: "paused", done: true, lasts: 5000 };
     const closed = expect(host.carryOut(closing)).rejects.toThrow("the lease was lost");
     await host.clock.sleep(ms(1000));
     host.leaseIsLost = true;
     await closed;
-    expect(host.orders).toEqual([]);
+    expect(host.orders).toEqual(["paused", "paused"]);
   });
 });
 
