@@ -21,7 +21,7 @@ from gpuctl_serving.index.ann.training import build
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.vectors import Vectors
 from tests.index.ann.served import served
-from tests.index.ann.support import DictTruth, clustered, unhurried
+from tests.index.ann.support import DictTruth, clustered, unhurried, units
 from tests.index.durable.test_full_disks import files_end_at
 from tests.index.instances import wait_until
 from tests.index.support import BASE, in_base64
@@ -66,6 +66,14 @@ class Rig:
             best = sorted((-near.score, near.item) for near in want)[:k]
             assert sorted((-near.score, near.item) for near in got)[:k] == best
         return device
+
+    def doubtful(self, queries: Vectors, k: int = 10) -> list[int]:
+        """The queries that the CPU has to answer too."""
+        delta = self.catalog.delta(1)
+        assert delta is not None
+        found = self.keeper.candidates(delta, 1, queries, k, self.plain)
+        assert found is not None
+        return delta.merged(self.catalog.indexes[1], queries, k, found, 1)[1]
 
 
 @pytest.fixture(params=[FLAT, Plan("IVFFlat", 32), Plan("IVFPQ", 32, 8)], ids=lambda plan: plan.kind)
@@ -114,6 +122,49 @@ def test_its_answers_are_the_cpus_and_stay_so_while_items_are_added_replaced_and
     rig.catalog.apply(rig.truth.drop(near))
     _, rows = rig.catalog.search_on(1, queries[:1], 10, None, 1, rig.plain)
     assert len(rows[0]) >= 10 and not {one.item for one in rows[0]} & set(near)
+    rig.same(queries[:1])
+
+
+def far_from(query: Vectors, count: int) -> Vectors:
+    """Vectors that are further from it than anything else."""
+    return units(clustered(count, D, seed=40) * 0.1 - query)
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_what_is_far_does_not_fill_the_places_of_what_was_nearest(rig: Rig, how: str) -> None:
+    rig.cloned()
+    query = clustered(1, D, seed=5)
+    # Of codes ten times as many candidates are fetched.
+    lost = 96 if rig.catalog.indexes[1].plan.kind == "IVFPQ" else 12
+    near = [item for _, item in rig.truth.best(query[0], lost)]
+    if how == "deleted":
+        rig.catalog.apply(rig.truth.drop(near))
+        near = list(range(20_001, 20_011))
+    rig.catalog.apply(rig.truth.put(near, far_from(query, len(near))))
+    assert rig.same(query) == "cuda"
+    assert rig.doubtful(query) == [0]
+
+
+def test_what_changes_far_away_or_little_is_not_asked_of_the_cpu(rig: Rig) -> None:
+    rig.cloned()
+    queries = clustered(12, D, seed=5)
+    rig.catalog.apply(rig.truth.put(range(20_001, 20_041), far_from(queries[:1], 40)))
+    assert rig.doubtful(queries) == []
+    # One of the best of each goes, and one is replaced.
+    best = [[item for _, item in rig.truth.best(query, 2)] for query in queries]
+    rig.catalog.apply(rig.truth.drop(sorted({first for first, _ in best})))
+    moved = sorted({second for _, second in best} & set(rig.truth.rows))
+    rig.catalog.apply(rig.truth.put(moved, far_from(queries[:1], len(moved))))
+    assert len(rig.doubtful(queries)) < 4 and rig.same(queries[:1]) == "cuda"
+
+
+def test_equal_ones_are_all_there_to_be_put_in_order_though_something_far_was_added(flat: Rig) -> None:
+    same = clustered(1, D, seed=5)
+    flat.catalog.apply(flat.truth.put(range(4030, 4000, -1), np.repeat(same, 30, axis=0)))
+    flat.keeper.start()
+    flat.cloned()
+    flat.catalog.apply(flat.truth.put(range(20_001, 20_011), far_from(same, 10)))
+    assert flat.same(same) == "cuda"
 
 
 def test_after_many_writes_it_is_copied_anew_and_lags_no_more(rig: Rig) -> None:

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gpuctl_serving.index.ann.flat import FlatIndex
-from gpuctl_serving.index.ann.near import Finds, Items, VectorIndex
+from gpuctl_serving.index.ann.near import Finds, Items, Scores, VectorIndex
 from gpuctl_serving.index.vectors import Vectors
 
 #: FAISS sums in float32: scores this close to the last may have a neighbour that was not fetched.
 _CLOSE = 4e-6
+#: With a smaller share of what codes chose left, the recall is another than the one that was measured.
+_ENOUGH = 0.5
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Delta:
 
     def __post_init__(self) -> None:
         self.fresh = FlatIndex(self.dimension)
+        #: How many the copy has, whatever became of them.
+        self.size = len(self.index)
 
     def put(self, items: Items, vectors: Vectors) -> None:
         """These are new, or others than in the copy."""
@@ -58,17 +62,39 @@ class Delta:
         Scores are those of the vectors of today: what was replaced has its new one, what is gone has none.
         """
         scored = now.score(queries, found)
+        kept = self._kept(scored)
         if len(self.fresh):
             extra = self.fresh.search(queries, k, None, threads)
             scored = [old.updated(new) for old, new in zip(scored, extra, strict=True)]
-        doubtful = [at for at, row in enumerate(scored) if self._doubtful(row, k, len(now), found.shape[1])]
+        fetched = found.shape[1]
+        all_fetched = (found < 0).any(axis=1) | (fetched >= self.size)
+        doubtful = [
+            at
+            for at, row in enumerate(scored)
+            if len(row) < min(k, len(now))
+            or (len(row) < len(now) and not all_fetched[at] and self._doubtful(row, kept[at], k, fetched))
+        ]
         return scored, doubtful
 
-    def _doubtful(self, row: Finds, k: int, count: int, fetched: int) -> bool:
-        if len(row) < min(k, count):
+    def _kept(self, scored: list[Finds]) -> list[Scores]:
+        """Scores of the copy's finds that are today what they were when it was made."""
+        if not len(self.fresh):
+            return [row.scores for row in scored]
+        changed = np.sort(self.fresh.items())
+        places = (np.searchsorted(changed[:-1], row.items) for row in scored)
+        return [row.scores[changed[at] != row.items] for row, at in zip(scored, places, strict=True)]
+
+    def _doubtful(self, row: Finds, kept: Scores, k: int, fetched: int) -> bool:
+        """Whether something that the copy has and did not hand over may belong among the best `k`.
+
+        What it kept back is no better than the last of what it handed over, whatever became of that since:
+        so no better than the last of those that are as they were.
+        """
+        if len(kept) == 0:
             return True
-        if self.index.plan.kind != "Flat" or len(row) <= k or fetched >= count:
-            return False
+        kth = np.partition(row.scores, len(row) - k)[len(row) - k]
+        if self.index.plan.kind == "IVFPQ":
+            # Codes chose them, not scores: the best are found because there are many times k of them.
+            return len(kept) < _ENOUGH * fetched or bool(kth < kept.min())
         # All that ties with the k-th must be there to be put into the order of ids.
-        scores = np.sort(row.scores)
-        return bool(scores[0] >= scores[-k] - _CLOSE)
+        return bool(kth < kept.min() + _CLOSE)

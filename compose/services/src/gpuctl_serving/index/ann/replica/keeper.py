@@ -172,7 +172,7 @@ class ReplicaKeeper(threading.Thread):
         link = self._link
         if link is None or not link.device or self._cloning or not delta.active:
             return None
-        fetch = min(len(delta.index), delta.index.candidates(k), GPU_MAX_K)
+        fetch = min(delta.size, delta.index.candidates(k), GPU_MAX_K)
         nprobe = delta.index.probes(effort)
         if nprobe > GPU_MAX_NPROBE or fetch < 1:
             return None
