@@ -201,6 +201,55 @@ def test_a_device_that_fails_in_a_search_is_answered_for_by_the_cpu_and_comes_ba
     assert flat.faults == [reason]
 
 
+def test_a_process_that_is_stopped_reads_no_large_batch_and_is_replaced(flat: Rig) -> None:
+    flat.keeper.start()
+    flat.cloned()
+    pid = flat.keeper.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    # More than a socket holds: nobody reads, so it cannot even be sent.
+    assert flat.same(clustered(8000, D, seed=7)) == "cpu"
+    assert flat.faults == ["replica-hung"]
+    flat.cloned()
+    assert flat.keeper.pid != pid and flat.faults == ["replica-hung"]
+
+
+def test_whatever_the_thread_that_asks_fails_with_the_process_is_replaced(
+    flat: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strange(record: Any, seconds: float | None = None) -> None:
+        raise MemoryError("not what a socket should raise")
+
+    flat.keeper.start()
+    flat.cloned()
+    link = flat.keeper._link
+    assert link is not None
+    monkeypatch.setattr(link._wire, "send", strange)
+    assert flat.same(clustered(4, D, seed=7)) == "cpu"
+    flat.cloned()
+    assert flat.keeper.pid != link.pid and flat.faults == ["replica-died"]
+    assert "should raise" in str(link.ended)
+
+
+class Mute(ReplicaLink):
+    """Its thread is gone before it said anything."""
+
+    def run(self) -> None:
+        """Nobody is asked."""
+
+
+def test_a_thread_that_is_gone_without_a_word_is_replaced(
+    flat: Rig, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = iter([Mute(1, package)])
+    monkeypatch.setattr(
+        flat.keeper, "_start_link", lambda temp_mib: next(links, None) or ReplicaLink(temp_mib, package)
+    )
+    flat.keeper.start()
+    flat.cloned()
+    assert flat.faults == ["replica-died"]
+
+
 def test_a_copy_that_is_given_up_leaves_the_card_and_is_made_again_later(
     flat: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -205,12 +205,13 @@ class ReplicaKeeper(threading.Thread):
     def _running(self) -> bool:
         """Whether there is a process with its device open; starts one when it is time to."""
         link = self._link
-        if link is not None and link.ended is None:
+        over = link.over if link is not None else None
+        if link is not None and over is None:
             link.check()
             return bool(link.device)
-        if link is not None and link.ended is not None:
-            self._count(link.ended.reason, link, ended=True)
-            self._failed(link.ended.reason, str(link.ended))
+        if over is not None:
+            self._count(over.reason, link, ended=True)
+            self._failed(over.reason, str(over))
             self._forget_link()
         if time.monotonic() >= self._again:
             self._link = self._start_link(self.policy.temp_mib)

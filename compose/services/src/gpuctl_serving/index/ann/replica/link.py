@@ -37,6 +37,8 @@ CODE = Path(gpuctl_serving.__file__).parents[1]
 MODULE = "gpuctl_serving.index.ann.replica"
 _START_SECONDS = 120.0
 _LOAD_SECONDS = 300.0
+#: A process whose end of the socket is closed is gone within so long.
+_EXIT_SECONDS = 2.0
 #: Queries of one call, at most.
 _TOGETHER = 1024
 _NOT_FOR_WORKERS = ("GPUCTL_LISTEN_FD", "GPUCTL_API_KEYS_FILE", "GPUCTL_SECRETS_DIR")
@@ -94,9 +96,18 @@ class ReplicaLink(threading.Thread):
                 waiting: _Asked | None = asked
                 while waiting is not None:
                     waiting = self._serve(waiting)
-        except ReplicaFailed as failure:
-            self.ended = failure
+        except Exception as failure:
+            # Whatever it was: without this thread nobody would be answered, and nobody told.
+            self.ended = self._why(failure)
         self._end()
+
+    @property
+    def over(self) -> ReplicaFailed | None:
+        """Why it serves no more, whether its thread could say so or not; None while it does."""
+        alive = self.is_alive()
+        if alive or self.ended is not None:
+            return self.ended
+        return ReplicaFailed("replica-died", "the thread that asks the replica's process is gone")
 
     def close(self) -> None:
         """Ends the process and the thread."""
@@ -132,8 +143,8 @@ class ReplicaLink(threading.Thread):
         return ids.reshape(len(queries), k)
 
     def _ask(self, record: Record, seconds: float) -> Reply:
-        if self.ended is not None or not self.is_alive():
-            raise self.ended or ReplicaFailed("replica-died", "the replica's process is gone")
+        if (over := self.over) is not None:
+            raise over
         asked = _Asked(record, seconds)
         self._asked.put(asked)
         try:
@@ -146,12 +157,11 @@ class ReplicaLink(threading.Thread):
     def _serve(self, first: _Asked) -> _Asked | None:
         """Answers it and what can go with it; what was taken and could not."""
         together, later = self._take(first)
-        record = _joined([asked.record for asked in together])
         try:
-            self._wire.send(record)
+            self._send(_joined([asked.record for asked in together]), first.seconds)
             reply = self._reply(first.seconds)
-        except (ReplicaFailed, Closed) as failure:
-            said = failure if isinstance(failure, ReplicaFailed) else self._died()
+        except Exception as failure:
+            said = self._why(failure)
             for asked in [*together, *([later] if later else [])]:
                 asked.outcome.set_exception(said)
             raise said from failure
@@ -175,17 +185,34 @@ class ReplicaLink(threading.Thread):
             count += _queries(asked)
         return together, None
 
+    def _send(self, record: Record, seconds: float) -> None:
+        try:
+            self._wire.send(record, seconds)
+        except TimeoutError:
+            # A process that is stopped, or stuck between two calls, does not read what no buffer holds.
+            raise ReplicaFailed("replica-hung", f"not read within {seconds:g} s") from None
+
     def _reply(self, seconds: float) -> Reply:
         try:
             reply: Reply = self._wire.receive(seconds)
             return reply
         except TimeoutError:
             raise ReplicaFailed("replica-hung", f"no answer within {seconds:g} s") from None
-        except Closed:
-            raise self._died() from None
+
+    def _why(self, failure: Exception) -> ReplicaFailed:
+        match failure:
+            case ReplicaFailed():
+                return failure
+            case Closed():
+                return self._died()
+        return ReplicaFailed("replica-died", f"it could not be asked: {type(failure).__name__}: {failure}")
 
     def _died(self) -> ReplicaFailed:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return ReplicaFailed("replica-died", "the replica's process closed its end, or said nonsense")
         return ReplicaFailed("replica-died", f"the replica's process ended with status {code}")
 
     def _end(self) -> None:

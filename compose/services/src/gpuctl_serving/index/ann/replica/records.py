@@ -89,10 +89,11 @@ class Wire:
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(receives)
 
-    def send(self, record: Request | Reply) -> None:
-        """Raises Closed, or TimeoutError when the other side does not read."""
+    def send(self, record: Request | Reply, seconds: float | None = None) -> None:
+        """Raises Closed, or TimeoutError when the other side has not read it in time."""
         body = self._encoder.encode(record)
         try:
+            self._end.settimeout(seconds)
             self._end.sendall(_HEADER.pack(len(body)) + body)
         except TimeoutError:
             raise
