@@ -32,7 +32,7 @@ FAULTS = (
 STATES = ("loading", "ready", "degraded", "recovering", "failed")
 REPLICA_FAULTS = (
     *("out-of-memory", "device-error", "replica-died", "replica-hung", "no-clone", "load-failure"),
-    "copy-failure",
+    *("copy-failure", "replica-busy"),
 )
 
 Labels = Mapping[str, tuple[str, ...]]

@@ -33,6 +33,8 @@ class Gpu:
             raise RuntimeError("StandardGpuResources: cudaMalloc error out of memory")
         if _mode() == f"no-room-for {index.ntotal}":
             raise RuntimeError("StandardGpuResources: cudaMalloc error out of memory")
+        if _mode() == "slow":
+            time.sleep(0.8)
         return _Clone(faiss.clone_index(index))
 
 
@@ -48,6 +50,8 @@ class _Clone:
                 os._exit(9)
             case "hang":
                 time.sleep(60)
+            case "slow":
+                time.sleep(0.8)
             case "oom":
                 raise RuntimeError("Error: out of memory trying to allocate 1536 MB")
         if hasattr(self._index, "nprobe"):

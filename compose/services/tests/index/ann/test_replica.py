@@ -4,6 +4,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ from gpuctl_serving.index.ann.near import Effort
 from gpuctl_serving.index.ann.plan import FLAT, Plan
 from gpuctl_serving.index.ann.replica.copies import copy_file
 from gpuctl_serving.index.ann.replica.keeper import ReplicaKeeper
-from gpuctl_serving.index.ann.replica.link import ReplicaLink
+from gpuctl_serving.index.ann.replica.link import ReplicaFailed, ReplicaLink
 from gpuctl_serving.index.ann.replica.policy import ReplicaPolicy
+from gpuctl_serving.index.ann.replica.records import Drop
 from gpuctl_serving.index.ann.training import build
 from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.vectors import Vectors
@@ -199,6 +202,48 @@ def test_a_device_that_fails_in_a_search_is_answered_for_by_the_cpu_and_comes_ba
     assert (flat.keeper.pid == pid) == (mode == "oom")
     # The search has told of it: the keeper, who finds the process gone, does not count it again.
     assert flat.faults == [reason]
+
+
+def test_a_search_that_waits_too_long_for_its_turn_is_the_cpus_and_ends_nothing(flat: Rig) -> None:
+    flat.keeper.start()
+    flat.cloned()
+    link, delta = flat.keeper._link, flat.catalog.delta(1)
+    assert link is not None and delta is not None
+    pid, queries = flat.keeper.pid, clustered(4, D, seed=7)
+    flat.mode.write_text("slow")
+    flat.keeper.policy = replace(flat.keeper.policy, search_seconds=0.2)
+    with ThreadPoolExecutor(5) as threads:
+        # Of other shapes: each is a call of its own, slow but in its time.
+        front = [threads.submit(link.search, (1, delta.clone), queries, k, 0, 5.0) for k in (18, 19)]
+        time.sleep(0.1)
+        late = [threads.submit(flat.same, queries, k) for k in (3, 4, 5)]
+        assert [one.result() for one in late] == ["cpu"] * 3
+        assert [one.result().shape for one in front] == [(4, 18), (4, 19)]
+    # Those who had gone are not asked for: slow as it is, each would be too long for its own time.
+    link.load(Drop(99))
+    flat.mode.write_text("fine")
+    flat.keeper.policy = replace(flat.keeper.policy, search_seconds=5.0)
+    # Three such in a row are no reason to give the copy up.
+    assert flat.same(queries) == "cuda" and flat.keeper.pid == pid
+    assert flat.faults == ["replica-busy"] * 3 and flat.keeper.told().state == "searching"
+
+
+def test_a_search_behind_a_copy_being_loaded_does_not_end_it(flat: Rig) -> None:
+    flat.keeper.start()
+    flat.cloned()
+    link, delta, pid = flat.keeper._link, flat.catalog.delta(1), flat.keeper.pid
+    assert link is not None and delta is not None
+    flat.mode.write_text("slow")
+    flat.catalog.apply(flat.truth.put(range(20_001, 20_601), clustered(600, D, seed=9)))
+    wait_until(lambda: flat.keeper._cloning, "the second copy is loaded")
+    # It looked before the loading began, and asks after.
+    with pytest.raises(ReplicaFailed, match="not its turn") as failed:
+        link.search((1, delta.clone), clustered(1, D), 10, 0, 0.1)
+    assert failed.value.reason == "replica-busy"
+    flat.mode.write_text("fine")
+    wait_until(lambda: flat.keeper.clones == 2, "the second copy")
+    flat.cloned()
+    assert flat.keeper.pid == pid and flat.faults == []
 
 
 def test_a_process_that_is_stopped_reads_no_large_batch_and_is_replaced(flat: Rig) -> None:

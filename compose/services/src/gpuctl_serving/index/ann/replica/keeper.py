@@ -31,6 +31,8 @@ _REFUSED_PAUSE = 30.0
 _FAILED_SEARCHES = 3
 #: Faults after which the process is gone; each is counted once, however many searches it took along.
 _ENDS = ("replica-died", "replica-hung")
+#: Faults that are not the copy's: its process is gone, or a search could not wait for its turn.
+_NOT_OF_THE_COPY = (*_ENDS, "replica-busy")
 
 
 class ReplicaKeeper(threading.Thread):
@@ -181,7 +183,7 @@ class ReplicaKeeper(threading.Thread):
         except ReplicaFailed as failure:
             self._count(failure.reason, link)
             log.warning("replica-failed", reason=failure.reason, detail=str(failure))
-            if failure.reason not in _ENDS:
+            if failure.reason not in _NOT_OF_THE_COPY:
                 self._search_failed(delta, ns, failure)
             return None
         delta.failures = 0

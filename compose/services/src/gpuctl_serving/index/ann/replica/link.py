@@ -63,6 +63,10 @@ class _Asked:
     seconds: float
     outcome: "Future[Reply]" = field(default_factory=Future)
 
+    def begins(self) -> bool:
+        """Its turn has come; False when whoever asked has given up waiting. To be called once."""
+        return self.outcome.set_running_or_notify_cancel()
+
 
 class ReplicaLink(threading.Thread):
     """One process, asked by this thread alone. Dead after any fault but an answer that says so."""
@@ -72,6 +76,8 @@ class ReplicaLink(threading.Thread):
         ours, theirs = socket.socketpair()
         self._wire = Wire(ours, Reply)
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        #: Nothing is asked of one that has ended, where nobody would answer it.
+        self._door = threading.Lock()
         service, level = configured()
         start = Start(os.getpid(), theirs.fileno(), temp_mib, service, level)
         self._process = _parent.submit(_launch, start, code).result()
@@ -93,7 +99,7 @@ class ReplicaLink(threading.Thread):
                 raise ReplicaFailed("load-failure", getattr(ready, "message", "the replica did not begin"))
             self.device = ready.device
             while (asked := self._asked.get()) is not None:
-                waiting: _Asked | None = asked
+                waiting = asked if asked.begins() else None
                 while waiting is not None:
                     waiting = self._serve(waiting)
         except Exception as failure:
@@ -127,14 +133,17 @@ class ReplicaLink(threading.Thread):
 
     def load(self, record: Record) -> None:
         """Has it clone or drop an index. Raises ReplicaFailed."""
-        reply = self._ask(record, _LOAD_SECONDS)
+        reply = self._ask(_Asked(record, _LOAD_SECONDS))
         if not isinstance(reply, Done):
             raise _refused(reply)
 
     def search(self, clone: tuple[int, int], queries: Vectors, k: int, nprobe: int, seconds: float) -> Items:
-        """Ids in the clone (namespace, number) for each query. Raises ReplicaFailed; the late are killed."""
+        """Ids in the clone (namespace, number) for each query. Raises ReplicaFailed.
+
+        `seconds` is for the call itself; twice that, it waits for its turn and its answer.
+        """
         raw = np.ascontiguousarray(queries, dtype=np.float32).tobytes()
-        reply = self._ask(Search(*clone, k, nprobe, queries.shape[1], raw), seconds)
+        reply = self._ask(_Asked(Search(*clone, k, nprobe, queries.shape[1], raw), seconds), 2 * seconds)
         if not isinstance(reply, Found):
             raise _refused(reply)
         ids = np.frombuffer(reply.ids, dtype=np.int64)
@@ -142,17 +151,18 @@ class ReplicaLink(threading.Thread):
             raise ReplicaFailed("device-error", "the replica answered with another number of results")
         return ids.reshape(len(queries), k)
 
-    def _ask(self, record: Record, seconds: float) -> Reply:
-        if (over := self.over) is not None:
-            raise over
-        asked = _Asked(record, seconds)
-        self._asked.put(asked)
+    def _ask(self, asked: _Asked, patience: float | None = None) -> Reply:
+        """Its answer. A call that hangs is ended by the thread, so that whoever waits is answered."""
+        with self._door:
+            if (over := self.over) is not None:
+                raise over
+            self._asked.put(asked)
         try:
-            # Twice: what was asked before may take its own time.
-            return asked.outcome.result(2 * seconds)
+            return asked.outcome.result(patience)
         except TimeoutError:
-            self.kill()
-            raise ReplicaFailed("replica-hung", f"no answer within {2 * seconds:g} s") from None
+            # Others were before it, or a copy is being loaded: nothing is wrong with the process.
+            asked.outcome.cancel()
+            raise ReplicaFailed("replica-busy", f"not its turn within {patience:g} s") from None
 
     def _serve(self, first: _Asked) -> _Asked | None:
         """Answers it and what can go with it; what was taken and could not."""
@@ -179,6 +189,8 @@ class ReplicaLink(threading.Thread):
             if asked is None:
                 self._asked.put(None)
                 break
+            if not asked.begins():
+                continue
             if not _alike(first.record, asked.record):
                 return together, asked
             together.append(asked)
@@ -218,16 +230,22 @@ class ReplicaLink(threading.Thread):
     def _end(self) -> None:
         self.device = ""
         self._process.kill()
+        failure = self.ended or ReplicaFailed("replica-died", "the replica was stopped")
+        with self._door:
+            # From here on nobody asks: what waits now is all that will.
+            self.ended = failure
+        self._refuse(failure)
         self._process.wait()
         self._wire.close()
-        failure = self.ended or ReplicaFailed("replica-died", "the replica was stopped")
-        self.ended = failure
+
+    def _refuse(self, failure: ReplicaFailed) -> None:
+        """Answers all that wait for their turn."""
         while True:
             try:
                 asked = self._asked.get_nowait()
             except queue.Empty:
                 return
-            if asked is not None:
+            if asked is not None and asked.begins():
                 asked.outcome.set_exception(failure)
 
 

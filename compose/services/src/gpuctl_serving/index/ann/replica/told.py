@@ -11,6 +11,7 @@ Reason = Literal[
     "device-error",
     "replica-died",
     "replica-hung",
+    "replica-busy",
     "no-clone",
     "load-failure",
     "copy-failure",
