@@ -1,12 +1,18 @@
 """Searches that wait together: whoever comes at the very end of a call is still served."""
 
 import asyncio
+import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from gpuctl_serving.index import coalesce
+from gpuctl_serving.index.catalog import Catalog
 from gpuctl_serving.index.coalesce import Coalescer
-from gpuctl_serving.index.queries import Asked
+from gpuctl_serving.index.core import Core
+from gpuctl_serving.index.queries import Answer, Asked, search
+from gpuctl_serving.index.vectors import Vectors
 from tests.index import direct
 from tests.index.support import axis, index
 
@@ -44,3 +50,32 @@ def test_a_search_that_cannot_be_answered_in_time_says_so(tmp_path: Path) -> Non
             status, message = made.refused("search", {"vector": axis(0)})
             assert status == 504 and "200 ms" in message
         assert made.found(axis(0)) == ["a"]
+
+
+def test_a_search_without_company_has_every_thread_and_one_with_company_leaves_one_for_the_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = dataclasses.replace(direct.open_core(tmp_path), threads=4)
+    direct.add(core, [direct.item("a", [1, 0, 0])])
+    catalog, row, given = core.live.catalog, np.array([[1, 0, 0]], np.float32), list[int]()
+    assert catalog is not None
+
+    def seen(core: Core, catalog: Catalog, asked: Asked, rows: Vectors, threads: int) -> Answer:
+        given.append(threads)
+        return search(core, catalog, asked, rows, threads)
+
+    monkeypatch.setattr(coalesce, "search", seen)
+
+    async def alone() -> None:
+        await Coalescer(core).search(Asked("default", 1), catalog, row)
+
+    async def together() -> None:
+        waiting = Coalescer(core)
+        await asyncio.gather(*(waiting.search(Asked("default", k), catalog, row) for k in range(1, 9)))
+
+    asyncio.run(alone())
+    assert given == [4]
+    given.clear()
+    asyncio.run(together())
+    assert len(given) == 8 and set(given[:-1]) == {3}
+    direct.close(core)

@@ -11,6 +11,7 @@ from gpuctl_serving.index.ann.library import faiss, write_index
 from gpuctl_serving.index.ann.near import BY_DEFAULT, NOTHING, Effort, Finds, Items, exact_scores
 from gpuctl_serving.index.ann.numbers import NumberMap
 from gpuctl_serving.index.ann.plan import FLAT
+from gpuctl_serving.index.ann.scan import scan
 from gpuctl_serving.index.ann.share import threads_for
 from gpuctl_serving.index.vectors import Vectors
 
@@ -126,9 +127,10 @@ class FlatIndex:
             return [NOTHING for _ in queries]
         if rows is not None and len(rows) <= max(k, _GATHER_SHARE * len(self)):
             return [self._gathered(query, rows, k) for query in queries]
-        products = len(queries) * len(self) * self._dimension
-        faiss.omp_set_num_threads(threads_for(products, threads) if len(queries) >= _BLAS_QUERIES else 1)
-        return self._searched(queries, k, rows)
+        worth = threads_for(len(queries) * len(self) * self._dimension, threads)
+        by_blas = len(queries) >= _BLAS_QUERIES
+        faiss.omp_set_num_threads(worth if by_blas else 1)
+        return self._searched(queries, k, rows, 1 if by_blas else worth)
 
     def candidates(self, k: int) -> int:
         """See VectorIndex."""
@@ -145,10 +147,10 @@ class FlatIndex:
             for query, row in zip(queries, found, strict=True)
         ]
 
-    def _searched(self, queries: Vectors, k: int, rows: Items | None) -> list[Finds]:
+    def _searched(self, queries: Vectors, k: int, rows: Items | None, shares: int) -> list[Finds]:
         allowed = len(self) if rows is None else len(rows)
         fetch = min(allowed, k + _MARGIN)
-        scores, found = self._faiss(queries, fetch, rows)
+        scores, found = self._faiss(queries, fetch, rows, shares)
         answer = []
         for at, query in enumerate(queries):
             near_scores, near_rows, wide = scores[at], found[at], fetch
@@ -157,7 +159,7 @@ class FlatIndex:
                 wide < min(allowed, max(_MOST_TIES, 4 * k)) and near_scores[-1] >= near_scores[k - 1] - _CLOSE
             ):
                 wide = min(allowed, wide * 4)
-                more_scores, more_rows = self._faiss(queries[at : at + 1], wide, rows)
+                more_scores, more_rows = self._faiss(queries[at : at + 1], wide, rows, shares)
                 near_scores, near_rows = more_scores[0], more_rows[0]
             answer.append(self._scored(query, near_rows[near_rows >= 0]))
         return answer
@@ -169,7 +171,9 @@ class FlatIndex:
             rows = rows[rough >= kth - _CLOSE]
         return self._scored(query, rows)
 
-    def _faiss(self, queries: Vectors, k: int, rows: Items | None) -> tuple[Vectors, Items]:
+    def _faiss(self, queries: Vectors, k: int, rows: Items | None, shares: int) -> tuple[Vectors, Items]:
+        if rows is None and shares > 1:
+            return scan(self._rows(), queries, k, shares)
         if rows is None:
             return cast(tuple[Vectors, Items], self._index.search(queries, k))
         wanted = np.zeros(len(self), dtype=bool)
