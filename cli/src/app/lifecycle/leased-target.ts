@@ -46,7 +46,7 @@ export class LeasedTarget {
 
   /** Lets an instance answer public traffic; harmless when it already does. */
   open(id: InstanceId): Promise<void> {
-    return this.#mutateToItsEnd(`opening ${id}`, budgets.traffic, (signal) => this.#ctx.driver.open(id, this.#lease, signal));
+    return this.#mutateToItsEnd(`opening ${id}`, 2 * budgets.traffic, (signal) => this.#ctx.driver.open(id, this.#lease, signal));
   }
 
   /** Stops new public traffic and waits for requests to end. Those that may be cut off are worth a warning, which is given here. */

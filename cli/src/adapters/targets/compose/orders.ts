@@ -27,8 +27,8 @@ order=$root/orders/$id
 container() { docker ps --all --quiet --no-trunc --filter "$fp" --filter "$fe" --filter "label=dev.gpuctl.instance=$1"; }
 durable() { sync "$1" 2>/dev/null || sync; }
 say() {
-  printf '%s\\n' "$2" >"$1.new" && chmod 644 "$1.new" && durable "$1.new" || return
-  mv -f "$1.new" "$1" && durable "$(dirname "$1")"
+  printf '%s\\n' "$2" >"$1.$$.new" && chmod 644 "$1.$$.new" && durable "$1.$$.new" || return
+  mv -f "$1.$$.new" "$1" && durable "$(dirname "$1")"
 }
 gate() { say "$root/gates/$1" "$2"; }
 now() { read -r up _ </proc/uptime; echo "\${up%%.*}"; }`;

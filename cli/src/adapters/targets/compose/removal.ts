@@ -53,7 +53,7 @@ const straying = `root=$1 run=$2; shift 2
 stray() { case " $kept " in *" $2 "*) ;; *) if [ -e "$1" ]; then echo "$1"; fi ;; esac; }
 kept=$*
 for p in "$root"/gates/* "$root"/orders/* "$run"/*; do
-  id=\${p##*/}; id=\${id%.new}; id=\${id%.claimed}
+  id=\${p##*/}; id=\${id%%.*}
   case $id in *-r[0-9]*-*-a|*-r[0-9]*-*-b|*-r[0-9]*-*-cpu) stray "$p" "$id" ;; esac
 done
 for p in "$root"/secrets/*; do stray "$p" "\${p##*/}"; done`;

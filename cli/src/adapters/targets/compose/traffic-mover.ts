@@ -76,13 +76,14 @@ export class TrafficMover {
   /** Once more when the connection is lost: nobody knows whether it was done, and done twice it changes nothing more. */
   async #insisting(work: () => Promise<unknown>, signal?: AbortSignal): Promise<void> {
     const { clock } = this.#parts;
-    const began = clock.monotonic();
+    let lostAt: number | null = null;
     for (;;) {
       try {
         await work();
         return;
       } catch (thrown) {
-        if (!(thrown instanceof TargetUnreachable) || clock.monotonic() - began > checkedWithin) throw thrown;
+        lostAt ??= clock.monotonic();
+        if (!(thrown instanceof TargetUnreachable) || clock.monotonic() - lostAt > checkedWithin) throw thrown;
       }
       await clock.sleep(pollMs, signal);
     }

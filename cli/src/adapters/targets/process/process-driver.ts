@@ -165,7 +165,8 @@ export class ProcessDriver implements TargetDriver {
     await this.#mutate(lease, () => this.#keeper.open(lease.token, id));
   }
 
-  close(id: InstanceId, drain: Milliseconds, lease: Lease): Promise<Drained> {
+  async close(id: InstanceId, drain: Milliseconds, lease: Lease, signal?: AbortSignal): Promise<Drained> {
+    signal?.throwIfAborted();
     return this.#mutate(lease, () => this.#keeper.close(lease.token, id, drain));
   }
 

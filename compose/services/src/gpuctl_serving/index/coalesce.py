@@ -33,7 +33,7 @@ class Coalescer:
 
     def __init__(self, core: Core, seen: Callable[[int], None] = lambda queries: None) -> None:
         self._core, self._seen = core, seen
-        #: One thread is left for the requests themselves, unless there is only one of them.
+        #: One thread is left for the requests themselves, unless a search is alone.
         self._most = self._threads = max(1, core.threads - 1)
         self._waiting: dict[tuple[Asked, int], list[_One]] = {}
         self._running: set[asyncio.Task[None]] = set()
@@ -103,8 +103,9 @@ class Coalescer:
     async def _together(self, asked: Asked, catalog: Catalog, here: list[_One]) -> Answer:
         rows = here[0].rows if len(here) == 1 else np.concatenate([one.rows for one in here])
         self._seen(len(rows))
-        lonely = len(here) == 1 and not self._waiting and self._serving == 1 and not self._large
-        threads = self._core.threads if lonely else self._threads
+        share = max(1, self._core.threads // (self._serving + self._large))
+        alone = len(here) == 1 and not self._waiting and share == self._core.threads
+        threads = share if alone else min(share, self._threads)
         return await self._core.read(lambda: search(self._core, catalog, asked, rows, threads))
 
     def _take(self) -> tuple[tuple[Asked, int], list[_One]]:

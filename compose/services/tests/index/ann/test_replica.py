@@ -73,6 +73,14 @@ def test_what_changes_far_away_or_little_is_not_asked_of_the_cpu(rig: Rig) -> No
     assert len(rig.doubtful(queries)) < 4 and rig.same(queries[:1]) == "cuda"
 
 
+def test_the_copy_is_not_asked_for_so_many_that_it_hands_over_none_beyond_them(flat: Rig) -> None:
+    flat.keeper.start()
+    flat.cloned()
+    query = clustered(1, D, seed=5)
+    assert flat.same(query, 2000) == "cuda"
+    assert flat.same(query, 2048) == "cpu"
+
+
 def test_equal_ones_are_all_there_to_be_put_in_order_though_something_far_was_added(flat: Rig) -> None:
     same = clustered(1, D, seed=5)
     flat.catalog.apply(flat.truth.put(range(4030, 4000, -1), np.repeat(same, 30, axis=0)))

@@ -76,7 +76,7 @@ def test_a_search_behind_a_copy_being_loaded_does_not_end_it(flat: Rig) -> None:
     flat.catalog.apply(flat.truth.put(range(20_001, 20_601), clustered(600, D, seed=9)))
     wait_until(lambda: flat.keeper._cloning, "the second copy is loaded")
     # It looked before the loading began, and asks after.
-    with pytest.raises(ReplicaFailed, match="not its turn") as failed:
+    with pytest.raises(ReplicaFailed, match="neither its turn") as failed:
         link.search((1, delta.clone), clustered(1, D), 10, 0, 0.1)
     assert failed.value.reason == "replica-busy"
     flat.mode.write_text("fine")

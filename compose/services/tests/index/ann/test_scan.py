@@ -1,11 +1,14 @@
 """A scan by several threads finds what one finds."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuctl_serving.index.ann import flat, share
+from gpuctl_serving.index.ann import scan as scanning
 from gpuctl_serving.index.ann.flat import FlatIndex
 from gpuctl_serving.index.ann.near import Items
 from gpuctl_serving.index.ann.scan import scan
@@ -23,6 +26,20 @@ def test_every_share_adds_its_best(count: int, asked: int, k: int, shares: int, 
     np.testing.assert_allclose(scores, -np.sort(-products, axis=1)[:, :k], atol=1e-6)
     np.testing.assert_allclose(np.take_along_axis(products, numbers, axis=1), scores, atol=1e-6)
     assert all(len(set(row)) == k for row in numbers.tolist())
+
+
+def test_what_no_thread_could_be_started_for_does_not_begin_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    queued = list[tuple[Any, ...]]()
+
+    def refused(*work: Any) -> None:
+        queued.append(work)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(scanning._HELPERS, "submit", refused)
+    with pytest.raises(RuntimeError, match="new thread"):
+        scan(clustered(30, 8), clustered(1, 8), 3, 3)
+    [(answer, share, _)] = queued
+    answer(share, lambda: pytest.fail("it reads rows that nobody keeps where they are"))
 
 
 @pytest.fixture

@@ -176,7 +176,8 @@ class ReplicaKeeper(threading.Thread):
             return None
         fetch = min(delta.size, delta.index.candidates(k), GPU_MAX_K)
         nprobe = delta.index.probes(effort)
-        if nprobe > GPU_MAX_NPROBE or fetch < 1:
+        # With nothing fetched beyond k nobody could tell that what was not fetched is no better.
+        if nprobe > GPU_MAX_NPROBE or fetch < 1 or fetch <= k < delta.size:
             return None
         try:
             found = link.search((ns, delta.clone), queries, fetch, nprobe, self.policy.search_seconds)

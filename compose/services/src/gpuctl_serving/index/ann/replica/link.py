@@ -37,6 +37,7 @@ CODE = Path(gpuctl_serving.__file__).parents[1]
 MODULE = "gpuctl_serving.index.ann.replica"
 _START_SECONDS = 120.0
 _LOAD_SECONDS = 300.0
+_DROP_SECONDS = 10.0
 #: A process whose end of the socket is closed is gone within so long.
 _EXIT_SECONDS = 2.0
 #: Queries of one call, at most.
@@ -133,7 +134,7 @@ class ReplicaLink(threading.Thread):
 
     def load(self, record: Record) -> None:
         """Has it clone or drop an index. Raises ReplicaFailed."""
-        reply = self._ask(_Asked(record, _LOAD_SECONDS))
+        reply = self._ask(_Asked(record, _DROP_SECONDS if isinstance(record, Drop) else _LOAD_SECONDS))
         if not isinstance(reply, Done):
             raise _refused(reply)
 
@@ -162,7 +163,9 @@ class ReplicaLink(threading.Thread):
         except TimeoutError:
             # Others were before it, or a copy is being loaded: nothing is wrong with the process.
             asked.outcome.cancel()
-            raise ReplicaFailed("replica-busy", f"not its turn within {patience:g} s") from None
+            raise ReplicaFailed(
+                "replica-busy", f"neither its turn nor an answer within {patience:g} s"
+            ) from None
 
     def _serve(self, first: _Asked) -> _Asked | None:
         """Answers it and what can go with it; what was taken and could not."""
