@@ -135,8 +135,8 @@ class ComposeWorld implements DriverWorld {
     await host.must(["docker", "kill", `${composeProject(this.project, "prod")}_proxy`]);
   }
 
-  killInstance(pid: number): void {
-    void host.exec(["kill", "-KILL", pid.toString()]);
+  async killInstance(pid: number): Promise<void> {
+    await host.must(["sh", "-c", 'kill -KILL "$1" && while [ -e "/proc/$1" ]; do sleep 0.01; done', "kill", pid.toString()]);
   }
 
   async leftovers(): Promise<readonly string[]> {

@@ -29,15 +29,19 @@ export function describeDriver(target: string, makeWorld: () => Promise<DriverWo
       await until(async () => (await world.driver.health(instance.id)).status === "healthy", `${instance.id} is healthy`, 40_000);
     };
 
+    const loading = async (instance: InstanceSpec): Promise<InstanceSpec> => {
+      await world.driver.stage(instance.spec, "code", never);
+      await world.driver.ensureManager(lease, never);
+      await world.driver.start(instance, {}, lease);
+      return instance;
+    };
+
     const started = async (
       number = 1,
       slot: "a" | "b" = "a",
       settings: Readonly<Record<string, string>> = {},
     ): Promise<InstanceSpec> => {
-      const instance = instanceOf(world.spec(settings), number, slot);
-      await world.driver.stage(instance.spec, "code", never);
-      await world.driver.ensureManager(lease, never);
-      await world.driver.start(instance, {}, lease);
+      const instance = await loading(instanceOf(world.spec(settings), number, slot));
       await ready(instance);
       return instance;
     };
@@ -135,6 +139,14 @@ export function describeDriver(target: string, makeWorld: () => Promise<DriverWo
       await expect(world.driver.health(instance.id)).rejects.toThrow(Failed);
     });
 
+    it("stops an instance that has only just begun to load, before its time to end is over", async () => {
+      const instance = await loading(instanceOf(world.spec(), 1, "a"));
+      const began = performance.now();
+      await world.driver.stop(instance.id, null, lease);
+      expect(performance.now() - began).toBeLessThan(20_000);
+      expect((await observed(instance.id))?.process.state).toBe("stopped");
+    });
+
     it("suspends an instance, and does not bring it back once its successor was opened", async () => {
       const old = await started(1, "a");
       await world.driver.open(old.id, lease);
@@ -155,10 +167,7 @@ export function describeDriver(target: string, makeWorld: () => Promise<DriverWo
     });
 
     it("says within one look that a candidate exited while loading, and why", async () => {
-      const instance = instanceOf(world.brokenSpec(), 1, "a");
-      await world.driver.stage(instance.spec, "code", never);
-      await world.driver.ensureManager(lease, never);
-      await world.driver.start(instance, {}, lease);
+      const instance = await loading(instanceOf(world.brokenSpec(), 1, "a"));
       let failure: unknown;
       await until(async () => {
         failure = await world.driver.health(instance.id).then(
@@ -178,7 +187,7 @@ export function describeDriver(target: string, makeWorld: () => Promise<DriverWo
       await world.driver.open(instance.id, lease);
       const before = await observed(instance.id);
       if (before?.process.state !== "running") throw new Error("it does not run");
-      world.killInstance(before.process.pid);
+      await world.killInstance(before.process.pid);
       expect(
         await fetch(`${world.publicUrl(instance.spec)}/health`, { signal: AbortSignal.timeout(30_000) }).then(
           (answer) => answer.status,

@@ -17,8 +17,8 @@ export interface DriverWorld {
   publicUrl(spec: ServiceSpec): string;
   /** Ends the manager without giving it a chance to say goodbye. */
   killManager(): Promise<void>;
-  /** Ends an instance the same way. */
-  killInstance(pid: number): void;
+  /** Ends an instance the same way, and returns when none of it is left. */
+  killInstance(pid: number): Promise<void>;
   /** What is left of this environment: processes, sockets, listeners. */
   leftovers(): Promise<readonly string[]>;
   dispose(): Promise<void>;

@@ -122,14 +122,17 @@ export class ProcessWorld implements DriverWorld {
   }
 
   async killManager(): Promise<void> {
-    const pid = await this.keeperPid();
-    const startTime = this.#processes.startTime(pid);
-    process.kill(pid, "SIGKILL");
-    await until(() => this.#processes.startTime(pid) !== startTime || startTime === null, "the keeper is gone");
+    await this.#kill(await this.keeperPid(), "the keeper is gone");
   }
 
-  killInstance(pid: number): void {
+  async killInstance(pid: number): Promise<void> {
+    await this.#kill(pid, "the instance is gone");
+  }
+
+  async #kill(pid: number, what: string): Promise<void> {
+    const startTime = this.#processes.startTime(pid);
     process.kill(pid, "SIGKILL");
+    await until(() => this.#processes.startTime(pid) !== startTime || startTime === null, what);
   }
 
   async leftovers(): Promise<readonly string[]> {

@@ -24,6 +24,8 @@ export function instanceService(node: ComposeNode, layout: HostLayout, instance:
     command: ["gpuctl-service", service],
     environment: environmentOf(node, instance),
     user: containerUser,
+    // Process 1 ignores SIGTERM until it has a handler, which a service that still imports has not: Docker's init hands it on.
+    init: true,
     networks: networksOf(node, instance),
     volumes: mountsOf(layout, instance),
     ...hardening,
